@@ -1,0 +1,1 @@
+"""From predictions to the tables of the field. Knows nothing of training."""

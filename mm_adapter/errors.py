@@ -1,0 +1,16 @@
+"""The one exception that is meant for a person to read."""
+
+
+class UserError(Exception):
+    """Something that the user can mend: says what was wrong, where, and what to do.
+
+    The command line prints the message alone on stderr and exits with status 2; a library caller can catch it.
+    """
+
+
+def suggestion(name: str, known: "list[str] | tuple[str, ...]") -> str:
+    """Return ``", did you mean 'x'?"`` for the known name nearest to ``name``, or an empty string."""
+    from difflib import get_close_matches
+
+    nearest = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f", did you mean {nearest[0]!r}?" if nearest else ""

