@@ -1,0 +1,100 @@
+"""From prompts to token ids, shortened where they must be, never in options or answer."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from data.prompts import Template
+from data.question import Question
+from mm_adapter.errors import UserError
+
+
+class Encoder(Protocol):
+    """The part of a tokenizer that encoding needs."""
+
+    begin: tuple[int, ...]
+    end: int
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of ``text``."""
+        ...
+
+
+@dataclass(frozen=True)
+class EncodedQuestion:
+    """A question as token ids.
+
+    Attributes:
+        question: where it came from.
+        prefix: ids that all options share.
+        options: ids of each option's answer text.
+        tail: ids that follow the right answer while training: an explanation, if any, and the end of sequence.
+        dropped: context tokens that were cut to fit.
+    """
+
+    question: Question
+    prefix: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...]
+    tail: tuple[int, ...]
+    dropped: int = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens of prefix, options and tail together, as one packed sequence."""
+        return len(self.prefix) + sum(map(len, self.options)) + len(self.tail)
+
+
+def encode_question(
+    question: Question, template: Template, tokenizer: Encoder, max_length: int, explanation_length: int = 256
+) -> EncodedQuestion:
+    """Encode one question so that prefix plus longest continuation has at most ``max_length`` tokens.
+
+    The context loses its beginning first: its end stands next to the question's options in every template.
+
+    Args:
+        explanation_length: tokens that an explanation may have; the rest is cut.
+
+    Raises:
+        UserError: the question does not fit even without any context.
+    """
+    prompt = template.render(question)
+    head = [*tokenizer.begin, *tokenizer.encode(prompt.before)]
+    context = tokenizer.encode(prompt.context) if prompt.context else []
+    after = tokenizer.encode(prompt.after)
+    options = tuple(tuple(tokenizer.encode(answer)) for answer in prompt.answers)
+    explanation = tokenizer.encode(prompt.explanation)[:explanation_length] if prompt.explanation else []
+    tail = (*explanation, tokenizer.end)
+    needed = len(head) + len(after) + max(map(len, options)) + len(tail)
+    room = max_length - needed
+    if room < 0:
+        raise UserError(
+            f"question {question.pid}: needs {needed} tokens without any context, the limit is {max_length}. "
+            "Raise max_length, or leave the question out with --skip-bad."
+        )
+    dropped = max(0, len(context) - room)
+    return EncodedQuestion(question, tuple(head + context[dropped:] + after), options, tail, dropped)
+
+
+def encode_questions(
+    questions: Iterable[Question],
+    template: Template,
+    tokenizer: Encoder,
+    max_length: int,
+    skip_bad: bool = False,
+) -> tuple[list[EncodedQuestion], dict[str, str]]:
+    """Encode many questions; with ``skip_bad``, return those that do not fit as pid -> reason instead of raising."""
+    encoded: list[EncodedQuestion] = []
+    bad: dict[str, str] = {}
+    for question in questions:
+        try:
+            encoded.append(encode_question(question, template, tokenizer, max_length))
+        except UserError as error:
+            if not skip_bad:
+                raise
+            bad[question.pid] = str(error)
+    return encoded, bad
+
+
+def count_shortened(encoded: Sequence[EncodedQuestion]) -> int:
+    """Return how many questions lost some context."""
+    return sum(question.dropped > 0 for question in encoded)

@@ -1,0 +1,93 @@
+"""Prompt templates: from a question to the text before the answer and the text of every possible answer."""
+
+from dataclasses import dataclass
+
+from data.question import Question
+from mm_adapter.errors import UserError, suggestion
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+ANSWER_FORMATS = ("letter", "text")
+EXPLANATIONS = ("none", "solution", "lecture-solution")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question as text.
+
+    Attributes:
+        before, context, after: concatenated they are the prompt; only ``context`` may be shortened.
+        answers: one text per option, as the model should say it.
+        explanation: follows the right answer as a further target; empty where none is asked for.
+    """
+
+    before: str
+    context: str
+    after: str
+    answers: tuple[str, ...]
+    explanation: str = ""
+
+
+@dataclass(frozen=True)
+class Template:
+    """Order and wording of a prompt.
+
+    Attributes:
+        show_options: list the options, lettered, before the answer.
+        answer_format: ``letter`` ("The answer is B.", the paper's) or ``text`` (the option's own words).
+        explanation: ``none``, ``solution`` or ``lecture-solution`` after the right answer while training.
+    """
+
+    show_options: bool = True
+    answer_format: str = "letter"
+    explanation: str = "none"
+
+    def render(self, question: Question) -> Prompt:
+        """Return the question as text; empty parts leave no trace.
+
+        Raises:
+            UserError: more options than letters.
+        """
+        if len(question.options) > len(LETTERS):
+            raise UserError(f"question {question.pid}: {len(question.options)} options; at most {len(LETTERS)} are possible.")
+        before = f"Question: {question.question.strip()}\n"
+        context = f"Context: {question.context.strip()}" if question.context.strip() else ""
+        after = "\n" if context else ""
+        if self.show_options:
+            listed = " ".join(f"({letter}) {option}" for letter, option in zip(LETTERS, question.options, strict=False))
+            after += f"Options: {listed}\n"
+        if self.answer_format == "letter":
+            answers = tuple(f" The answer is {LETTERS[index]}." for index in range(len(question.options)))
+        else:
+            answers = tuple(f" {option.strip()}" for option in question.options)
+        return Prompt(before, context, after + "Answer:", answers, self._explanation(question))
+
+    def _explanation(self, question: Question) -> str:
+        if self.explanation == "none":
+            return ""
+        parts = (question.lecture, question.solution) if self.explanation == "lecture-solution" else (question.solution,)
+        told = " ".join(part.strip() for part in parts if part.strip())
+        return f" BECAUSE: {told}" if told else ""
+
+
+TEMPLATES = {
+    "QCM-A": {"show_options": True},
+    "QC-A": {"show_options": False},
+}
+
+
+def make_template(name: str, answer_format: str, explanation: str = "none") -> Template:
+    """Return the template of that name: ``QCM-A`` (question, context, options; the paper's order) or ``QC-A`` (no options).
+
+    Raises:
+        UserError: an unknown name, or letters asked for where no options are shown.
+    """
+    for value, known, what in (
+        (name, tuple(TEMPLATES), "prompt template"),
+        (answer_format, ANSWER_FORMATS, "answer format"),
+        (explanation, EXPLANATIONS, "explanation"),
+    ):
+        if value not in known:
+            raise UserError(f"{what} {value!r} is not known{suggestion(value, known)}; there are: {', '.join(known)}.")
+    if answer_format == "letter" and not TEMPLATES[name]["show_options"]:
+        raise UserError(f"template {name} shows no options, so the answer cannot be a letter; use QCM-A or text answers.")
+    return Template(answer_format=answer_format, explanation=explanation, **TEMPLATES[name])

@@ -1,0 +1,108 @@
+"""Whether predictions answer the questions that they should, and with values that mean something."""
+
+import math
+import reprlib
+from collections.abc import Collection, Iterable, Sequence
+
+from data.question import Question
+from eval.record import UNREADABLE, Prediction
+from mm_adapter.errors import UserError
+
+_NAMED_IN_MESSAGES = 5
+
+
+def first_few(pids: Sequence[str]) -> str:
+    """Return the first pids, quoted, and how many more there are: ``'4', '5' and 12 more``."""
+    named = ", ".join(shortened(pid) for pid in pids[:_NAMED_IN_MESSAGES])
+    rest = len(pids) - _NAMED_IN_MESSAGES
+    return f"{named} and {rest} more" if rest > 0 else named
+
+
+def check_values(prediction: Prediction, where: str) -> None:
+    """Refuse values that no question allows.
+
+    Raises:
+        UserError: the choice is not an integer from -1 up, or a score or probability is not a finite number.
+    """
+    choice = prediction.choice
+    # True is an int to Python, and would silently choose the second option.
+    if isinstance(choice, bool) or not isinstance(choice, int) or choice < UNREADABLE:
+        raise UserError(
+            f"{where}: the choice of question {shortened(prediction.pid)} is {shortened(choice)}. "
+            "Give the option's index, counted from 0, or -1 for an answer that could not be read."
+        )
+    for name, values in (("score", prediction.scores), ("probability", prediction.probabilities)):
+        for value in values:
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{where}: question {shortened(prediction.pid)} has a {name} that is not finite ({value}). "
+                    "Look for overflow in the model that wrote it (float32 is safe) and predict again."
+                )
+
+
+def check_predictions(
+    predictions: Iterable[Prediction],
+    questions: Sequence[Question],
+    source: str,
+    missing_allowed: Collection[str] = (),
+) -> None:
+    """Make sure that ``predictions`` answer exactly ``questions``, each once and with an option that is there.
+
+    Args:
+        predictions: what is checked.
+        questions: what should have been answered.
+        source: where the predictions come from, for the message: usually the file.
+        missing_allowed: pids that need no prediction and may have one all the same, such as skipped questions.
+
+    Raises:
+        UserError: a question has no prediction or two, a prediction names an unknown question, a choice is not an
+            integer from -1 to the last option, a score is not finite, or there are not as many scores as options.
+    """
+    options = {question.pid: len(question.options) for question in questions}
+    seen: set[str] = set()
+    unknown: list[str] = []
+    for prediction in predictions:
+        check_values(prediction, source)
+        pid = prediction.pid
+        if pid in seen:
+            raise UserError(
+                f"{source}: question {shortened(pid)} is predicted twice. Keep one prediction per question."
+            )
+        seen.add(pid)
+        if pid in options:
+            _check_range(prediction, options[pid], source)
+        elif pid not in missing_allowed:
+            unknown.append(pid)
+    if unknown:
+        raise UserError(
+            f"{source}: {len(unknown)} predicted question(s) are not among those to score: {first_few(unknown)}. "
+            "Check that --data and --split are the ones the predictions were made for."
+        )
+    missing = [pid for pid in options if pid not in seen and pid not in missing_allowed]
+    if missing:
+        raise UserError(
+            f"{source}: {len(missing)} of {len(options)} questions have no prediction: {first_few(missing)}. "
+            "Predict every question of the split; write -1 where an answer could not be read."
+        )
+
+
+def _check_range(prediction: Prediction, options: int, source: str) -> None:
+    pid, choice = shortened(prediction.pid), shortened(prediction.choice)
+    if prediction.choice >= options:
+        raise UserError(
+            f"{source}: question {pid} has {options} options, but option {choice} is chosen (counted from 0). "
+            f"Choose 0 to {options - 1}, or -1 for an answer that could not be read."
+        )
+    for name, values in (("scores", prediction.scores), ("probabilities", prediction.probabilities)):
+        if values and len(values) != options:
+            raise UserError(
+                f"{source}: question {pid} has {options} options but {len(values)} {name}. Give one per option or none."
+            )
+
+
+def shortened(value: object) -> str:
+    """Return ``repr(value)``, cut to a length that fits into a message, whatever the value is."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an integer of thousands of digits has no repr
+        return "a huge number"

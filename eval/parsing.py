@@ -1,0 +1,89 @@
+"""Reading the chosen option out of a model's free text, by rules that a reader can check.
+
+The rules, each looking for one thing (letters in either case; ``**`` is ignored, spaces and line ends are evened out):
+
+1. The whole text is a letter: ``B``, ``(B)``, ``B.``, ``B)``.
+2. The whole text is an option's own words. Letter case and a full stop at the end are forgiven where that still
+   points to one option only.
+3. The text begins with a letter and goes on with that option's words: ``B. apostrophe``, ``(B) apostrophe``.
+4. A sentence begins with ``The answer is B``, ``Answer: B``, ``So the correct answer is (B)`` and ends there or goes on
+   with ``because``. At least as much must stand there: ``I doubt that the answer is B`` answers nothing.
+5. The text from such a beginning on is an option's own words: ``The answer is apostrophe.``
+
+Where the rules point to no option, to two different ones, or to a letter beyond the options, there is no answer (-1).
+Nothing is guessed.
+"""
+
+import re
+from collections.abc import Sequence
+
+from eval.record import UNREADABLE
+
+_LETTER = r"(?:\(([a-z])\)|([a-z])\)?)"
+_WHOLE_LETTER = re.compile(rf"{_LETTER}[.:]?", re.IGNORECASE)
+_LETTER_THEN_WORDS = re.compile(r"(?:\(([a-z])\)[.:]?|([a-z])[).:]) ?(.+)", re.IGNORECASE | re.DOTALL)
+_ANSWER_IS = re.compile(
+    r"(?:^|(?<=[.!?;:\n])|(?<=[.!?;:\n] ))"
+    r"(?:(?:so|thus|therefore|hence),? )?(?:(?:the|my) )?(?:(?:final|correct|right|best) )?"
+    r"(?:answer|choice|option)(?: is:?|:) ?",
+    re.IGNORECASE,
+)
+# What may follow the letter: the end, the end of the sentence, or a reason; never a second letter ("A. or B.").
+_ANSWER_LETTER = re.compile(
+    rf"{_LETTER}(?:$|\n|[.;:!](?=$|[ \n])(?! ?(?:and|or|but|not)\b)|,? (?:because|since)\b)", re.IGNORECASE
+)
+
+
+def parse_choice(text: str, options: Sequence[str]) -> int:
+    """Return the index of the option that ``text`` chooses by the rules above, or -1 where it chooses none.
+
+    Args:
+        text: what a model wrote.
+        options: the words of every option, in order; letter A is the first.
+    """
+    text = _even(text)
+    if not text:
+        return UNREADABLE
+    found = _match_words(text, options) | _whole_letter(text) | _letter_then_words(text, options)
+    for start in _ANSWER_IS.finditer(text):
+        answer = text[start.end() :]
+        found |= _match_words(answer, options)
+        if letter := _ANSWER_LETTER.match(answer):
+            found.add(_index(letter))
+    choice = found.pop() if len(found) == 1 else UNREADABLE
+    return choice if choice < len(options) else UNREADABLE
+
+
+def _whole_letter(text: str) -> set[int]:
+    match = _WHOLE_LETTER.fullmatch(text)
+    return {_index(match)} if match else set()
+
+
+def _letter_then_words(text: str, options: Sequence[str]) -> set[int]:
+    match = _LETTER_THEN_WORDS.fullmatch(text)
+    return {_index(match)} & _match_words(match[3], options) if match else set()
+
+
+def _match_words(text: str, options: Sequence[str]) -> set[int]:
+    """Return the options whose words ``text`` is: exactly, or else with letter case and stop forgiven."""
+    given, words = _one_line(text), [_one_line(option) for option in options]
+    exact = {index for index, option in enumerate(words) if option == given}
+    return exact or {index for index, option in enumerate(words) if _plain(option) == _plain(given)}
+
+
+def _index(match: re.Match[str]) -> int:
+    letter: str = match[1] or match[2]
+    return ord(letter.upper()) - ord("A")
+
+
+def _even(text: str) -> str:
+    lines = (_one_line(line) for line in text.splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("**", "").split())
+
+
+def _plain(text: str) -> str:
+    return text.casefold().removesuffix(".")

@@ -1,0 +1,110 @@
+"""The trainable part: adaption prompts, gates and the visual projection."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from mm_adapter.adapter.attention import GatedPrefix, JoinedPrefix, Prefix
+from mm_adapter.adapter.config import AdapterConfig
+from mm_adapter.adapter.projection import VisualProjection
+from mm_adapter.errors import UserError
+from mm_adapter.llama.attention import Attention
+from mm_adapter.llama.config import LlamaConfig
+from mm_adapter.llama.model import Llama
+
+
+class Adapter(nn.Module):
+    """LLaMA-Adapter (arXiv 2303.16199): all that is trained, all that is saved.
+
+    Attributes:
+        prompts: ``(L, K, D)`` float32, drawn from a standard normal.
+        gates: ``(L, H)`` float32, zeros; absent with random-init attention.
+        projection: ``VisualProjection``; absent in a text-only adapter.
+    """
+
+    gates: nn.Parameter | None
+    projection: VisualProjection | None
+
+    def __init__(self, config: AdapterConfig, llama: LlamaConfig, seed: int = 0) -> None:
+        super().__init__()
+        if config.layers > llama.num_layers:
+            raise UserError(f"the adapter wants {config.layers} layers, the model has {llama.num_layers}; lower layers.")
+        self.config = config
+        self.first_layer = llama.num_layers - config.layers
+        generator = torch.Generator().manual_seed(seed)
+        shape = (config.layers, config.prompt_length, llama.hidden_size)
+        self.prompts = nn.Parameter(torch.randn(shape, generator=generator))
+        gated = config.attention == "zero-init"
+        self.gates = nn.Parameter(torch.zeros(config.layers, llama.num_heads)) if gated else None
+        self.projection = None
+        if config.image_size:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.projection = VisualProjection(config.image_size, config.bottleneck, llama.hidden_size)
+
+    def prefixes(
+        self, llama: Llama, image_features: Tensor | None = None, has_image: Tensor | None = None
+    ) -> list[Prefix | None]:
+        """Return the prefix of every decoder layer, None below the first adapted one.
+
+        Prompt keys and values go through the layer's own frozen projections, with no norm before and no rotary
+        embedding after. A projection is linear, so the image vector and the prompts are projected apart and added:
+        the same numbers as projecting ``P_l + I_p`` of every sample, for B + K rows instead of B x K.
+
+        Args:
+            llama: the frozen model.
+            image_features: ``(B, F)``; None where no sample has a picture.
+            has_image: ``(B,)`` bool; samples without a picture use the prompts alone. None: all have one.
+
+        Raises:
+            UserError: image features for a text-only adapter, or of the wrong width.
+        """
+        image = self._image_vectors(image_features, has_image)
+        result: list[Prefix | None] = [None] * self.first_layer
+        for index, layer in enumerate(llama.layers[self.first_layer :]):
+            keys, values = _project(layer.attention, self.prompts[index], image, llama.dtype)
+            if self.gates is None:
+                result.append(JoinedPrefix(keys, values))
+            else:
+                result.append(GatedPrefix(keys, values, self.gates[index]))
+        return result
+
+    def _image_vectors(self, image_features: Tensor | None, has_image: Tensor | None) -> Tensor | None:
+        if image_features is None:
+            return None
+        if self.projection is None:
+            raise UserError("this adapter is text-only: it was trained without a vision tower and cannot see a picture.")
+        if image_features.shape[-1] != self.config.image_size:
+            raise UserError(
+                f"image features have width {image_features.shape[-1]}, the adapter was trained on "
+                f"{self.config.image_size}; use the tower and scales that it was trained with."
+            )
+        vectors = self.projection(image_features.to(self.prompts.dtype))
+        return vectors if has_image is None else vectors * has_image[:, None].to(vectors.dtype)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the trained tensors by kind: ``prompts``, ``gates``, ``projection``; kinds that are absent are left out."""
+        groups: dict[str, Iterable[nn.Parameter]] = {
+            "prompts": [self.prompts],
+            "gates": [] if self.gates is None else [self.gates],
+            "projection": [] if self.projection is None else self.projection.parameters(),
+        }
+        return {kind: members for kind, group in groups.items() if (members := list(group))}
+
+
+def _project(attention: Attention, prompts: Tensor, image: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return keys and values ``(B or 1, Hkv, K, head_dim)`` of prompts ``(K, D)`` plus image vectors ``(B, D)``."""
+    rows = prompts if image is None else torch.cat((prompts, image))
+    length = prompts.shape[0]
+    projected = []
+    for linear in (attention.key, attention.value):
+        features = linear(rows.to(dtype))
+        of_prompts = features[:length]
+        if image is None:
+            total = of_prompts[None]
+        else:
+            of_image = features[length:] if linear.bias is None else features[length:] - linear.bias
+            total = of_prompts[None] + of_image[:, None]
+        projected.append(attention.split_heads(total))
+    return projected[0], projected[1]

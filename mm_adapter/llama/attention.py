@@ -1,0 +1,91 @@
+"""Causal self-attention with rotary embedding, grouped queries, a cache, and room for an adapter's prefix."""
+
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mm_adapter.llama.config import LlamaConfig
+from mm_adapter.llama.rotary import rotate
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """Scaled dot-product attention in which groups of query heads share a key head.
+
+    Args:
+        queries: ``(B, H, T, head_dim)``.
+        keys, values: ``(B, Hkv, S, head_dim)``.
+        mask: bool, broadcastable to ``(B, H, T, S)``, true where a query may look; None for no mask.
+        causal: without a mask, let query t see keys 0 to t.
+
+    Returns:
+        ``(B, H, T, head_dim)``.
+    """
+    grouped = queries.shape[1] != keys.shape[1]
+    return F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal, enable_gqa=grouped)
+
+
+class AttentionPrefix(Protocol):
+    """What an adapter adds to the attention of one layer."""
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """Return ``(B, H, T, head_dim)``: attention to the text and to the prefix; arguments as in ``attend``."""
+        ...
+
+
+class LayerCache:
+    """Keys and values of one layer for the positions seen so far, in buffers allocated once.
+
+    Shapes:
+        keys, values: ``(B, Hkv, capacity, head_dim)``; the first ``length`` positions are filled.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys = keys
+        self.values = values
+        self.length = 0
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store ``(B, Hkv, T, head_dim)`` new keys and values; return all stored so far."""
+        end = self.length + keys.shape[2]
+        self.keys[:, :, self.length : end] = keys
+        self.values[:, :, self.length : end] = values
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention with rotary embedding (Llama 2, arXiv 2307.09288, section 2.2)."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        query_size, key_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        bias = config.attention_bias
+        self.query = nn.Linear(config.hidden_size, query_size, bias=bias)
+        self.key = nn.Linear(config.hidden_size, key_size, bias=bias)
+        self.value = nn.Linear(config.hidden_size, key_size, bias=bias)
+        self.output = nn.Linear(query_size, config.hidden_size, bias=bias)
+
+    def split_heads(self, features: Tensor) -> Tensor:
+        """Turn ``(B, T, heads * head_dim)`` into ``(B, heads, T, head_dim)``."""
+        return features.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        prefix: AttentionPrefix | None,
+        cache: LayerCache | None,
+    ) -> Tensor:
+        """Map normalised ``(B, T, D)`` to the attention's contribution ``(B, T, D)``."""
+        queries = rotate(self.split_heads(self.query(hidden_states)), rotary)
+        keys = rotate(self.split_heads(self.key(hidden_states)), rotary)
+        values = self.split_heads(self.value(hidden_states))
+        if cache is not None:
+            keys, values = cache.append(keys, values)
+        causal = mask is None and queries.shape[2] > 1
+        combine = attend if prefix is None else prefix.attend
+        mixed = combine(queries, keys, values, mask, causal)
+        return self.output(mixed.transpose(1, 2).flatten(2))

@@ -1,0 +1,72 @@
+"""The shape of a LLaMA."""
+
+from dataclasses import dataclass
+
+from mm_adapter.errors import UserError
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3.1's stretching of the rotary frequencies (``rope_type: llama3`` in Hugging Face configs).
+
+    Attributes:
+        factor: long wavelengths are stretched by this.
+        low_frequency_factor, high_frequency_factor: bounds, in turns over the original context, of the smooth zone.
+        original_context_length: positions that the model saw before the stretching.
+    """
+
+    factor: float
+    low_frequency_factor: float
+    high_frequency_factor: float
+    original_context_length: int
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """Everything that determines the decoder's tensors and arithmetic.
+
+    Attributes:
+        vocab_size: rows of the embedding, V.
+        hidden_size: width of the residual stream, D.
+        num_layers: decoder layers, N.
+        num_heads: query heads, H.
+        num_kv_heads: key and value heads; fewer than ``num_heads`` in grouped-query attention.
+        head_dim: width of one head; usually, not always, D / H.
+        intermediate_size: width of the SwiGLU.
+        context_length: positions that the model was trained for.
+        norm_epsilon: added to the mean square in RMSNorm.
+        rope_theta: base of the rotary wavelengths.
+        rope_scaling: Llama 3.1's frequency scaling, or None.
+        tied_embeddings: the output head is the embedding.
+        attention_bias: the four attention projections have a bias.
+        begin_token, end_tokens: ids of the begin-of-sequence and end-of-sequence tokens as the model's files state them.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    context_length: int = 2048
+    norm_epsilon: float = 1e-6
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    tied_embeddings: bool = False
+    attention_bias: bool = False
+    begin_token: int | None = None
+    end_tokens: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        sizes = ("vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "intermediate_size")
+        for name in sizes:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"model configuration: {name} is {value!r}; it must be a positive whole number.")
+        if self.num_heads % self.num_kv_heads:
+            raise UserError(
+                f"model configuration: {self.num_heads} query heads cannot share {self.num_kv_heads} key heads evenly."
+            )
+        if self.head_dim % 2:
+            raise UserError(f"model configuration: head_dim {self.head_dim} is odd; rotary embedding needs pairs.")

@@ -1,0 +1,173 @@
+"""The LLaMA decoder in plain PyTorch: frozen here, adapted from outside through prefixes."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mm_adapter.llama.attention import Attention, AttentionPrefix, LayerCache
+from mm_adapter.llama.config import LlamaConfig
+from mm_adapter.llama.rotary import rotary_frequencies, rotary_tables
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation (arXiv 1910.07467), computed in float32 whatever the weights' dtype."""
+
+    def __init__(self, size: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.epsilon = epsilon
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Normalise the last axis of ``(..., D)``."""
+        wide = hidden_states.float()
+        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.epsilon)
+        return (wide * scale).to(hidden_states.dtype) * self.weight
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward network (arXiv 2002.05202)."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Map ``(B, T, D)`` to ``(B, T, D)``."""
+        return self.down(F.silu(self.gate(hidden_states)) * self.up(hidden_states))
+
+
+class DecoderLayer(nn.Module):
+    """Attention and feed-forward network, each normalised first and added to the residual stream."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.hidden_size, config.norm_epsilon)
+        self.attention = Attention(config)
+        self.mlp_norm = RMSNorm(config.hidden_size, config.norm_epsilon)
+        self.mlp = SwiGLU(config)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None = None,
+        prefix: AttentionPrefix | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Map ``(B, T, D)`` to ``(B, T, D)``."""
+        normed = self.attention_norm(hidden_states)
+        hidden_states = hidden_states + self.attention(normed, rotary, mask, prefix, cache)
+        return hidden_states + self.mlp(self.mlp_norm(hidden_states))
+
+
+class KVCache:
+    """One ``LayerCache`` per layer, for generation."""
+
+    def __init__(self, config: LlamaConfig, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+        shape = (batch, config.num_kv_heads, capacity, config.head_dim)
+        self.layers = [
+            LayerCache(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
+            for _ in range(config.num_layers)
+        ]
+
+    @property
+    def length(self) -> int:
+        """Positions stored so far."""
+        return self.layers[0].length
+
+
+Prefixes = Sequence[AttentionPrefix | None]
+
+
+class Llama(nn.Module):
+    """Decoder-only transformer of the LLaMA family.
+
+    Shapes:
+        tokens: ``(B, T)`` int64; positions ``(T,)`` or ``(B, T)`` int64, 0 to T-1 by default.
+        mask: bool ``(B, 1, T, S)``, true where a query may look; None for plain causal attention.
+        prefixes: one entry per layer, None where the layer is not adapted.
+        logits: ``(B, T, V)``.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        # Zeros, since weights are read from files: the usual random draw costs 2.6 s of imports on the meta device.
+        rows = torch.zeros(config.vocab_size, config.hidden_size)
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size, _weight=rows)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_epsilon)
+        if not config.tied_embeddings:
+            self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.register_buffer("frequencies", rotary_frequencies(config), persistent=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights and of the residual stream."""
+        return self.embedding.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.weight.device
+
+    def new_cache(self, batch: int, capacity: int) -> KVCache:
+        """Return an empty cache for ``batch`` sequences of up to ``capacity`` positions."""
+        return KVCache(self.config, batch, capacity, self.dtype, self.device)
+
+    def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rotation tables of ``positions`` ``(T,)`` or ``(B, T)``."""
+        return rotary_tables(positions, self.frequencies, self.dtype)
+
+    def run_layers(
+        self,
+        hidden_states: Tensor,
+        positions: Tensor,
+        mask: Tensor | None = None,
+        prefixes: Prefixes | None = None,
+        cache: KVCache | None = None,
+        first: int = 0,
+        last: int | None = None,
+    ) -> Tensor:
+        """Pass ``(B, T, D)`` through layers ``first`` to ``last`` (exclusive; all by default), without the final norm."""
+        if mask is None and cache is not None and cache.length and hidden_states.shape[1] > 1:
+            mask = _continuation_mask(cache.length, hidden_states)
+        rotary = self.rotary(positions)
+        for index in range(first, self.config.num_layers if last is None else last):
+            prefix = None if prefixes is None else prefixes[index]
+            layer_cache = None if cache is None else cache.layers[index]
+            hidden_states = self.layers[index](hidden_states, rotary, mask, prefix, layer_cache)
+        return hidden_states
+
+    def logits(self, hidden_states: Tensor) -> Tensor:
+        """Turn the last layer's output ``(..., D)`` into next-token logits ``(..., V)``."""
+        weight = self.embedding.weight if self.config.tied_embeddings else self.head.weight
+        return F.linear(self.norm(hidden_states), weight)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        prefixes: Prefixes | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Return next-token logits ``(B, T, V)``."""
+        if positions is None:
+            start = 0 if cache is None else cache.length
+            positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)
+        hidden_states = self.run_layers(self.embedding(tokens), positions, mask, prefixes, cache)
+        return self.logits(hidden_states)
+
+
+def _continuation_mask(past: int, hidden_states: Tensor) -> Tensor:
+    # Without it the fused kernel would align several new tokens with the first cached ones.
+    new = hidden_states.shape[1]
+    mask = torch.ones(new, past + new, dtype=torch.bool, device=hidden_states.device)
+    return mask.tril(past)[None, None]

