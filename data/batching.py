@@ -51,7 +51,9 @@ class OptionBatch:
     def to(self, device: torch.device | str) -> "OptionBatch":
         """Return the batch with every tensor on ``device``."""
         moved: dict[str, Any] = {
-            field.name: value.to(device) for field in fields(self) if isinstance(value := getattr(self, field.name), Tensor)
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
         }
         return replace(self, **moved)
 

@@ -48,7 +48,9 @@ class Template:
             UserError: more options than letters.
         """
         if len(question.options) > len(LETTERS):
-            raise UserError(f"question {question.pid}: {len(question.options)} options; at most {len(LETTERS)} are possible.")
+            raise UserError(
+                f"question {question.pid}: {len(question.options)} options; at most {len(LETTERS)} are possible."
+            )
         before = f"Question: {question.question.strip()}\n"
         context = f"Context: {question.context.strip()}" if question.context.strip() else ""
         after = "\n" if context else ""
@@ -64,7 +66,9 @@ class Template:
     def _explanation(self, question: Question) -> str:
         if self.explanation == "none":
             return ""
-        parts = (question.lecture, question.solution) if self.explanation == "lecture-solution" else (question.solution,)
+        parts = (
+            (question.lecture, question.solution) if self.explanation == "lecture-solution" else (question.solution,)
+        )
         told = " ".join(part.strip() for part in parts if part.strip())
         return f" BECAUSE: {told}" if told else ""
 
@@ -89,5 +93,7 @@ def make_template(name: str, answer_format: str, explanation: str = "none") -> T
         if value not in known:
             raise UserError(f"{what} {value!r} is not known{suggestion(value, known)}; there are: {', '.join(known)}.")
     if answer_format == "letter" and not TEMPLATES[name]["show_options"]:
-        raise UserError(f"template {name} shows no options, so the answer cannot be a letter; use QCM-A or text answers.")
+        raise UserError(
+            f"template {name} shows no options, so the answer cannot be a letter; use QCM-A or text answers."
+        )
     return Template(answer_format=answer_format, explanation=explanation, **TEMPLATES[name])

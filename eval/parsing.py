@@ -45,10 +45,12 @@ def parse_choice(text: str, options: Sequence[str]) -> int:
     if not text:
         return UNREADABLE
     found = _match_words(text, options) | _whole_letter(text) | _letter_then_words(text, options)
+    # Only the end of the text can be an option's words; ignoring letter case makes them at most three times as long.
+    longest = 3 * max(map(len, options), default=0) + 1
     for start in _ANSWER_IS.finditer(text):
-        answer = text[start.end() :]
-        found |= _match_words(answer, options)
-        if letter := _ANSWER_LETTER.match(answer):
+        if len(text) - start.end() <= longest:
+            found |= _match_words(text[start.end() :], options)
+        if letter := _ANSWER_LETTER.match(text, start.end()):
             found.add(_index(letter))
     choice = found.pop() if len(found) == 1 else UNREADABLE
     return choice if choice < len(options) else UNREADABLE

@@ -19,7 +19,13 @@ BLUE, PURPLE, GREY, BLACK, WHITE = (40, 84, 200), (128, 52, 160), (120, 120, 124
 
 LIGHT: tuple[Colour, ...] = (WHITE, (250, 244, 226), (230, 242, 252), (232, 248, 232), (252, 232, 236), (238, 238, 242))
 DARK: tuple[Colour, ...] = (BLACK, (20, 40, 96), (96, 20, 32), (16, 72, 44), (72, 28, 92), (70, 46, 22))
-FRUIT_COLOURS: dict[str, Colour] = {"apples": RED, "bananas": YELLOW, "grapes": PURPLE, "kiwis": GREEN, "oranges": ORANGE}
+FRUIT_COLOURS: dict[str, Colour] = {
+    "apples": RED,
+    "bananas": YELLOW,
+    "grapes": PURPLE,
+    "kiwis": GREEN,
+    "oranges": ORANGE,
+}
 POINTS_TO = {"north": -90, "east": 0, "south": 90, "west": 180}
 
 
@@ -33,7 +39,8 @@ def draw_digit(grid: np.ndarray, rng: Random) -> Image.Image:
     paper, ink = rng.choice(LIGHT), rng.choice(DARK)
     if rng.random() < 0.25:
         paper, ink = ink, paper
-    mask = Image.fromarray((np.clip(grid, 0, 16) * (255 / 16)).astype(np.uint8))
+    # A margin of one cell: the strokes of the samples run into their edges.
+    mask = Image.fromarray(np.pad(np.clip(grid, 0, 16) * (255 / 16), 1).astype(np.uint8))
     # Smooth enlargement, then a steep curve: strokes with an edge instead of a blur.
     mask = mask.resize((size, size), Image.Resampling.BICUBIC).point([_steepen(value) for value in range(256)])
     return Image.composite(Image.new("RGB", mask.size, ink), Image.new("RGB", mask.size, paper), mask)
@@ -131,4 +138,4 @@ def _corners(radii: Sequence[float], start: float) -> list[tuple[float, float]]:
 
 
 def _steepen(value: int) -> int:
-    return round(min(max((value / 255 - 0.25) * 2.5, 0.0), 1.0) * 255)
+    return round(min(max((value / 255 - 0.3) * 2.2, 0.0), 1.0) * 255)

@@ -23,7 +23,7 @@ def draft_texts(count: int, families: Sequence[Text], used: set[tuple[str, ...]]
             hope (plain facts are few, so a very large set repeats some). Grows by the texts of this call.
     """
     turns = cycle(rng.sample(list(families), len(families)))
-    drafts = []
+    drafts: list[Draft] = []
     while len(drafts) < count:
         family = next(turns)
         for _ in range(50):
@@ -36,7 +36,16 @@ def draft_texts(count: int, families: Sequence[Text], used: set[tuple[str, ...]]
     return drafts
 
 
-def _draft(rng: Random, labels: Sequence[str], question: str, right: str, wrong: Sequence[str], **more: str) -> Draft:
+def _draft(
+    rng: Random,
+    labels: Sequence[str],
+    question: str,
+    right: str,
+    wrong: Sequence[str],
+    context: str = "",
+    lecture: str = "",
+    solution: str = "",
+) -> Draft:
     """Return a question with ``right`` at a random place among ``wrong``.
 
     Args:
@@ -44,9 +53,19 @@ def _draft(rng: Random, labels: Sequence[str], question: str, right: str, wrong:
     """
     options = rng.sample([right, *wrong], 1 + len(wrong))
     subject, topic, category, skill = labels
-    grade = rng.randint(1, 12)
-    answer = options.index(right)
-    return Draft(question, tuple(options), answer, subject, topic, category, skill, grade, **more)
+    return Draft(
+        question=question,
+        options=tuple(options),
+        answer=options.index(right),
+        subject=subject,
+        topic=topic,
+        category=category,
+        skill=skill,
+        grade=rng.randint(1, 12),
+        context=context,
+        lecture=lecture,
+        solution=solution,
+    )
 
 
 def _others(rng: Random, pool: Sequence[str], right: str, most: int = 4) -> list[str]:
@@ -185,7 +204,7 @@ def _inflected(labels: Sequence[str], table: Mapping[str, str], ending: str, wor
     """Ask for the right form of a word; the wrong ones are regular forms of the same word."""
     word, right = rng.choice(list(table.items()))
     wrong = [form for form in (f"{word}{ending}", f"{right}{ending}", word) if form != right]
-    return _draft(rng, labels, wording.format(word), right, wrong[: rng.randint(1, 3)])
+    return _draft(rng, labels, wording.format(word), right, rng.sample(wrong, rng.randint(1, len(wrong))))
 
 
 def _first_word(rng: Random) -> Draft:
@@ -201,28 +220,33 @@ def _capital_letter(rng: Random) -> Draft:
     wrong = [word.capitalize() for word in rng.sample(words.COMMON, rng.randint(1, 3))]
     labels = (LANGUAGE, "capitalization", "Capitalization", "Find the proper noun")
     return _draft(
-        rng, labels, "Which word is always written with a capital letter?", right, wrong, lecture="Names take a capital."
+        rng,
+        labels,
+        "Which word is always written with a capital letter?",
+        right,
+        wrong,
+        lecture="Names take a capital.",
     )
 
 
 CONTEXT_FAMILIES: tuple[Text, ...] = (_colour, _tallest, _seller, _place, _vote, _weather, _heavier, _plants)
 
 PLAIN_FAMILIES: tuple[Text, ...] = (
-    partial(_member, (NATURAL, "biology", "Classification", "Classify animals"), words.ANIMALS, "Which one is a {}?"),
-    partial(_member, (NATURAL, "chemistry", "States of matter", "Classify matter"), words.STATES, "Which one is a {}?"),
-    partial(
-        *(_member, (NATURAL, "units-and-measurement", "Units", "Choose a unit"), words.UNITS),
-        "Which unit measures {}?",
-    ),
+    partial(_member, (NATURAL, "biology", "Classification", "Classify animals"), words.ANIMALS, "Which one is {}?"),
+    partial(_member, (NATURAL, "chemistry", "States of matter", "Classify matter"), words.STATES, "Which one is {}?"),
+    partial(_member, (NATURAL, "units-and-measurement", "Units", "Choose a unit"), words.UNITS, "What measures {}?"),
     partial(_partner, (SOCIAL, "geography", "Capitals", "Know capitals"), words.CAPITALS, "What is the capital of {}?"),
-    partial(_member, (SOCIAL, "geography", "Continents", "Locate countries"), words.CONTINENTS, "Which country is in {}?"),
-    partial(_inflected, (LANGUAGE, "grammar", "Nouns", "Form plurals"), words.PLURALS, "s", "What is the plural of {}?"),
-    partial(_inflected, (LANGUAGE, "verbs", "Verb tense", "Form the past"), words.PAST, "ed", "What is the past of {}?"),
-    partial(_partner, (LANGUAGE, "vocabulary", "Synonyms", "Find a synonym"), words.SYNONYMS, "Which word means {}?"),
-    partial(_partner, (LANGUAGE, "vocabulary", "Antonyms", "Find an antonym"), words.OPPOSITES, "What is the opposite of {}?"),
+    partial(_member, (SOCIAL, "geography", "Continents", "Locate countries"), words.CONTINENTS, "Which one is in {}?"),
     partial(
-        *(_partner, (LANGUAGE, "phonological-awareness", "Rhyming", "Find a rhyme"), dict(words.RHYMES)),
-        "Which word rhymes with {}?",
+        _inflected, (LANGUAGE, "grammar", "Nouns", "Form plurals"), words.PLURALS, "s", "What is the plural of {}?"
+    ),
+    partial(
+        _inflected, (LANGUAGE, "verbs", "Verb tense", "Form the past"), words.PAST, "ed", "What is the past of {}?"
+    ),
+    partial(_partner, (LANGUAGE, "vocabulary", "Synonyms", "Find a synonym"), words.SYNONYMS, "Which word means {}?"),
+    partial(_partner, (LANGUAGE, "vocabulary", "Antonyms", "Find an antonym"), words.OPPOSITES, "Opposite of {}?"),
+    partial(
+        _partner, (LANGUAGE, "phonological-awareness", "Rhymes", "Find a rhyme"), words.RHYMES, "What rhymes with {}?"
     ),
     _first_word,
     _capital_letter,

@@ -114,7 +114,7 @@ DIAGRAM_FAMILIES = (
         category="Supply and demand",
         skill="Read a bar chart",
         grades=(2, 10),
-        context="The chart has one bar for each fruit, in the colour of the fruit.",
+        context="The chart has one bar for each fruit, in the color of the fruit.",
         lecture="In a bar chart the longest bar stands for the largest amount.",
     ),
     Family(
@@ -190,9 +190,7 @@ def draft_visual(count: int, samples: Mapping[int, Sequence[DigitSample]], rng: 
     return drafts
 
 
-def _block(
-    family: Family, count: int, supplies: Mapping[str, Iterator[DigitSample]], rng: Random
-) -> Iterator[Draft]:
+def _block(family: Family, count: int, supplies: Mapping[str, Iterator[DigitSample]], rng: Random) -> Iterator[Draft]:
     things = rng.sample(family.things, count)
     wording, grade = rng.choice(family.wordings), rng.randint(*family.grades)
     for answer, thing in enumerate(things):

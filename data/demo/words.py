@@ -1,6 +1,22 @@
 """What the generated text questions know: small tables of plain facts."""
 
-NAMES = ("Tom", "Ana", "Ravi", "Mia", "Leo", "Zoe", "Omar", "Lucy", "Ken", "Nora", "Ivan", "Ella", "Sam", "Aisha", "Ben")
+NAMES = (
+    "Tom",
+    "Ana",
+    "Ravi",
+    "Mia",
+    "Leo",
+    "Zoe",
+    "Omar",
+    "Lucy",
+    "Ken",
+    "Nora",
+    "Ivan",
+    "Ella",
+    "Sam",
+    "Aisha",
+    "Ben",
+)
 COLOURS = ("red", "blue", "green", "yellow", "white", "black", "orange", "purple", "brown", "pink")
 THINGS = ("ball", "kite", "bag", "cup", "hat", "scarf", "bike", "box", "lamp", "chair", "coat", "book")
 GOODS = ("bread", "apples", "cheese", "honey", "fish", "eggs", "carrots", "flowers", "milk", "nuts", "tea", "soap")
@@ -14,7 +30,14 @@ OUTINGS = ("the zoo", "the museum", "the beach", "the park", "the library", "the
 
 CAPITALS = {
     **{"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Germany": "Berlin", "Japan": "Tokyo", "Egypt": "Cairo"},
-    **{"China": "Beijing", "Kenya": "Nairobi", "Peru": "Lima", "Cuba": "Havana", "Greece": "Athens", "India": "New Delhi"},
+    **{
+        "China": "Beijing",
+        "Kenya": "Nairobi",
+        "Peru": "Lima",
+        "Cuba": "Havana",
+        "Greece": "Athens",
+        "India": "New Delhi",
+    },
     **{"Norway": "Oslo", "Poland": "Warsaw", "Portugal": "Lisbon", "Russia": "Moscow", "Austria": "Vienna"},
 }
 CONTINENTS = {
@@ -24,20 +47,20 @@ CONTINENTS = {
     "South America": ("Peru", "Brazil", "Chile", "Argentina", "Bolivia", "Ecuador"),
 }
 ANIMALS = {
-    "mammal": ("dog", "whale", "bat", "horse", "lion", "rabbit", "elephant", "cow", "bear", "mouse"),
-    "bird": ("owl", "eagle", "penguin", "duck", "parrot", "robin", "swan", "ostrich"),
-    "fish": ("salmon", "shark", "tuna", "trout", "cod", "herring"),
-    "reptile": ("snake", "lizard", "turtle", "crocodile", "gecko"),
-    "insect": ("ant", "bee", "beetle", "butterfly", "moth", "fly"),
+    "a mammal": ("dog", "whale", "bat", "horse", "lion", "rabbit", "elephant", "cow", "bear", "mouse"),
+    "a bird": ("owl", "eagle", "penguin", "duck", "parrot", "robin", "swan", "ostrich"),
+    "a fish": ("salmon", "shark", "tuna", "trout", "cod", "herring"),
+    "a reptile": ("snake", "lizard", "turtle", "crocodile", "gecko"),
+    "an insect": ("ant", "bee", "beetle", "butterfly", "moth", "fly"),
 }
 STATES = {
-    "solid": ("rock", "brick", "spoon", "coin", "ice cube", "pencil", "plate", "nail"),
-    "liquid": ("milk", "rainwater", "orange juice", "olive oil", "vinegar", "sea water"),
-    "gas": ("the air in a balloon", "helium", "oxygen", "steam", "the air in a tire"),
+    "a solid": ("rock", "brick", "spoon", "coin", "ice cube", "pencil", "plate", "nail"),
+    "a liquid": ("milk", "rainwater", "orange juice", "olive oil", "vinegar", "sea water"),
+    "a gas": ("the air in a balloon", "helium", "oxygen", "steam", "the air in a tire"),
 }
 UNITS = {
     "length": ("meter", "kilometer", "inch", "mile", "centimeter"),
-    "mass": ("kilogram", "gram", "pound", "ounce", "ton"),
+    "mass": ("kilogram", "gram", "pound", "ton"),
     "time": ("second", "minute", "hour", "week"),
     "volume": ("liter", "gallon", "milliliter", "cup"),
 }
@@ -58,13 +81,26 @@ OPPOSITES = {
     **{"hot": "cold", "up": "down", "early": "late", "full": "empty", "hard": "soft", "old": "new", "wet": "dry"},
     **{"day": "night", "open": "closed", "near": "far", "light": "dark", "strong": "weak", "rich": "poor"},
 }
-RHYMES = (
-    *(("cat", "hat"), ("dog", "log"), ("sun", "run"), ("tree", "bee"), ("cake", "lake"), ("star", "car")),
-    *(("moon", "spoon"), ("king", "ring"), ("boat", "goat"), ("bell", "shell"), ("nose", "rose"), ("light", "kite")),
-)
+RHYMES = {
+    **{"cat": "hat", "dog": "log", "sun": "run", "tree": "bee", "cake": "lake", "star": "car"},
+    **{"moon": "spoon", "king": "ring", "boat": "goat", "bell": "shell", "nose": "rose", "light": "kite"},
+}
 SORTED = (
     *("anchor", "bridge", "candle", "dragon", "engine", "feather", "garden", "hammer", "island", "jacket", "kettle"),
     *("ladder", "mirror", "needle", "orange", "pepper", "quilt", "rocket", "saddle", "table", "umbrella", "violin"),
 )
-PROPER = ("paris", "japan", "monday", "july", "africa", "anna", "london", "brazil", "saturday", "october", "texas", "peter")
+PROPER = (
+    "paris",
+    "japan",
+    "monday",
+    "july",
+    "africa",
+    "anna",
+    "london",
+    "brazil",
+    "saturday",
+    "october",
+    "texas",
+    "peter",
+)
 COMMON = ("river", "teacher", "garden", "city", "summer", "doctor", "school", "mountain", "window", "holiday", "uncle")

@@ -1,0 +1,105 @@
+"""Likelihoods of answer options from one pass in which the options of a question share its prefix."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from data.batching import OptionBatch
+from mm_adapter.llama.attention import AttentionPrefix
+from mm_adapter.llama.model import Llama
+
+
+@dataclass(frozen=True)
+class OptionScores:
+    """What a pass says about the options of a batch.
+
+    Attributes:
+        log_likelihoods: ``(O,)`` float32, sum over each option's tokens, given the question.
+        lengths: ``(O,)`` int64, tokens of each option.
+        language_loss: ``(B,)`` float32, mean negative log-likelihood of right answer, explanation and end, by question;
+            zeros where the batch has no tails.
+    """
+
+    log_likelihoods: Tensor
+    lengths: Tensor
+    language_loss: Tensor
+
+    def ranking_scores(self, kind: str) -> Tensor:
+        """Return ``(O,)`` scores to rank options by: ``mean`` per token or ``sum`` of log-likelihoods."""
+        return self.log_likelihoods / self.lengths if kind == "mean" else self.log_likelihoods
+
+
+def lower_states(llama: Llama, batch: OptionBatch, first_layer: int) -> Tensor:
+    """Return the hidden states ``(B, T, D)`` that enter ``first_layer``: no adapter has touched them yet."""
+    with torch.no_grad():
+        embedded = llama.embedding(batch.tokens)
+        return llama.run_layers(embedded, batch.positions, batch.mask, last=first_layer)
+
+
+def score_options(
+    llama: Llama,
+    batch: OptionBatch,
+    prefixes: list[AttentionPrefix | None] | None = None,
+    states: Tensor | None = None,
+    first_layer: int = 0,
+) -> OptionScores:
+    """Score the options of a batch; differentiable with respect to what the prefixes depend on.
+
+    Logits are computed for the positions that predict an answer token, and for no other.
+
+    Args:
+        llama: the frozen model.
+        batch: packed questions.
+        prefixes: of the adapter, one per decoder layer; None for the base model.
+        states: ``(B, T, D)`` that enter ``first_layer``, where they are known already.
+        first_layer: the layer to go on from.
+    """
+    if states is None:
+        states = lower_states(llama, batch, first_layer)
+    hidden_states = llama.run_layers(states, batch.positions, batch.mask, prefixes, first=first_layer)
+    predicting = hidden_states.flatten(0, 1)[batch.sources]
+    logits = llama.logits(predicting).float()
+    # log p(target) without a (U, V) table of log-probabilities: the normaliser once per position, the target's logit.
+    chosen = logits[batch.source_of, batch.targets] - logits.logsumexp(dim=-1)[batch.source_of]
+    return OptionScores(_by_option(chosen, batch), batch.lengths, _language_loss(chosen, batch))
+
+
+def _by_option(chosen: Tensor, batch: OptionBatch) -> Tensor:
+    scored = batch.option_of >= 0
+    sums = torch.zeros(len(batch.question_of), device=chosen.device, dtype=chosen.dtype)
+    return sums.index_add(0, batch.option_of[scored], chosen[scored])
+
+
+def _language_loss(chosen: Tensor, batch: OptionBatch) -> Tensor:
+    right = batch.language
+    question = torch.div(batch.sources, batch.tokens.shape[1], rounding_mode="floor")[batch.source_of][right]
+    zeros = torch.zeros(len(batch.pids), device=chosen.device, dtype=chosen.dtype)
+    total = zeros.index_add(0, question, -chosen[right])
+    count = zeros.index_add(0, question, torch.ones_like(chosen[right]))
+    return total / count.clamp(min=1)
+
+
+def padded_by_question(scores: Tensor, batch: OptionBatch) -> Tensor:
+    """Return ``(B, most options)`` of scores ``(O,)``, filled up with minus infinity."""
+    rows = torch.nn.utils.rnn.pad_sequence(
+        list(scores.split(list(batch.option_counts))), batch_first=True, padding_value=float("-inf")
+    )
+    return rows
+
+
+def ranking_loss(scores: Tensor, batch: OptionBatch, smoothing: float = 0.0) -> Tensor:
+    """Return ``(B,)``: cross entropy of a softmax over each question's options.
+
+    Args:
+        scores: ``(O,)``.
+        smoothing: share of the target that is spread evenly over a question's own options.
+    """
+    log_probabilities = padded_by_question(scores, batch).log_softmax(dim=-1)
+    right = F.nll_loss(log_probabilities, batch.answers, reduction="none")
+    if not smoothing:
+        return right
+    counts = torch.tensor(batch.option_counts, device=scores.device)
+    even = -log_probabilities.masked_fill(log_probabilities.isneginf(), 0.0).sum(dim=-1) / counts
+    return (1 - smoothing) * right + smoothing * even
