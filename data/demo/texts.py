@@ -219,14 +219,8 @@ def _capital_letter(rng: Random) -> Draft:
     right = rng.choice(words.PROPER).capitalize()
     wrong = [word.capitalize() for word in rng.sample(words.COMMON, rng.randint(1, 3))]
     labels = (LANGUAGE, "capitalization", "Capitalization", "Find the proper noun")
-    return _draft(
-        rng,
-        labels,
-        "Which word is always written with a capital letter?",
-        right,
-        wrong,
-        lecture="Names take a capital.",
-    )
+    question = "Which word is always written with a capital letter?"
+    return _draft(rng, labels, question, right, wrong, lecture="Names take a capital.")
 
 
 CONTEXT_FAMILIES: tuple[Text, ...] = (_colour, _tallest, _seller, _place, _vote, _weather, _heavier, _plants)

@@ -107,7 +107,7 @@ DIAGRAM_FAMILIES = (
     Family(
         wordings=("Which fruit was sold most?", "Which fruit does the chart show the most of?"),
         things=tuple(FRUIT_COLOURS),
-        counts=(3, 4, 5),
+        counts=(3, 4),
         draw=draw_sales,
         subject=SOCIAL,
         topic="economics",

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,8 +22,26 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, c
     Returns:
         ``(B, H, T, head_dim)``.
     """
+    if queries.device.type == "cpu" and queries.dtype in (torch.bfloat16, torch.float16):
+        return _attend_in_matrix_products(queries, keys, values, mask, causal)
     grouped = queries.shape[1] != keys.shape[1]
     return F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal, enable_gqa=grouped)
+
+
+def _attend_in_matrix_products(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool
+) -> Tensor:
+    """Compute ``attend`` unfused: on the CPU in half precision the fused kernel takes 1.5 to 5 times as long."""
+    batch, _, new, head_dim = queries.shape
+    key_heads, seen = keys.shape[1:3]
+    grouped = queries.reshape(batch, key_heads, -1, head_dim)
+    scores = (grouped @ keys.transpose(2, 3)).view(batch, key_heads, -1, new, seen) * head_dim**-0.5
+    if mask is None and causal:
+        mask = torch.ones(1, 1, new, seen, dtype=torch.bool).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, :, None], float("-inf"))
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype)
+    return (weights.view(batch, key_heads, -1, seen) @ values).view(queries.shape)
 
 
 class AttentionPrefix(Protocol):

@@ -1,6 +1,5 @@
 """From a name or path to a loaded, frozen model: finds the format, streams the tensors, checks every key and shape."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mm_adapter.errors import UserError
+from mm_adapter.fingerprint import join_digests, sample_digest
 from mm_adapter.llama.gguf import open_gguf
 from mm_adapter.llama.huggingface import open_huggingface
 from mm_adapter.llama.meta import open_meta
@@ -98,19 +98,9 @@ def _read(source: WeightSource, dtype: torch.dtype) -> tuple[dict[str, Tensor], 
     tensors: dict[str, Tensor] = {}
     digests: dict[str, bytes] = {}
     for name, tensor in source.tensors():
-        digests[name] = _sample_digest(tensor)
+        digests[name] = sample_digest(tensor)
         tensors[name] = tensor.to(dtype)
-    joined = hashlib.sha256()
-    for name in sorted(digests):
-        joined.update(name.encode() + digests[name])
-    return tensors, joined.hexdigest()
-
-
-def _sample_digest(tensor: Tensor) -> bytes:
-    # 256 values a tensor tell models apart without reading gigabytes; bfloat16 is what every format can hold.
-    flat = tensor.reshape(-1) if tensor.is_contiguous() else tensor.contiguous().reshape(-1)
-    sample = flat[:: max(1, flat.numel() // 256)][:256].float().to(torch.bfloat16).view(torch.int16)
-    return str(tuple(tensor.shape)).encode() + sample.numpy().tobytes()
+    return tensors, join_digests(digests)
 
 
 def _check_shapes(name: str, model: Llama, tensors: dict[str, Tensor]) -> None:

@@ -1,0 +1,1 @@
+"""Frozen image towers, their global features, and the store that keeps them. Knows nothing of language."""
