@@ -1,6 +1,7 @@
 """Pictures from untrusted files: decoded whole, or refused by name."""
 
 import hashlib
+import threading
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from mm_adapter.errors import UserError
 
 # A header may claim any size: 64 megapixels are 192 MB of RGB, more than any camera picture in these datasets needs.
 MAX_PIXELS = 64_000_000
+# Pillow would also hand EPS to Ghostscript and open formats that nobody asks questions about.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
+# `warnings.catch_warnings` swaps one list for the whole process; two threads in it at once would mix it up.
+_WARNINGS_LOCK = threading.Lock()
 
 
 def open_image(path: Path) -> Image.Image:
@@ -23,14 +29,15 @@ def open_image(path: Path) -> Image.Image:
         UserError: the file is missing, unreadable, truncated, no picture, empty, or larger than ``MAX_PIXELS``
             (checked in the header, before anything is decoded).
     """
+    path = Path(path)
     try:
-        # Pillow only warns, or raises, by its own global limit; ours is checked below without touching that one.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                _check_size(path, image)
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+        # A pipe or device instead of a file would be read without end.
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: this is no file, so no picture. Give a picture file.")
+        with _read_header(path) as image:
+            _check_size(path, image)
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
     except UserError:
         raise
     except FileNotFoundError:
@@ -38,7 +45,9 @@ def open_image(path: Path) -> Image.Image:
     except Image.DecompressionBombError:
         raise _too_large(path) from None
     except UnidentifiedImageError:
-        raise UserError(f"{path}: this is no picture in a format Pillow knows. Use a PNG, JPEG or WebP file.") from None
+        raise UserError(
+            f"{path}: this is not an image of a known format, or it has 0 pixels. Use a PNG, JPEG or WebP."
+        ) from None
     except MemoryError:
         raise UserError(f"{path}: there is not enough memory to decode this picture. Scale it down.") from None
     except OSError as error:
@@ -69,6 +78,13 @@ def content_hash(path: Path) -> str:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: this picture cannot be read ({reason}). Check the file.") from error
     return digest.hexdigest()
+
+
+def _read_header(path: Path) -> Image.Image:
+    # Pillow warns from 89 megapixels on and refuses from 179 on; our own lower bound comes right after.
+    with _WARNINGS_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path, formats=FORMATS)
 
 
 def _check_size(path: Path, image: Image.Image) -> None:

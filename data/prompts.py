@@ -97,3 +97,33 @@ def make_template(name: str, answer_format: str, explanation: str = "none") -> T
             f"template {name} shows no options, so the answer cannot be a letter; use QCM-A or text answers."
         )
     return Template(answer_format=answer_format, explanation=explanation, **TEMPLATES[name])
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """How questions are put and options are ranked; kept with an adapter, so that it is asked as it was taught.
+
+    Attributes:
+        template: ``QCM-A`` (question, context, options; the paper's order) or ``QC-A`` (options not shown).
+        answer_format: ``letter`` or ``text``.
+        explanation: ``none``, ``solution`` or ``lecture-solution``, learned after the right answer.
+        ranking: ``mean`` log-likelihood per token of an option, or their ``sum``.
+        max_length: tokens of prompt and answer; longer contexts are shortened.
+    """
+
+    template: str = "QC-A"
+    answer_format: str = "text"
+    explanation: str = "none"
+    ranking: str = "mean"
+    max_length: int = 512
+
+    def __post_init__(self) -> None:
+        make_template(self.template, self.answer_format, self.explanation)
+        if self.ranking not in ("mean", "sum"):
+            raise UserError(f"ranking {self.ranking!r} is not known; mean and sum are.")
+        if self.max_length < 16:
+            raise UserError(f"max_length {self.max_length} leaves no room for a question; 16 tokens are the least.")
+
+    def make_template(self) -> Template:
+        """Return the template itself."""
+        return make_template(self.template, self.answer_format, self.explanation)

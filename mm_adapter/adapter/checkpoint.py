@@ -1,0 +1,114 @@
+"""Adapters on disk: adapter_config.json and adapter_model.safetensors."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from mm_adapter.adapter.adapter import Adapter
+from mm_adapter.adapter.config import AdapterConfig
+from mm_adapter.errors import UserError
+from mm_adapter.files import read_json, write_atomically, write_json
+from mm_adapter.llama.config import LlamaConfig
+
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class AdapterDescription:
+    """All of an adapter but its weights.
+
+    Attributes:
+        adapter: shape and kind.
+        llama: name and fingerprint of the base model that it was trained on.
+        vision: tower, fingerprint, depths and views of the image features; None for a text-only adapter.
+        task: how questions were put, for whoever answers with it; opaque here.
+    """
+
+    adapter: AdapterConfig
+    llama: dict[str, str]
+    vision: dict[str, Any] | None
+    task: dict[str, Any]
+
+
+def save_adapter(folder: Path, adapter: Adapter, description: AdapterDescription) -> None:
+    """Write both files, each in one step, the weights first: a folder with a configuration is complete.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.state_dict().items()}
+    write_atomically(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    write_json(folder / CONFIG_FILE, {"format": "mm-adapter", "version": 1, **asdict(description)})
+
+
+def read_description(folder: Path) -> AdapterDescription:
+    """Return what ``adapter_config.json`` says.
+
+    Raises:
+        UserError: the file is missing, not JSON, or not of this format.
+    """
+    path = folder / CONFIG_FILE
+    values = read_json(path, "adapter configuration")
+    if not isinstance(values, dict) or values.get("format") != "mm-adapter":
+        raise UserError(f"{path}: not an adapter of mm-adapter; convert adapters of other projects first.")
+    if values.get("version") != 1:
+        raise UserError(f"{path}: format version {values.get('version')!r} is newer than this program; update it.")
+    try:
+        known = {field.name for field in fields(AdapterConfig)}
+        adapter = AdapterConfig(**{key: value for key, value in values["adapter"].items() if key in known})
+        llama, vision, task = dict(values["llama"]), values["vision"], dict(values["task"])
+        if not isinstance(llama["name"], str) or not isinstance(llama["fingerprint"], str):
+            raise TypeError("llama names no model")
+        if vision is not None and not isinstance(vision["tower"], str):
+            raise TypeError("vision names no tower")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: damaged adapter configuration ({error}).") from error
+    return AdapterDescription(adapter, llama, vision, task)
+
+
+def check_base(folder: Path, description: AdapterDescription, name: str, fingerprint: str) -> None:
+    """Refuse a base model that the adapter was not trained on, by name.
+
+    Raises:
+        UserError: the fingerprints differ.
+    """
+    if description.llama["fingerprint"] != fingerprint:
+        raise UserError(
+            f"{folder}: this adapter was trained on {description.llama['name']} "
+            f"(weights {description.llama['fingerprint'][:12]}), not on {name} (weights {fingerprint[:12]}). "
+            f"Use --llama with the model it was trained on."
+        )
+
+
+def load_adapter(folder: Path, llama: LlamaConfig) -> tuple[Adapter, AdapterDescription]:
+    """Read an adapter for a model of the given shape.
+
+    Raises:
+        UserError: a file is missing or damaged, or a tensor is missing, surplus, misshapen or not finite.
+    """
+    description = read_description(folder)
+    path = folder / WEIGHTS_FILE
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: the adapter's weights are missing.") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or train it again.") from error
+    adapter = Adapter(description.adapter, llama)
+    wanted = {name: tuple(tensor.shape) for name, tensor in adapter.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if wanted != found:
+        wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        first = wrong[0]
+        raise UserError(
+            f"{path}: {first} has shape {found.get(first, 'none')}, its configuration on this model asks for "
+            f"{wanted.get(first, 'none')} ({len(wrong)} tensors differ)."
+        )
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise UserError(f"{path}: {broken[0]} holds values that are not finite; the adapter is unusable.")
+    adapter.load_state_dict(tensors)
+    return adapter, description

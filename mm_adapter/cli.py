@@ -1,0 +1,35 @@
+"""The ``mm-adapter`` command: parse, call, print."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from mm_adapter.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
+    from mm_adapter.options import build_parser, parse
+
+    try:
+        parser = build_parser()
+        options = parse(parser, sys.argv[1:] if arguments is None else list(arguments))
+        options.run(options)
+    except UserError as error:
+        print(f"mm-adapter: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mm-adapter: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing is wrong, and nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"mm-adapter: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""``mm-adapter evaluate``: a model and a split become predictions and tables."""
+
+import random
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from data.dataset import Dataset
+from data.prompts import Prompting
+from data.question import Question
+from data.readers import read_dataset
+from eval.metrics import Metrics, evaluate_predictions
+from eval.parsing import parse_choice
+from eval.predictions import Prediction, write_official, write_predictions
+from eval.report import write_report
+from mm_adapter.commands.prepare import Prepared, prepare, without_images
+from mm_adapter.errors import UserError
+from mm_adapter.examples import ExampleSet, score_examples
+from mm_adapter.model import MultimodalLlama
+
+IMAGES = ("real", "none", "shuffled")
+DECODINGS = ("likelihood", "generate")
+
+
+def evaluate(
+    model: MultimodalLlama,
+    data: str,
+    split: str,
+    out: Path,
+    images: str = "real",
+    decoding: str = "likelihood",
+    name: str = "run",
+    skip_bad: bool = False,
+    features: Path | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+) -> Metrics:
+    """Answer every question of a split; write predictions, the official result format, and the tables.
+
+    Args:
+        model: see ``load_model``.
+        data: ScienceQA folder, parquet folder or hub id.
+        split: ``train``, ``val`` or ``test``.
+        out: folder for predictions.jsonl, official.json, metrics.json, metrics.csv and report.md.
+        images: ``real``; ``none`` (every question without its picture); ``shuffled`` (with another question's).
+        decoding: ``likelihood`` ranks the options; ``generate`` writes an answer and reads the choice from it.
+        name: of the run, in the tables.
+        skip_bad: leave out questions that cannot be used; they count as wrong.
+        features: folder of the feature store.
+        seed: of the shuffling.
+        quiet: show no progress bars.
+        say: receives lines for a person.
+
+    Raises:
+        UserError: bad data or arguments; nothing is written then.
+    """
+    dataset: Dataset = read_dataset(data, skip_bad=skip_bad)
+    questions = dataset.split(split)
+    asked = _with_images(model, questions, images, seed)
+    prepared = prepare(model, asked, skip_bad, features, progress=not quiet)
+    if prepared.shortened:
+        say(f"{prepared.shortened} questions have a shortened context")
+    run = _by_likelihood if decoding == "likelihood" else _by_generation
+    predictions = run(model, prepared.examples)
+    skipped = {**dataset.skipped(split), **prepared.skipped}
+    answered = [question for question in questions if question.pid not in prepared.skipped]
+    metrics = evaluate_predictions(predictions, answered, skipped)
+    write_predictions(out / "predictions.jsonl", predictions)
+    write_official(out / "official.json", predictions)
+    write_report(out, metrics, name)
+    return metrics
+
+
+def load_model(
+    adapter: str,
+    llama: str | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    prompting: Prompting | None = None,
+) -> MultimodalLlama:
+    """Load a model for evaluation or answers; ``adapter`` is a run folder or ``none`` for the base model.
+
+    Args:
+        prompting: for the base model; an adapter says itself how it was taught.
+    """
+    if adapter != "none":
+        return MultimodalLlama.from_pretrained(llama, adapter, dtype=getattr(torch, dtype), device=device)
+    model = MultimodalLlama.from_pretrained(llama, dtype=getattr(torch, dtype), device=device)
+    model.prompting = prompting or model.prompting
+    return model
+
+
+def _with_images(model: MultimodalLlama, questions: Sequence[Question], images: str, seed: int) -> list[Question]:
+    if images not in IMAGES:
+        raise UserError(f"--images {images!r} is not known; {', '.join(IMAGES)} are.")
+    if images == "none" or model.vision is None:
+        return without_images(questions)
+    return list(questions) if images == "real" else shuffle_images(questions, seed)
+
+
+def shuffle_images(questions: Sequence[Question], seed: int) -> list[Question]:
+    """Give every question with a picture the picture of another one, by one cycle through a seeded order."""
+    holders = [index for index, question in enumerate(questions) if question.image is not None]
+    random.Random(seed).shuffle(holders)
+    result = list(questions)
+    for here, there in zip(holders, holders[1:] + holders[:1], strict=True):
+        result[here] = replace(questions[here], image=questions[there].image)
+    return result
+
+
+def _by_likelihood(model: MultimodalLlama, examples: ExampleSet) -> list[Prediction]:
+    predictions = []
+    for scored, encoded in zip(score_examples(model, examples), examples.questions, strict=True):
+        probabilities = torch.tensor(scored.scores, dtype=torch.float64).softmax(dim=0).tolist()
+        text = encoded.question.options[scored.choice]
+        predictions.append(Prediction(scored.pid, scored.choice, scored.scores, tuple(probabilities), text))
+    return predictions
+
+
+def _by_generation(model: MultimodalLlama, examples: ExampleSet, batch_size: int = 16) -> list[Prediction]:
+    written: dict[int, str] = {}
+    order = sorted(range(len(examples.questions)), key=lambda index: len(examples.questions[index].prefix))
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        _, features, has_image = examples.batch(indices, with_tail=False)
+        prefixes = [examples.questions[index].prefix for index in indices]
+        longest = max(len(option) for index in indices for option in examples.questions[index].options)
+        texts = model.generate(prefixes, features, has_image, max_new_tokens=longest + 8)
+        written.update(zip(indices, texts, strict=True))
+    predictions = []
+    for index, encoded in enumerate(examples.questions):
+        choice = parse_choice(written[index], encoded.question.options)
+        predictions.append(Prediction(encoded.question.pid, choice, raw_text=written[index]))
+    return predictions
+
+
+__all__ = ["Prepared", "evaluate", "load_model", "shuffle_images"]

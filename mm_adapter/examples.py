@@ -1,0 +1,117 @@
+"""Encoded questions together with their image features: what training and evaluation iterate over."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data.batching import OptionBatch, collate, length_batches
+from data.encoding import EncodedQuestion
+from mm_adapter.model import MultimodalLlama
+
+
+@dataclass(frozen=True)
+class ExampleSet:
+    """Questions of one split, ready for the model.
+
+    Attributes:
+        questions: encoded.
+        features: global image features ``(F,)`` by picture; empty where none are used.
+    """
+
+    questions: Sequence[EncodedQuestion]
+    features: Mapping[Path, Tensor] = field(default_factory=dict)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each question as packed for training."""
+        return [question.length for question in self.questions]
+
+    def batch(self, indices: Sequence[int], with_tail: bool) -> tuple[OptionBatch, Tensor | None, Tensor | None]:
+        """Return the packed batch, its image features ``(B, F)`` and which questions have one, ``(B,)`` bool."""
+        members = [self.questions[index] for index in indices]
+        batch = collate(members, with_tail)
+        found = [None if q.question.image is None else self.features.get(q.question.image) for q in members]
+        present = [feature for feature in found if feature is not None]
+        if not present:
+            return batch, None, None
+        blank = torch.zeros_like(present[0])
+        features = torch.stack([blank if feature is None else feature for feature in found])
+        return batch, features, torch.tensor([feature is not None for feature in found])
+
+
+class StateCache:
+    """Hidden states that enter the first adapted layer, kept from the first epoch on: no adapter ever changes them.
+
+    Args:
+        model: whose lower layers are run.
+        limit: bytes to keep at most; further questions are computed anew each time.
+    """
+
+    def __init__(self, model: MultimodalLlama, limit: int = 4 << 30) -> None:
+        self.model = model
+        self.room = limit
+        self.rows: dict[str, Tensor] = {}
+
+    def states(self, examples: ExampleSet, indices: Sequence[int], batch: OptionBatch) -> Tensor | None:
+        """Return ``(B, T, D)`` for a batch packed with tails, or None where there is nothing below the adapter."""
+        from mm_adapter.scoring import lower_states
+
+        first = self.model.first_adapted_layer
+        if first == 0:
+            return None
+        members = [examples.questions[index] for index in indices]
+        known = [self.rows.get(member.question.pid) for member in members]
+        if any(row is None for row in known):
+            states = lower_states(self.model.llama, batch, first)
+            for member, row in zip(members, states, strict=True):
+                self._keep(member, row)
+            return states
+        states = torch.zeros(*batch.tokens.shape, known[0].shape[-1], dtype=known[0].dtype)  # type: ignore[union-attr]
+        for index, row in enumerate(known):
+            states[index, : len(row)] = row  # type: ignore[arg-type]
+        return states.to(batch.tokens.device)
+
+    def _keep(self, member: EncodedQuestion, row: Tensor) -> None:
+        kept = row[: member.length - 1].cpu().clone()
+        size = kept.numel() * kept.element_size()
+        if size <= self.room and member.question.pid not in self.rows:
+            self.rows[member.question.pid] = kept
+            self.room -= size
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One question's outcome.
+
+    Attributes:
+        pid: of the question.
+        scores: of every option, as ranked.
+        choice: index of the best.
+        loss: cross entropy of a softmax over the scores; 0 where the right answer is unknown.
+    """
+
+    pid: str
+    scores: tuple[float, ...]
+    choice: int
+    loss: float
+
+
+@torch.no_grad()
+def score_examples(model: MultimodalLlama, examples: ExampleSet, token_budget: int = 4096) -> list[Scored]:
+    """Score every option of every question, in the order of ``examples``, in batches of similar length."""
+    results: dict[int, Scored] = {}
+    device = model.llama.device
+    for indices in length_batches(examples.lengths, token_budget):
+        batch, features, has_image = examples.batch(indices, with_tail=False)
+        batch = batch.to(device)
+        features = None if features is None else features.to(device)
+        has_image = None if has_image is None else has_image.to(device)
+        ranked = model.score_choices(batch, features, has_image).ranking_scores(model.prompting.ranking)
+        for index, scores in zip(indices, ranked.split(list(batch.option_counts)), strict=True):
+            question = examples.questions[index].question
+            loss = 0.0 if question.answer < 0 else -float(scores.log_softmax(dim=0)[question.answer])
+            results[index] = Scored(question.pid, tuple(scores.tolist()), int(scores.argmax()), loss)
+    return [results[index] for index in range(len(examples.questions))]

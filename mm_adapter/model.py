@@ -1,0 +1,272 @@
+"""``MultimodalLlama``: a frozen LLaMA, an adapter and an image tower, joined."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from data.batching import OptionBatch, collate
+from data.encoding import encode_question
+from data.prompts import Prompting
+from data.question import Question
+from mm_adapter.adapter.adapter import Adapter
+from mm_adapter.adapter.checkpoint import AdapterDescription, check_base, load_adapter, read_description, save_adapter
+from mm_adapter.errors import UserError
+from mm_adapter.generation import generate_tokens
+from data.images import open_image
+from mm_adapter.llama.attention import AttentionPrefix
+from mm_adapter.llama.tokenizer import Tokenizer
+from mm_adapter.llama.weights import DEFAULT_LLAMA, LoadedLlama, load_llama
+from mm_adapter.scoring import OptionScores, score_options
+from mm_adapter.vision import ImageTower, VisionConfig
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to one question.
+
+    Attributes:
+        text: the chosen option, or what the model wrote where no choices were given.
+        choice: index of the chosen option, -1 without choices.
+        probabilities: softmax over the options' scores; empty without choices.
+    """
+
+    text: str
+    choice: int
+    probabilities: tuple[float, ...]
+
+
+class MultimodalLlama(nn.Module):
+    """Answers questions about pictures with a frozen LLaMA (LLaMA-Adapter, arXiv 2303.16199).
+
+    Attributes:
+        llama: the frozen decoder.
+        adapter: the trained part; None for the base model.
+        prompting: how questions are put, as the adapter was taught.
+        vision: which image features the adapter takes; None where it takes none.
+    """
+
+    adapter: Adapter | None
+
+    def __init__(
+        self,
+        base: LoadedLlama,
+        adapter: Adapter | None = None,
+        vision: VisionConfig | None = None,
+        prompting: Prompting | None = None,
+        vision_fingerprint: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.base_name, self.base_fingerprint = base.name, base.fingerprint
+        self.llama = base.model
+        self.adapter = None if adapter is None else adapter.to(base.model.device)
+        self.vision = vision
+        self.vision_fingerprint = vision_fingerprint
+        self.prompting = prompting or Prompting()
+        self._tokenizer = base.tokenizer
+        self._tower: ImageTower | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        llama: str | None = None,
+        adapter: str | Path | None = None,
+        vision: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+    ) -> "MultimodalLlama":
+        """Load a base model and, if named, an adapter for it.
+
+        Args:
+            llama: name or path; None for the adapter's own base, or the default model without an adapter.
+            adapter: folder of a trained adapter.
+            vision: image tower; None for the adapter's own.
+            dtype: of the frozen weights; the adapter stays in float32.
+            device: where all of it lives.
+
+        Raises:
+            UserError: something is missing or damaged, or the parts do not belong together.
+        """
+        if adapter is None:
+            config = None if vision is None else VisionConfig(vision)
+            return cls(load_llama(llama or DEFAULT_LLAMA, dtype, device), vision=config)
+        folder = Path(adapter)
+        description = read_description(folder)
+        base = load_llama(llama or description.llama["name"], dtype, device)
+        check_base(folder, description, base.name, base.fingerprint)
+        weights, description = load_adapter(folder, base.model.config)
+        seen = description.vision
+        if vision is not None and (seen is None or seen["tower"] != vision):
+            raise UserError(f"{folder}: trained with image tower {seen and seen['tower']}, not {vision}.")
+        config = None if seen is None else VisionConfig(seen["tower"], seen["depths"], tuple(seen["views"]))
+        prompting = _read_prompting(folder, description)
+        return cls(base, weights, config, prompting, None if seen is None else seen["fingerprint"])
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the adapter, a few megabytes, with the names and fingerprints of what it belongs to.
+
+        Raises:
+            UserError: there is no adapter, or the folder cannot be written.
+        """
+        if self.adapter is None:
+            raise UserError("there is no adapter to save; the base model is unchanged.")
+        vision = None
+        if self.vision is not None and self.adapter.projection is not None:
+            fingerprint = self.vision_fingerprint or self.tower.fingerprint
+            vision = {**asdict(self.vision), "fingerprint": fingerprint}
+        base = {"name": self.base_name, "fingerprint": self.base_fingerprint}
+        description = AdapterDescription(self.adapter.config, base, vision, asdict(self.prompting))
+        save_adapter(Path(folder), self.adapter, description)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer.
+
+        Raises:
+            UserError: the model's files have none.
+        """
+        if self._tokenizer is None:
+            raise UserError(f"{self.base_name}: has no tokenizer, so text cannot be read; add tokenizer.json beside it.")
+        return self._tokenizer
+
+    @property
+    def tower(self) -> ImageTower:
+        """The image tower, loaded when the first picture comes.
+
+        Raises:
+            UserError: the model takes no pictures, or the tower's weights are not those of training.
+        """
+        if self.vision is None:
+            raise UserError("this model takes no pictures: its adapter was trained without an image tower.")
+        if self._tower is None:
+            tower = ImageTower(self.vision, self.llama.device)
+            if self.vision_fingerprint not in (None, tower.fingerprint):
+                raise UserError(
+                    f"image tower {self.vision.tower}: its weights ({tower.fingerprint[:12]}) are not those that the "
+                    f"adapter was trained with ({(self.vision_fingerprint or '')[:12]})."
+                )
+            # Not as a submodule: the tower belongs to no checkpoint of this model.
+            object.__setattr__(self, "_tower", tower)
+        return self._tower  # type: ignore[return-value]
+
+    def forward(
+        self,
+        tokens: Tensor,
+        image_features: Tensor | None = None,
+        has_image: Tensor | None = None,
+    ) -> Tensor:
+        """Return next-token logits ``(B, T, V)``.
+
+        Args:
+            tokens: ``(B, T)`` int64.
+            image_features: ``(B, F)``, see ``image_features``; None without pictures.
+            has_image: ``(B,)`` bool, false for samples without one; None: all have one.
+        """
+        return self.llama(tokens, prefixes=self.prefixes(image_features, has_image))
+
+    def prefixes(
+        self, image_features: Tensor | None = None, has_image: Tensor | None = None
+    ) -> list[AttentionPrefix | None] | None:
+        """Return the adapter's prefix for every layer, or None without an adapter."""
+        if self.adapter is None:
+            return None
+        return list(self.adapter.prefixes(self.llama, image_features, has_image))
+
+    @property
+    def first_adapted_layer(self) -> int:
+        """Layers below this one are the base model's; their output can be kept."""
+        return self.llama.config.num_layers if self.adapter is None else self.adapter.first_layer
+
+    def score_choices(
+        self,
+        batch: OptionBatch,
+        image_features: Tensor | None = None,
+        has_image: Tensor | None = None,
+        states: Tensor | None = None,
+    ) -> OptionScores:
+        """Score the options of a packed batch, see ``mm_adapter.scoring.score_options``.
+
+        Args:
+            states: ``(B, T, D)`` that enter the first adapted layer, where they were kept.
+        """
+        first = 0 if self.adapter is None else self.adapter.first_layer
+        return score_options(self.llama, batch, self.prefixes(image_features, has_image), states, first)
+
+    def image_features(self, image: str | Path | Image.Image) -> Tensor:
+        """Return global features ``(1, F)`` of one picture.
+
+        Raises:
+            UserError: the picture cannot be read, or the model takes none.
+        """
+        picture = image if isinstance(image, Image.Image) else open_image(Path(image))
+        views = self.tower.preprocess(picture.convert("RGB"))
+        return self.tower.encode(views[None].to(self.llama.device))
+
+    @torch.no_grad()
+    def answer(
+        self,
+        question: str,
+        image: str | Path | Image.Image | None = None,
+        choices: Sequence[str] | None = None,
+        context: str = "",
+        max_new_tokens: int = 64,
+    ) -> Answer:
+        """Answer one question: the most likely of ``choices``, or freely without them.
+
+        Raises:
+            UserError: a picture that cannot be read or is not wanted, fewer than two choices, or a question too long.
+        """
+        if choices is not None and len(choices) < 2:
+            raise UserError(f"{len(choices)} choices; give at least two, or none for a free answer.")
+        features = None if image is None else self.image_features(image)
+        options = tuple(choices) if choices else ("",)
+        asked = Question(pid="asked", question=question, options=options, answer=-1, context=context)
+        if choices is None:
+            return self._write(asked, features, max_new_tokens)
+        encoded = encode_question(asked, self.prompting.make_template(), self.tokenizer, self.max_length)
+        batch = collate([encoded], with_tail=False).to(self.llama.device)
+        scores = self.score_choices(batch, features).ranking_scores(self.prompting.ranking)
+        probabilities = scores.softmax(dim=-1).tolist()
+        choice = int(scores.argmax())
+        return Answer(options[choice], choice, tuple(probabilities))
+
+    def _write(self, asked: Question, features: Tensor | None, max_new_tokens: int) -> Answer:
+        free = Prompting(template="QC-A", answer_format="text", max_length=self.max_length)
+        encoded = encode_question(asked, free.make_template(), self.tokenizer, self.max_length)
+        return Answer(self.generate([encoded.prefix], features, max_new_tokens=max_new_tokens)[0].strip(), -1, ())
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of prompt and answer together: as taught, and no more than the base model can read."""
+        return min(self.prompting.max_length, self.llama.config.context_length)
+
+    def generate(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        image_features: Tensor | None = None,
+        has_image: Tensor | None = None,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> list[str]:
+        """Continue prompts (text or token ids), see ``mm_adapter.generation.generate_tokens``."""
+        encoded = [
+            [*self.tokenizer.begin, *self.tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
+            for prompt in prompts
+        ]
+        with torch.no_grad():
+            prefixes = self.prefixes(image_features, has_image)
+        written = generate_tokens(
+            self.llama, encoded, self.tokenizer.end, prefixes, max_new_tokens, temperature, generator
+        )
+        return [self.tokenizer.decode(ids) for ids in written]
+
+
+def _read_prompting(folder: Path, description: AdapterDescription) -> Prompting:
+    try:
+        return Prompting(**description.task)
+    except TypeError as error:
+        raise UserError(f"{folder}: damaged adapter configuration, task: {error}.") from error

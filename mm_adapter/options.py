@@ -1,0 +1,245 @@
+"""Options of every subcommand, and what each one calls."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mm_adapter.errors import UserError, suggestion
+
+DATA_HELP = "ScienceQA folder (problems.json), folder of parquet files, or hub id"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours, with the nearest option suggested."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the message as a ``UserError``."""
+        raise UserError(f"{message}. See {self.prog} --help.")
+
+
+def parse(parser: Parser, arguments: list[str]) -> argparse.Namespace:
+    """Parse ``arguments``; an unknown option is an error that names the nearest known one."""
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        wrong = next((text for text in unknown if text.startswith("-")), unknown[0]).split("=")[0]
+        subparser = options.parser
+        known = [name for action in subparser._actions for name in action.option_strings if name.startswith("--")]
+        raise UserError(f"unknown option {wrong}{suggestion(wrong, known)}. See {subparser.prog} --help.")
+    return options
+
+
+def build_parser() -> Parser:
+    """Return the parser of all subcommands; each sets ``run``, a function of the parsed options."""
+    parser = Parser(prog="mm-adapter", description="Multimodal question answering with a frozen LLaMA.", allow_abbrev=False)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+    for add in (_demo, _demo_data, _features, _train, _evaluate, _score, _answer):
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, text: str) -> Parser:
+    parser: Parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def _demo(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> None:
+        from mm_adapter.commands.demo import demo
+
+        demo(options.out, options.preset, _overrides(options), options.size, options.quiet)
+
+    parser = _command(commands, "demo", run, "Train and compare adapters on a generated set: the whole method in minutes.")
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="new folder for data, runs and summary.json")
+    parser.add_argument("--size", type=int, help="questions to generate")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--preset", default="demo", help="preset name or TOML file")
+    _config_options(parser)
+
+
+def _demo_data(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> None:
+        from data.demo import write_demo
+
+        size = {} if options.size is None else {"size": options.size}
+        write_demo(options.out, seed=options.seed, **size)
+        print(f"wrote {options.out}")
+
+    parser = _command(commands, "demo-data", run, "Write the generated set in ScienceQA's official layout.")
+    parser.add_argument("--out", type=Path, required=True, help="new folder")
+    parser.add_argument("--seed", type=int, default=0, help="of the generator")
+    parser.add_argument("--size", type=int, help="questions in all")
+
+
+def _features(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> None:
+        from mm_adapter.commands.features import compute_features
+        from mm_adapter.vision import VisionConfig
+
+        views = tuple(view.strip() for view in options.views.split(","))
+        vision = VisionConfig(options.vision, options.depths, views)
+        path, count, bad = compute_features(vision, options.data, options.out, options.skip_bad, options.device, options.quiet)
+        print(f"{path}: {count} features, {len(bad)} pictures skipped")
+        for pid, reason in bad.items():
+            print(f"  skipped {pid}: {reason}")
+
+    parser = _command(commands, "features", run, "Compute the image features of a dataset ahead of training.")
+    parser.add_argument("--vision", required=True, help="open_clip name with weights, timm:NAME, or efficientnet-lite0")
+    parser.add_argument("--depths", type=int, default=4, help="stages of the tower besides its final embedding")
+    parser.add_argument("--views", default="own", help="own, 1x1, 2x2, 3x3, separated by commas")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the feature store")
+    _data_options(parser)
+
+
+def _train(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> None:
+        from mm_adapter.commands.train import train
+        from mm_adapter.training.config import load_config
+
+        config = load_config(options.preset, _overrides(options))
+        features = options.features
+        result = train(config, options.data, options.out, options.resume, options.skip_bad, features, options.quiet)
+        print(f"{options.out}: best validation accuracy {result['best_val_accuracy']:.2f} %")
+
+    parser = _command(commands, "train", run, "Train an adapter; every setting of a preset is an option.")
+    parser.add_argument("--preset", help="preset name or TOML file")
+    parser.add_argument("--out", type=Path, required=True, help="run folder")
+    parser.add_argument("--resume", action="store_true", help="go on from the last state in --out")
+    parser.add_argument("--features", type=Path, help="folder of the feature store")
+    _data_options(parser, device=False)
+    _config_options(parser)
+
+
+def _evaluate(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> None:
+        from eval.report import notes, official_table, to_text
+        from mm_adapter.commands.evaluate import evaluate
+
+        name = Path(options.adapter).name
+        metrics = evaluate(
+            _load_model(options),
+            options.data,
+            options.split,
+            options.out,
+            options.images,
+            options.decoding,
+            name,
+            options.skip_bad,
+            options.features,
+            options.seed,
+            options.quiet,
+        )
+        print(to_text(official_table({name: metrics.official})))
+        print(notes(metrics))
+
+    parser = _command(commands, "evaluate", run, "Answer the questions of a split and report accuracy by class.")
+    _model_options(parser)
+    parser.add_argument("--split", default="test", help="train, val or test")
+    parser.add_argument("--out", type=Path, required=True, help="folder for predictions and tables")
+    parser.add_argument("--images", default="real", choices=("real", "none", "shuffled"), help="pictures to show")
+    parser.add_argument("--decoding", default="likelihood", choices=("likelihood", "generate"), help="how to answer")
+    parser.add_argument("--features", type=Path, help="folder of the feature store")
+    parser.add_argument("--seed", type=int, default=0, help="of shuffled pictures")
+    _data_options(parser, device=False)
+
+
+def _score(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> None:
+        from data.readers import read_dataset
+        from eval.report import notes, official_table, to_text
+        from eval.score import score_file
+        from mm_adapter.files import write_json
+
+        dataset = read_dataset(options.data, skip_bad=options.skip_bad)
+        metrics = score_file(options.predictions, dataset.split(options.split), dataset.skipped(options.split))
+        if options.json is not None:
+            write_json(options.json, metrics.to_json())
+        print(to_text(official_table({options.predictions.stem: metrics.official})))
+        print(notes(metrics))
+
+    parser = _command(commands, "score", run, "Score a file of predictions, also in the official result format.")
+    parser.add_argument("--predictions", type=Path, required=True, help="predictions.jsonl or official result file")
+    parser.add_argument("--split", default="test", help="train, val or test")
+    parser.add_argument("--json", type=Path, help="write all metrics to this file")
+    _data_options(parser, device=False)
+
+
+def _answer(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> None:
+        model = _load_model(options)
+        answer = model.answer(options.question, options.image, options.choices, options.context, options.max_new_tokens)
+        if options.json:
+            choices = options.choices or []
+            listed = [{"text": t, "probability": p} for t, p in zip(choices, answer.probabilities, strict=True)]
+            print(json.dumps({"answer": answer.text, "choice": answer.choice, "choices": listed}, ensure_ascii=False))
+            return
+        print(answer.text)
+        for index, (text, probability) in enumerate(zip(options.choices or [], answer.probabilities, strict=True)):
+            print(f"  {'*' if index == answer.choice else ' '} {probability:6.1%}  {text}")
+
+    parser = _command(commands, "answer", run, "Answer one question, about a picture if one is named.")
+    _model_options(parser)
+    parser.add_argument("--image", type=Path, help="picture")
+    parser.add_argument("--question", required=True, help="what is asked")
+    parser.add_argument("--choices", nargs="+", help="options; without them the answer is written freely")
+    parser.add_argument("--context", default="", help="text that goes with the question")
+    parser.add_argument("--max-new-tokens", type=int, default=64, help="limit of a free answer")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def _model_options(parser: Parser) -> None:
+    parser.add_argument("--adapter", required=True, help="run folder, or none for the base model")
+    parser.add_argument("--llama", help="base model: the adapter's own by default")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="of frozen weights")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+    parser.add_argument("--template", help="prompt template of the base model: QC-A or QCM-A")
+    parser.add_argument("--answer-format", help="of the base model: text or letter")
+    parser.add_argument("--ranking", help="of the base model: mean or sum")
+
+
+def _load_model(options: argparse.Namespace) -> Any:
+    from data.prompts import Prompting
+    from mm_adapter.commands.evaluate import load_model
+
+    names = ("template", "answer_format", "ranking")
+    chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if chosen and options.adapter != "none":
+        raise UserError(f"--{next(iter(chosen)).replace('_', '-')}: an adapter is asked as it was taught; leave it out.")
+    return load_model(options.adapter, options.llama, options.dtype, options.device, Prompting(**chosen))
+
+
+def _data_options(parser: Parser, device: bool = True) -> None:
+    parser.add_argument("--data", required=True, help=DATA_HELP)
+    parser.add_argument("--skip-bad", action="store_true", help="leave out bad questions by name; they count as wrong")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    if device:
+        parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+
+
+def _config_options(parser: Parser) -> None:
+    from mm_adapter.training.config import TrainingConfig, config_types
+
+    group = parser.add_argument_group("settings (keys of the preset)")
+    defaults = TrainingConfig()
+    for name, kind in config_types().items():
+        convert: Any = _boolean if kind is bool else kind
+        text = f"default without a preset: {getattr(defaults, name)}"
+        group.add_argument(f"--{name.replace('_', '-')}", type=convert, metavar="VALUE", help=text)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "yes", "1"):
+        return True
+    if text.lower() in ("false", "no", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    from mm_adapter.training.config import config_types
+
+    return {name: getattr(options, name) for name in config_types() if getattr(options, name) is not None}
+
+

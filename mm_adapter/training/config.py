@@ -1,0 +1,168 @@
+"""Everything that can be set about a training run, and the presets that set it."""
+
+import sys
+import types
+import typing
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from mm_adapter.errors import UserError, suggestion
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PRESETS = Path(__file__).resolve().parent.parent / "presets"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of a training run; every field is a key of preset files and an option of ``mm-adapter train``.
+
+    Attributes:
+        llama: base model: a name, path or hub id.
+        vision: image tower, or ``none`` for a text-only adapter.
+        depths: stages of the tower that give a feature, besides its final embedding.
+        views: how pictures are shown to the tower: own, 1x1, 2x2, 3x3, separated by commas.
+        layers: topmost decoder layers that are adapted, L.
+        prompt_length: adaption prompts per layer, K.
+        attention: zero-init (the method) or random-init (the paper's ablation).
+        bottleneck: width inside the visual projection.
+        template: QCM-A (options shown, the paper's) or QC-A.
+        answer_format: letter (the paper's) or text.
+        explanation: none, solution or lecture-solution, learned after the answer.
+        ranking: rank options by mean or sum of their tokens' log-likelihoods.
+        max_length: tokens of prompt and answer.
+        epochs: passes over the training questions.
+        warmup_epochs: passes in which the rate rises linearly.
+        batch_size: questions per optimiser step.
+        token_budget: padded tokens per forward pass; a step takes as many passes as it needs.
+        base_rate: learning rate of the prompts for a batch of 256; the rate used is base_rate * batch_size / 256.
+        gate_rate: factor on the rate for the gates.
+        projection_rate: factor on the rate for the visual projection.
+        weight_decay: of prompts and projection; gates have none.
+        clip: largest norm of the gradient; 0 for no limit.
+        ranking_weight: weight of the softmax over options in the loss.
+        language_weight: weight of the language-model loss on the answer in the loss.
+        smoothing: label smoothing of the ranking loss.
+        average_decay: decay per step of the running average of weights that is evaluated and kept; 0 keeps the last.
+        dtype: of the frozen weights: float32 or bfloat16; the adapter is always float32.
+        seed: of initial weights and of the order of questions.
+        evaluations: looks at the validation split per epoch.
+        cache_states: keep the output of the layers below the adapter in memory.
+        device: cpu, cuda, cuda:1, mps.
+    """
+
+    llama: str = "smollm2-135m"
+    vision: str = "efficientnet-lite0"
+    depths: int = 4
+    views: str = "own"
+    layers: int = 15
+    prompt_length: int = 10
+    attention: str = "zero-init"
+    bottleneck: int = 128
+    template: str = "QC-A"
+    answer_format: str = "text"
+    explanation: str = "none"
+    ranking: str = "mean"
+    max_length: int = 512
+    epochs: float = 4.0
+    warmup_epochs: float = 0.25
+    batch_size: int = 32
+    token_budget: int = 2048
+    base_rate: float = 0.04
+    gate_rate: float = 4.0
+    projection_rate: float = 0.3
+    weight_decay: float = 0.02
+    clip: float = 1.0
+    ranking_weight: float = 1.0
+    language_weight: float = 0.2
+    smoothing: float = 0.0
+    average_decay: float = 0.0
+    dtype: str = "float32"
+    seed: int = 0
+    evaluations: float = 1.0
+    cache_states: bool = True
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        positive = ("layers", "prompt_length", "bottleneck", "epochs", "batch_size", "token_budget", "base_rate")
+        for name in (*positive, "evaluations"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is {getattr(self, name)!r}; it must be greater than 0.")
+        for name in ("warmup_epochs", "gate_rate", "projection_rate", "weight_decay", "clip", "depths"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name} is {getattr(self, name)!r}; it must not be negative.")
+        for name in ("smoothing", "average_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)!r}; it must be at least 0 and less than 1.")
+        if min(self.ranking_weight, self.language_weight) < 0 or self.ranking_weight + self.language_weight == 0:
+            raise UserError("ranking_weight and language_weight must not be negative, and not both 0.")
+        if self.warmup_epochs > self.epochs:
+            raise UserError(f"warmup_epochs {self.warmup_epochs} is more than epochs {self.epochs}.")
+        if self.dtype not in ("float32", "bfloat16", "float16"):
+            raise UserError(f"dtype {self.dtype!r} is not known; float32, bfloat16 and float16 are.")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate used for the prompts at the peak of the schedule."""
+        return self.base_rate * self.batch_size / 256
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all settings by name."""
+        return asdict(self)
+
+
+def config_types() -> dict[str, type]:
+    """Return the type of every setting by name."""
+    hints = typing.get_type_hints(TrainingConfig)
+    return {field.name: hints[field.name] for field in fields(TrainingConfig)}
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def load_config(preset: str | None = None, overrides: dict[str, Any] | None = None) -> TrainingConfig:
+    """Return the settings of a preset (a name or a TOML file), then the overrides on top.
+
+    Raises:
+        UserError: an unknown preset or key (the nearest name is suggested), or a value of the wrong type or range.
+    """
+    values = {} if preset is None else _read_preset(preset)
+    return override(TrainingConfig(), {**values, **(overrides or {})}, preset or "options")
+
+
+def override(config: TrainingConfig, values: dict[str, Any], where: str) -> TrainingConfig:
+    """Return ``config`` with ``values`` replaced; ``where`` names their origin in messages."""
+    known = config_types()
+    checked = {}
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"{where}: there is no key {key!r}{suggestion(key, list(known))}.")
+        checked[key] = _convert(key, value, known[key], where)
+    return replace(config, **checked)
+
+
+def _convert(key: str, value: Any, kind: type, where: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, types.UnionType) or type(value) is kind:
+        return value
+    raise UserError(f"{where}: {key} is {value!r}, it must be of type {kind.__name__}.")
+
+
+def _read_preset(preset: str) -> dict[str, Any]:
+    path = PRESETS / f"{preset}.toml"
+    if not path.is_file():
+        path = Path(preset)
+        if not path.is_file():
+            nearest = suggestion(preset, preset_names())
+            raise UserError(f"preset {preset!r} is neither a file nor one of {', '.join(preset_names())}{nearest}.")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a TOML file ({error}).") from error

@@ -1,0 +1,52 @@
+"""Metrics of a run as JSON lines, and the curve drawn from them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mm_adapter.files import write_atomically
+
+METRICS_FILE, CURVE_FILE = "metrics.jsonl", "curve.png"
+
+
+class MetricsLog:
+    """Appends one JSON object per event to ``metrics.jsonl``.
+
+    Args:
+        folder: of the run.
+        keep_steps: events of later steps are dropped first: a resumed run repeats them.
+    """
+
+    def __init__(self, folder: Path, keep_steps: int = 0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / METRICS_FILE
+        self.events: list[dict[str, Any]] = []
+        if keep_steps and self.path.is_file():
+            events = [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}")]
+            self.events = [event for event in events if event["step"] <= keep_steps]
+        self.path.write_text("".join(json.dumps(event) + "\n" for event in self.events))
+
+    def add(self, **event: Any) -> None:
+        """Record one event."""
+        self.events.append(event)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+    def draw(self) -> None:
+        """Write ``curve.png``: loss of training and validation, validation accuracy, by step."""
+        # Imported here: a training step needs no plotting library, and it takes a second to load.
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        left, right = figure.subplots(1, 2)
+        for key, label in (("loss", "training"), ("val_loss", "validation, ranking")):
+            points = [(event["step"], event[key]) for event in self.events if key in event]
+            left.plot(*zip(*points, strict=True) if points else ([], []), label=label)
+        points = [(event["step"], event["val_accuracy"]) for event in self.events if "val_accuracy" in event]
+        right.plot(*zip(*points, strict=True) if points else ([], []), marker="o")
+        left.set(xlabel="step", ylabel="loss")
+        left.legend()
+        right.set(xlabel="step", ylabel="validation accuracy, %")
+        write_atomically(self.path.with_name(CURVE_FILE), lambda path: figure.savefig(path, format="png", dpi=110))

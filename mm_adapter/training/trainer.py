@@ -1,0 +1,184 @@
+"""The training loop: which questions, in which order, with which loss, and what is kept."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from data.batching import shuffled_steps
+from mm_adapter.adapter.adapter import Adapter
+from mm_adapter.errors import UserError
+from mm_adapter.examples import ExampleSet, StateCache, score_examples
+from mm_adapter.model import MultimodalLlama
+from mm_adapter.scoring import ranking_loss
+from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.log import MetricsLog
+from mm_adapter.training.optimization import AverageWeights, make_optimizer, schedule, set_rate
+from mm_adapter.training.state import STATE_FILE, Progress, load_state, save_state
+
+
+class Trainer:
+    """Trains a model's adapter and keeps the weights that are best on the validation questions.
+
+    Args:
+        model: with the adapter to be trained; nothing else of it is changed.
+        train, val: questions with their features.
+        config: settings of the run.
+        folder: where metrics, the best adapter and the last state are written.
+        resume: go on from the last state in ``folder``.
+        quiet: show no progress bar.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalLlama,
+        train: ExampleSet,
+        val: ExampleSet,
+        config: TrainingConfig,
+        folder: Path,
+        resume: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        if model.adapter is None:
+            raise UserError("the model has no adapter to train.")
+        self.model, self.adapter, self.config, self.folder = model, model.adapter, config, folder
+        self.train_set, self.val_set, self.quiet = train, val, quiet
+        self.optimizer = make_optimizer(self.adapter, config)
+        self.average = AverageWeights(self.adapter, config.average_decay) if config.average_decay else None
+        self.cache = StateCache(model) if config.cache_states else None
+        self.order = torch.Generator().manual_seed(config.seed)
+        self.steps_per_epoch = math.ceil(len(train.questions) / config.batch_size)
+        self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
+        self.warmup_steps = round(config.warmup_epochs * self.steps_per_epoch)
+        self.look_every = max(1, round(self.steps_per_epoch / config.evaluations))
+        self.progress = Progress(0, self.order.get_state())
+        if resume:
+            self._restore()
+        self.log = MetricsLog(folder, self.progress.step)
+        self._resumed_seconds = self.progress.seconds
+        self._start = time.perf_counter()
+
+    def run(self) -> None:
+        """Train to the end; on Ctrl-C, keep the last state and raise ``KeyboardInterrupt`` again."""
+        self.adapter.train()
+        bar = tqdm(total=self.total_steps, initial=self.progress.step, desc="training", unit="step", disable=self.quiet)
+        try:
+            with bar:
+                while self.progress.step < self.total_steps:
+                    self._epoch(bar)
+        except KeyboardInterrupt:
+            self._save_state()
+            raise
+        finally:
+            self.log.draw()
+        (self.folder / STATE_FILE).unlink(missing_ok=True)
+
+    def _epoch(self, bar: "tqdm[Any]") -> None:
+        config = self.config
+        done = self.progress.step % self.steps_per_epoch
+        self.order.set_state(self.progress.epoch_start)
+        lengths = self.train_set.lengths
+        for number, micro_batches in enumerate(
+            shuffled_steps(lengths, config.batch_size, config.token_budget, self.order)
+        ):
+            if number < done:
+                continue
+            if self.progress.step >= self.total_steps:
+                return
+            event = self._step(micro_batches)
+            bar.update()
+            bar.set_postfix_str(
+                f"loss {event['loss']:.3f}, rate {event['rate']:.1e}, {event['questions_per_second']:.1f} questions/s"
+            )
+            last = self.progress.step == self.total_steps
+            if self.progress.step % self.look_every == 0 or last:
+                self._look(bar)
+        self.progress.epoch_start = self.order.get_state()
+
+    def _step(self, micro_batches: list[list[int]]) -> dict[str, Any]:
+        start = time.perf_counter()
+        share = schedule(self.progress.step, self.total_steps, self.warmup_steps)
+        set_rate(self.optimizer, share)
+        count = sum(map(len, micro_batches))
+        losses = []
+        for indices in micro_batches:
+            loss = self._loss(indices).sum() / count
+            if not bool(loss.isfinite()):
+                pids = ", ".join(self.train_set.questions[index].question.pid for index in indices)
+                raise UserError(f"the loss is not finite at step {self.progress.step + 1} on {pids}; lower base_rate.")
+            loss.backward()
+            losses.append(float(loss.detach()))
+        if self.config.clip:
+            torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.adapter)
+        self.progress.step += 1
+        self.progress.seconds = self._resumed_seconds + time.perf_counter() - self._start
+        event = {
+            "step": self.progress.step,
+            "epoch": round(self.progress.step / self.steps_per_epoch, 4),
+            "loss": sum(losses),
+            "rate": self.config.rate * share,
+            "questions_per_second": count / (time.perf_counter() - start),
+        }
+        self.log.add(**event)
+        return event
+
+    def _loss(self, indices: list[int]) -> Tensor:
+        """Return the weighted loss of each question, ``(B,)``."""
+        config, device = self.config, self.model.llama.device
+        batch, features, has_image = self.train_set.batch(indices, with_tail=True)
+        batch = batch.to(device)
+        features = None if features is None else features.to(device)
+        has_image = None if has_image is None else has_image.to(device)
+        states = None if self.cache is None else self.cache.states(self.train_set, indices, batch)
+        scores = self.model.score_choices(batch, features, has_image, states)
+        ranking = ranking_loss(scores.ranking_scores(config.ranking), batch, config.smoothing)
+        return config.ranking_weight * ranking + config.language_weight * scores.language_loss
+
+    def _look(self, bar: "tqdm[Any]") -> None:
+        """Score the validation questions, keep the adapter if it is the best so far, and save the state."""
+        own = {name: tensor.clone() for name, tensor in self.adapter.state_dict().items()}
+        if self.average is not None:
+            self.adapter.load_state_dict(self.average.weights)
+        self.adapter.eval()
+        outcome = score_examples(self.model, self.val_set, max(self.config.token_budget, 4096))
+        right = [o.choice == q.question.answer for o, q in zip(outcome, self.val_set.questions, strict=True)]
+        accuracy = 100 * sum(right) / len(right)
+        loss = sum(o.loss for o in outcome) / len(outcome)
+        result = (accuracy, -loss)
+        best = self.progress.best is None or result > tuple(self.progress.best)
+        if best:
+            self.progress.best = result
+            self.model.save_pretrained(self.folder)
+        self.adapter.load_state_dict(own)
+        self.adapter.train()
+        self.log.add(step=self.progress.step, val_accuracy=accuracy, val_loss=loss, best=best)
+        self._save_state()
+        if not self.quiet:
+            epoch = self.progress.step / self.steps_per_epoch
+            bar.write(f"epoch {epoch:.2f}: validation {accuracy:.2f} %, loss {loss:.4f}{' (best)' if best else ''}")
+
+    def _save_state(self) -> None:
+        parts: dict[str, Any] = {"adapter": self.adapter.state_dict(), "optimizer": self.optimizer.state_dict()}
+        if self.average is not None:
+            parts["average"] = {"steps": self.average.steps, "weights": self.average.weights}
+        save_state(self.folder, self.progress, parts, self.config.to_json())
+
+    def _restore(self) -> None:
+        self.progress, parts = load_state(self.folder, self.config.to_json())
+        self.adapter.load_state_dict(parts["adapter"])
+        self.optimizer.load_state_dict(parts["optimizer"])
+        if self.average is not None:
+            self.average.steps, self.average.weights = parts["average"]["steps"], parts["average"]["weights"]
+
+
+def trained_parameters(adapter: Adapter) -> int:
+    """Return how many numbers are trained."""
+    return sum(parameter.numel() for parameter in adapter.parameters())

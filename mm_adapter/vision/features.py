@@ -1,0 +1,158 @@
+"""Global features of many pictures, computed once and kept in a safetensors store."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from data.images import content_hash, open_image
+from mm_adapter.errors import UserError
+from mm_adapter.files import write_atomically
+from mm_adapter.vision.tower import ImageTower
+
+
+class FeatureStore:
+    """Features of pictures by content: one safetensors file per tower and way of looking.
+
+    The file's name is a digest of tower, weights and views, its keys are the SHA-256 of picture files. Renamed or
+    repeated pictures are found again, changed ones are not; another tower never meets them.
+    """
+
+    def __init__(self, folder: Path, tower: ImageTower) -> None:
+        config = tower.config
+        self.description = {
+            "tower": config.tower,
+            "fingerprint": tower.fingerprint,
+            "depths": str(config.depths),
+            "views": ",".join(config.views),
+        }
+        digest = hashlib.sha256(json.dumps(self.description, sort_keys=True).encode()).hexdigest()
+        self.path = folder / f"{config.tower.replace('/', '-').replace(':', '-')}-{digest[:12]}.safetensors"
+        self.features = self._read() if self.path.is_file() else {}
+
+    def _read(self) -> dict[str, Tensor]:
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{self.path}: damaged feature store ({error}). Delete it; it is made again.") from error
+
+    def save(self) -> None:
+        """Write all features, atomically."""
+        write_atomically(self.path, lambda path: save_file(self.features, path, metadata=self.description))
+
+
+def extract_features(
+    tower: ImageTower,
+    images: Iterable[Path],
+    folder: Path,
+    batch_size: int = 16,
+    skip_bad: bool = False,
+    progress: bool = True,
+) -> tuple[dict[Path, Tensor], dict[Path, str]]:
+    """Return the features of every picture, reading known ones from the store in ``folder`` and computing the rest.
+
+    Pictures are decoded and preprocessed on threads while the tower works on the batch before; equal pictures are
+    computed once. What is done is saved even where a later picture fails.
+
+    Args:
+        tower: frozen image tower.
+        images: files; repeats are welcome.
+        folder: of the store.
+        batch_size: pictures per pass of the tower.
+        skip_bad: return bad pictures by name and reason instead of raising at the first.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        Features ``(F,)`` float32 by path, and the reasons for those that could not be read.
+
+    Raises:
+        UserError: a picture is missing or bad and ``skip_bad`` is false, or the store cannot be written.
+    """
+    store = FeatureStore(folder, tower)
+    keys: dict[Path, str] = {}
+    bad: dict[Path, str] = {}
+    missing: dict[str, Path] = {}
+    for path in dict.fromkeys(images):
+        try:
+            keys[path] = content_hash(path)
+        except UserError as error:
+            if not skip_bad:
+                raise
+            bad[path] = str(error)
+            continue
+        if keys[path] not in store.features:
+            missing.setdefault(keys[path], path)
+    failed: dict[str, str] = {}
+    if missing:
+        try:
+            _compute(tower, missing, store, failed, batch_size, skip_bad, progress)
+        finally:
+            store.save()
+    for path, key in keys.items():
+        if key in failed:
+            bad[path] = failed[key]
+    return {path: store.features[key] for path, key in keys.items() if key not in failed}, bad
+
+
+def _compute(
+    tower: ImageTower,
+    missing: dict[str, Path],
+    store: FeatureStore,
+    failed: dict[str, str],
+    batch_size: int,
+    skip_bad: bool,
+    progress: bool,
+) -> None:
+    device = next(tower.parameters()).device
+    bar = tqdm(total=len(missing), desc="image features", unit="picture", disable=not progress)
+    with bar, ThreadPoolExecutor(max_workers=2) as pool:
+        pending: list[tuple[str, Tensor]] = []
+        for key, views in _prepared(tower, missing, pool, batch_size):
+            bar.update()
+            if isinstance(views, UserError):
+                if not skip_bad:
+                    raise views
+                failed[key] = str(views)
+                continue
+            pending.append((key, views))
+            if len(pending) == batch_size:
+                _encode(tower, pending, store, device)
+        if pending:
+            _encode(tower, pending, store, device)
+
+
+def _prepared(
+    tower: ImageTower, missing: dict[str, Path], pool: ThreadPoolExecutor, batch_size: int
+) -> Iterator[tuple[str, Tensor | UserError]]:
+    """Yield preprocessed pictures in order, at most two batches ahead of the reader, errors as values."""
+
+    def prepare(path: Path) -> Tensor | UserError:
+        try:
+            return tower.preprocess(open_image(path))
+        except UserError as error:
+            return error
+
+    items = list(missing.items())
+    ahead = 2 * batch_size
+    futures = [pool.submit(prepare, path) for _, path in items[:ahead]]
+    for index, (key, _) in enumerate(items):
+        result = futures[index].result()
+        futures[index] = None  # type: ignore[call-overload]  # frees the pixels
+        if index + ahead < len(items):
+            futures.append(pool.submit(prepare, items[index + ahead][1]))
+        yield key, result
+
+
+def _encode(tower: ImageTower, pending: list[tuple[str, Tensor]], store: FeatureStore, device: torch.device) -> None:
+    features = tower.encode(torch.stack([views for _, views in pending]).to(device)).cpu()
+    for (key, _), feature in zip(pending, features, strict=True):
+        store.features[key] = feature.clone()
+    pending.clear()
