@@ -32,7 +32,16 @@ setup(
         "pip",
     ],
     extras_require={
-        "test": ["pytest", "pytest-cov", "hypothesis", "ruff", "mypy", "transformers>=4.45", "accelerate", "peft>=0.12"],
+        "test": [
+            "pytest",
+            "pytest-cov",
+            "hypothesis",
+            "ruff",
+            "mypy",
+            "transformers>=4.45",
+            "accelerate",
+            "peft>=0.12",
+        ],
     },
     entry_points={"console_scripts": ["mm-adapter=mm_adapter.cli:main"]},
 )

@@ -16,8 +16,9 @@ PREFIX, PADDING, TAIL = 0, -1, -2  # segments; option k of a question is segment
 class OptionBatch:
     """B questions, each packed as prefix, option 1, option 2, …, tail; padded on the right to T tokens.
 
-    Every option sees the prefix and itself, none of the other options; its positions go on from the prefix's end. So
-    each option's likelihood is what it would have alone, for one pass over the prefix. The tail follows the right option.
+    Every option sees the prefix and itself, none of the other options; its positions go on from the prefix's end.
+    So each option's likelihood is what it would have alone, for one pass over the prefix.
+    The tail follows the right option.
 
     Attributes:
         pids: of the questions, B.

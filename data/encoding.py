@@ -12,8 +12,15 @@ from mm_adapter.errors import UserError
 class Encoder(Protocol):
     """The part of a tokenizer that encoding needs."""
 
-    begin: tuple[int, ...]
-    end: int
+    @property
+    def begin(self) -> tuple[int, ...]:
+        """Ids that a sequence starts with."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """Id that ends an answer."""
+        ...
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text``."""

@@ -80,7 +80,7 @@ TEMPLATES = {
 
 
 def make_template(name: str, answer_format: str, explanation: str = "none") -> Template:
-    """Return the template of that name: ``QCM-A`` (question, context, options; the paper's order) or ``QC-A`` (no options).
+    """Return the template ``QCM-A`` (question, context, options; the paper's order) or ``QC-A`` (no options).
 
     Raises:
         UserError: an unknown name, or letters asked for where no options are shown.

@@ -10,6 +10,7 @@ from torch import Tensor
 from data.batching import OptionBatch, collate, length_batches
 from data.encoding import EncodedQuestion
 from mm_adapter.model import MultimodalLlama
+from mm_adapter.scoring import lower_states
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,19 @@ class StateCache:
 
     def states(self, examples: ExampleSet, indices: Sequence[int], batch: OptionBatch) -> Tensor | None:
         """Return ``(B, T, D)`` for a batch packed with tails, or None where there is nothing below the adapter."""
-        from mm_adapter.scoring import lower_states
-
         first = self.model.first_adapted_layer
         if first == 0:
             return None
         members = [examples.questions[index] for index in indices]
-        known = [self.rows.get(member.question.pid) for member in members]
-        if any(row is None for row in known):
+        known = [self.rows[member.question.pid] for member in members if member.question.pid in self.rows]
+        if len(known) < len(members):
             states = lower_states(self.model.llama, batch, first)
             for member, row in zip(members, states, strict=True):
                 self._keep(member, row)
             return states
-        states = torch.zeros(*batch.tokens.shape, known[0].shape[-1], dtype=known[0].dtype)  # type: ignore[union-attr]
+        states = torch.zeros(*batch.tokens.shape, known[0].shape[-1], dtype=known[0].dtype)
         for index, row in enumerate(known):
-            states[index, : len(row)] = row  # type: ignore[arg-type]
+            states[index, : len(row)] = row
         return states.to(batch.tokens.device)
 
     def _keep(self, member: EncodedQuestion, row: Tensor) -> None:

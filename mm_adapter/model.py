@@ -16,7 +16,7 @@ from mm_adapter.adapter.adapter import Adapter
 from mm_adapter.adapter.checkpoint import AdapterDescription, check_base, load_adapter, read_description, save_adapter
 from mm_adapter.errors import UserError
 from mm_adapter.generation import generate_tokens
-from data.images import open_image
+from mm_adapter.images import open_image
 from mm_adapter.llama.attention import AttentionPrefix
 from mm_adapter.llama.tokenizer import Tokenizer
 from mm_adapter.llama.weights import DEFAULT_LLAMA, LoadedLlama, load_llama
@@ -129,7 +129,9 @@ class MultimodalLlama(nn.Module):
             UserError: the model's files have none.
         """
         if self._tokenizer is None:
-            raise UserError(f"{self.base_name}: has no tokenizer, so text cannot be read; add tokenizer.json beside it.")
+            raise UserError(
+                f"{self.base_name}: has no tokenizer, so text cannot be read; add tokenizer.json beside it."
+            )
         return self._tokenizer
 
     @property

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,7 +31,9 @@ def parse(parser: Parser, arguments: list[str]) -> argparse.Namespace:
 
 def build_parser() -> Parser:
     """Return the parser of all subcommands; each sets ``run``, a function of the parsed options."""
-    parser = Parser(prog="mm-adapter", description="Multimodal question answering with a frozen LLaMA.", allow_abbrev=False)
+    parser = Parser(
+        prog="mm-adapter", description="Multimodal question answering with a frozen LLaMA.", allow_abbrev=False
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
     for add in (_demo, _demo_data, _features, _train, _evaluate, _score, _answer):
         add(commands)
@@ -51,7 +52,9 @@ def _demo(commands: Any) -> None:
 
         demo(options.out, options.preset, _overrides(options), options.size, options.quiet)
 
-    parser = _command(commands, "demo", run, "Train and compare adapters on a generated set: the whole method in minutes.")
+    parser = _command(
+        commands, "demo", run, "Train and compare adapters on a generated set: the whole method in minutes."
+    )
     parser.add_argument("--out", type=Path, default=Path("demo"), help="new folder for data, runs and summary.json")
     parser.add_argument("--size", type=int, help="questions to generate")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -80,7 +83,9 @@ def _features(commands: Any) -> None:
 
         views = tuple(view.strip() for view in options.views.split(","))
         vision = VisionConfig(options.vision, options.depths, views)
-        path, count, bad = compute_features(vision, options.data, options.out, options.skip_bad, options.device, options.quiet)
+        path, count, bad = compute_features(
+            vision, options.data, options.out, options.skip_bad, options.device, options.quiet
+        )
         print(f"{path}: {count} features, {len(bad)} pictures skipped")
         for pid, reason in bad.items():
             print(f"  skipped {pid}: {reason}")
@@ -192,7 +197,9 @@ def _answer(commands: Any) -> None:
 def _model_options(parser: Parser) -> None:
     parser.add_argument("--adapter", required=True, help="run folder, or none for the base model")
     parser.add_argument("--llama", help="base model: the adapter's own by default")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="of frozen weights")
+    parser.add_argument(
+        "--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="of frozen weights"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
     parser.add_argument("--template", help="prompt template of the base model: QC-A or QCM-A")
     parser.add_argument("--answer-format", help="of the base model: text or letter")
@@ -206,7 +213,9 @@ def _load_model(options: argparse.Namespace) -> Any:
     names = ("template", "answer_format", "ranking")
     chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if chosen and options.adapter != "none":
-        raise UserError(f"--{next(iter(chosen)).replace('_', '-')}: an adapter is asked as it was taught; leave it out.")
+        raise UserError(
+            f"--{next(iter(chosen)).replace('_', '-')}: an adapter is asked as it was taught; leave it out."
+        )
     return load_model(options.adapter, options.llama, options.dtype, options.device, Prompting(**chosen))
 
 
@@ -241,5 +250,3 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     from mm_adapter.training.config import config_types
 
     return {name: getattr(options, name) for name in config_types() if getattr(options, name) is not None}
-
-

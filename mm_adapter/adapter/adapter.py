@@ -29,7 +29,9 @@ class Adapter(nn.Module):
     def __init__(self, config: AdapterConfig, llama: LlamaConfig, seed: int = 0) -> None:
         super().__init__()
         if config.layers > llama.num_layers:
-            raise UserError(f"the adapter wants {config.layers} layers, the model has {llama.num_layers}; lower layers.")
+            raise UserError(
+                f"the adapter wants {config.layers} layers, the model has {llama.num_layers}; lower layers."
+            )
         self.config = config
         self.first_layer = llama.num_layers - config.layers
         generator = torch.Generator().manual_seed(seed)
@@ -62,8 +64,9 @@ class Adapter(nn.Module):
         """
         image = self._image_vectors(image_features, has_image)
         result: list[Prefix | None] = [None] * self.first_layer
-        for index, layer in enumerate(llama.layers[self.first_layer :]):
-            keys, values = _project(layer.attention, self.prompts[index], image, llama.dtype)
+        for index in range(self.config.layers):
+            attention: Attention = llama.layers[self.first_layer + index].attention  # type: ignore[assignment]
+            keys, values = _project(attention, self.prompts[index], image, llama.dtype)
             if self.gates is None:
                 result.append(JoinedPrefix(keys, values))
             else:
@@ -74,7 +77,9 @@ class Adapter(nn.Module):
         if image_features is None:
             return None
         if self.projection is None:
-            raise UserError("this adapter is text-only: it was trained without a vision tower and cannot see a picture.")
+            raise UserError(
+                "this adapter is text-only: it was trained without a vision tower and cannot see a picture."
+            )
         if image_features.shape[-1] != self.config.image_size:
             raise UserError(
                 f"image features have width {image_features.shape[-1]}, the adapter was trained on "
@@ -84,7 +89,7 @@ class Adapter(nn.Module):
         return vectors if has_image is None else vectors * has_image[:, None].to(vectors.dtype)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the trained tensors by kind: ``prompts``, ``gates``, ``projection``; kinds that are absent are left out."""
+        """Return the trained tensors by kind: ``prompts``, ``gates``, ``projection``; absent kinds are left out."""
         groups: dict[str, Iterable[nn.Parameter]] = {
             "prompts": [self.prompts],
             "gates": [] if self.gates is None else [self.gates],

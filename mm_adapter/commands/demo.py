@@ -38,7 +38,7 @@ def demo(
         say: receives lines for a person.
 
     Returns:
-        What ``summary.json`` holds: ``base``, ``text_only`` and ``multimodal``, each the official keys, and ``seconds``.
+        What ``summary.json`` holds: ``base``, ``text_only``, ``multimodal`` (each the official keys) and ``seconds``.
 
     Raises:
         UserError: ``out`` is not empty, or a model cannot be fetched.
@@ -81,7 +81,7 @@ def _example(out: Path, data: Path, quiet: bool) -> str:
     answer = model.answer(question.question, image=question.image, choices=question.options)
     choices = " ".join(f'"{option}"' for option in question.options)
     command = (
-        f'mm-adapter answer --adapter {out / "multimodal"} --image {question.image} '
+        f"mm-adapter answer --adapter {out / 'multimodal'} --image {question.image} "
         f'--question "{question.question}" --choices {choices}'
     )
     right = question.options[question.answer]

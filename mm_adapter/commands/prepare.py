@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from data.encoding import count_shortened, encode_questions
 from data.question import Question
 from mm_adapter.errors import UserError
@@ -45,7 +47,7 @@ def prepare(
         UserError: a question that cannot be used, unless ``skip_bad``; or none is left.
     """
     skipped: dict[str, str] = {}
-    found = {}
+    found: dict[Path, Tensor] = {}
     if model.vision is not None:
         images = [question.image for question in questions if question.image is not None]
         if images:
@@ -58,7 +60,9 @@ def prepare(
     )
     skipped |= too_long
     if not encoded:
-        raise UserError(f"none of the {len(questions)} questions can be used: {next(iter(skipped.values()), 'no questions')}")
+        raise UserError(
+            f"none of the {len(questions)} questions can be used: {next(iter(skipped.values()), 'no questions')}"
+        )
     return Prepared(ExampleSet(encoded, found), skipped, count_shortened(encoded))
 
 

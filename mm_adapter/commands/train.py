@@ -99,9 +99,7 @@ def build_model(config: TrainingConfig, base: LoadedLlama | None = None) -> Mult
     """
     if base is None:
         base = load_llama(config.llama, getattr(torch, config.dtype), config.device)
-    prompting = Prompting(
-        config.template, config.answer_format, config.explanation, config.ranking, config.max_length
-    )
+    prompting = Prompting(config.template, config.answer_format, config.explanation, config.ranking, config.max_length)
     vision = None
     if config.vision != "none":
         views = tuple(view.strip() for view in config.views.split(","))

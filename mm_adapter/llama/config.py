@@ -39,7 +39,7 @@ class LlamaConfig:
         rope_scaling: Llama 3.1's frequency scaling, or None.
         tied_embeddings: the output head is the embedding.
         attention_bias: the four attention projections have a bias.
-        begin_token, end_tokens: ids of the begin-of-sequence and end-of-sequence tokens as the model's files state them.
+        begin_token, end_tokens: ids that begin and end a sequence, as the model's files state them.
     """
 
     vocab_size: int
@@ -59,7 +59,15 @@ class LlamaConfig:
     end_tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        sizes = ("vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "intermediate_size")
+        sizes = (
+            "vocab_size",
+            "hidden_size",
+            "num_layers",
+            "num_heads",
+            "num_kv_heads",
+            "head_dim",
+            "intermediate_size",
+        )
         for name in sizes:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:

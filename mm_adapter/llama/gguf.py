@@ -16,7 +16,11 @@ from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.gguf_vocabulary import build_tokenizer
 from mm_adapter.llama.source import WeightSource, interleaved_to_half_split
 
-_FIXED_NAMES = {"token_embd.weight": "embedding.weight", "output_norm.weight": "norm.weight", "output.weight": "head.weight"}
+_FIXED_NAMES = {
+    "token_embd.weight": "embedding.weight",
+    "output_norm.weight": "norm.weight",
+    "output.weight": "head.weight",
+}
 _LAYER_NAMES = {
     "attn_norm": "attention_norm",
     "attn_q": "attention.query",
@@ -34,12 +38,12 @@ class _PlainReader(GGUFReader):
     """The package's reader over a plain view of the mapped file: numpy's memmap costs 2 s per 100,000 small reads."""
 
     @property
-    def data(self) -> np.ndarray:
+    def data(self) -> Any:
         """The file's bytes."""
         return self._bytes
 
     @data.setter
-    def data(self, mapped: np.ndarray) -> None:
+    def data(self, mapped: Any) -> None:
         self._bytes = mapped.view(np.ndarray)
 
 
@@ -55,7 +59,7 @@ def open_gguf(path: Path) -> WeightSource:
         raise UserError(f"{path}: no such model file.") from None
     except Exception as error:  # the package raises whatever numpy meets in a damaged file
         raise UserError(f"{path}: not a readable GGUF file ({error}). It may be truncated; fetch it again.") from error
-    fields = {name: field for name, field in reader.fields.items()}
+    fields = dict(reader.fields)
 
     def value(name: str, default: Any = None) -> Any:
         return fields[name].contents() if name in fields else default
@@ -79,11 +83,15 @@ def _read_config(path: Path, value: Any, names: set[str], reader: GGUFReader) ->
         return found
 
     if "rope_freqs.weight" in names or value("llama.rope.scaling.type", "none") not in ("none", ""):
-        raise UserError(f"{path}: rotary frequency scaling in GGUF files is not supported; use the Hugging Face folder.")
+        raise UserError(
+            f"{path}: rotary frequency scaling in GGUF files is not supported; use the Hugging Face folder."
+        )
     heads, hidden = int(number("attention.head_count")), int(number("embedding_length"))
     shapes = {tensor.name: tuple(int(size) for size in tensor.shape) for tensor in reader.tensors}
     if "token_embd.weight" not in shapes:
-        raise UserError(f"{path}: the tensor token_embd.weight is missing; the file is truncated or not a language model.")
+        raise UserError(
+            f"{path}: the tensor token_embd.weight is missing; the file is truncated or not a language model."
+        )
     begin, end = value("tokenizer.ggml.bos_token_id"), value("tokenizer.ggml.eos_token_id")
     return LlamaConfig(
         vocab_size=shapes["token_embd.weight"][-1],

@@ -12,7 +12,8 @@ from mm_adapter.llama.tokenizer import FastTokenizer
 
 _CONTROL, _USER_DEFINED = 3, 4  # llama.cpp's token types
 _LLAMA3_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
@@ -49,7 +50,7 @@ def build_tokenizer(path: Path, value: Any) -> FastTokenizer | None:
 
 def _byte_level(path: Path, tokens: Sequence[str], merges: Sequence[str], words: str) -> tokenizers.Tokenizer:
     vocabulary = {text: index for index, text in enumerate(tokens)}
-    pairs = [tuple(merge.split(" ", 1)) for merge in merges]
+    pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=words == "llama-bpe"))
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words != "llama-bpe")
     if words == "smollm":

@@ -15,7 +15,11 @@ from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.source import WeightSource, interleaved_to_half_split
 from mm_adapter.llama.tokenizer import read_tokenizer
 
-_FIXED_NAMES = {"tok_embeddings.weight": "embedding.weight", "norm.weight": "norm.weight", "output.weight": "head.weight"}
+_FIXED_NAMES = {
+    "tok_embeddings.weight": "embedding.weight",
+    "norm.weight": "norm.weight",
+    "output.weight": "head.weight",
+}
 _LAYER_NAMES = {
     "attention_norm": "attention_norm",
     "attention.wq": "attention.query",
@@ -67,7 +71,9 @@ def open_meta(folder: Path) -> WeightSource:
 
 def _read_config(path: Path, weights: Path, tensors: dict[str, Tensor]) -> LlamaConfig:
     values = read_json(path, "model parameters")
-    if not isinstance(values, dict) or not all(isinstance(values.get(key), int) for key in ("dim", "n_layers", "n_heads")):
+    if not isinstance(values, dict) or not all(
+        isinstance(values.get(key), int) for key in ("dim", "n_layers", "n_heads")
+    ):
         raise UserError(f"{path}: dim, n_layers and n_heads must be there as whole numbers.")
     needed = ("tok_embeddings.weight", "layers.0.feed_forward.w1.weight")
     missing = [name for name in needed if name not in tensors]

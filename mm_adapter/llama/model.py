@@ -67,7 +67,9 @@ class DecoderLayer(nn.Module):
 class KVCache:
     """One ``LayerCache`` per layer, for generation."""
 
-    def __init__(self, config: LlamaConfig, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, config: LlamaConfig, batch: int, capacity: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
         shape = (batch, config.num_kv_heads, capacity, config.head_dim)
         self.layers = [
             LayerCache(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
@@ -135,7 +137,7 @@ class Llama(nn.Module):
         first: int = 0,
         last: int | None = None,
     ) -> Tensor:
-        """Pass ``(B, T, D)`` through layers ``first`` to ``last`` (exclusive; all by default), without the final norm."""
+        """Pass ``(B, T, D)`` through layers ``first`` to ``last`` (exclusive; default all), without the final norm."""
         if mask is None and cache is not None and cache.length and hidden_states.shape[1] > 1:
             mask = _continuation_mask(cache.length, hidden_states)
         rotary = self.rotary(positions)

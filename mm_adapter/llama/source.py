@@ -28,7 +28,7 @@ class WeightSource:
 def interleaved_to_half_split(weight: Tensor, num_heads: int) -> Tensor:
     """Reorder a query or key projection from adjacent rotary pairs to half-split pairs.
 
-    Meta's files and GGUF rotate channels (0, 1), (2, 3), …; Hugging Face and this package rotate (0, d/2), (1, d/2 + 1), ….
+    Meta's files and GGUF rotate channels (0, 1), (2, 3), …; Hugging Face and this package (0, d/2), (1, d/2 + 1), ….
 
     Args:
         weight: ``(num_heads * head_dim, D)`` or a bias ``(num_heads * head_dim,)``.

@@ -12,17 +12,22 @@ from mm_adapter.files import read_json
 
 
 class Tokenizer(Protocol):
-    """Turns text into token ids and back.
+    """Turns text into token ids and back."""
 
-    Attributes:
-        begin: ids that a sequence starts with; empty where the model was trained without them.
-        end: id that ends an answer.
-        vocab_size: ids run from 0 to this, exclusive.
-    """
+    @property
+    def begin(self) -> tuple[int, ...]:
+        """Ids that a sequence starts with; empty where the model was trained without them."""
+        ...
 
-    begin: tuple[int, ...]
-    end: int
-    vocab_size: int
+    @property
+    def end(self) -> int:
+        """Id that ends an answer."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids run from 0 to this, exclusive."""
+        ...
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text`` alone, no special tokens added."""
@@ -62,7 +67,7 @@ class SentencePieceTokenizer:
             self.backend = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (OSError, RuntimeError) as error:
             raise UserError(f"{path}: not a SentencePiece model ({error}).") from error
-        self.begin = (self.backend.bos_id(),) if self.backend.bos_id() >= 0 else ()
+        self.begin: tuple[int, ...] = (self.backend.bos_id(),) if self.backend.bos_id() >= 0 else ()
         self.end = self.backend.eos_id()
         self.vocab_size = self.backend.vocab_size()
 

@@ -91,7 +91,9 @@ def _hub_folder(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except Exception as error:  # network, authorisation and naming errors of the library, all for the user
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{name}: cannot be fetched from the hub ({reason}). Download it and name the folder.") from error
+        raise UserError(
+            f"{name}: cannot be fetched from the hub ({reason}). Download it and name the folder."
+        ) from error
 
 
 def _read(source: WeightSource, dtype: torch.dtype) -> tuple[dict[str, Tensor], str]:

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from data.images import content_hash, open_image
 from mm_adapter.errors import UserError
 from mm_adapter.files import write_atomically
+from mm_adapter.images import content_hash, open_image
 from mm_adapter.vision.tower import ImageTower
 
 

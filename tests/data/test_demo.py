@@ -12,9 +12,9 @@ from PIL import Image
 
 from data.dataset import Dataset
 from data.demo import draft_demo, split_digits, write_demo
-from data.images import open_image
 from data.readers import read_dataset
 from mm_adapter.errors import UserError
+from mm_adapter.images import open_image
 
 SPLITS = ("train", "val", "test")
 

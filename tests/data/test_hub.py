@@ -12,9 +12,9 @@ from PIL import Image
 from scienceqa_records import problem
 
 from data.hub import read_hub
-from data.images import content_hash, open_image
 from data.readers import read_dataset
 from mm_adapter.errors import UserError
+from mm_adapter.images import content_hash, open_image
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.images import MAX_PIXELS, content_hash, open_image
 from mm_adapter.errors import UserError
+from mm_adapter.images import MAX_PIXELS, content_hash, open_image
 
 
 def saved(path: Path, image: Image.Image, **options) -> Path:

@@ -1,0 +1,45 @@
+"""Compare this implementation with recorded outputs of the original LLaMA-Adapter V1 training model.
+
+    python scripts/check_official_parity.py FOLDER [--tolerance 1e-5] [--json FILE]
+
+FOLDER holds params.json, consolidated.00.pth, adapter.pth and expected.safetensors.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mm_adapter.errors import UserError
+from mm_adapter.parity import official_errors
+from mm_adapter.reporting import bar, write_bars
+
+
+def main() -> int:
+    """Print every error, largest last; return 1 beyond the tolerance, 2 for unusable files."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="recorded outputs")
+    parser.add_argument("--tolerance", type=float, default=1e-5, help="largest absolute error that passes")
+    parser.add_argument("--json", type=Path, help="write what was measured to this file")
+    options = parser.parse_args()
+    try:
+        errors = official_errors(options.folder)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for name, error in sorted(errors.items(), key=lambda item: item[1]):
+        print(f"{error:.3e}  {name}")
+    if options.json is not None:
+        write_bars(
+            options.json,
+            [bar(name, error, options.tolerance, error <= options.tolerance) for name, error in errors.items()],
+        )
+    worst = max(errors.values())
+    print(
+        f"{'agrees' if worst <= options.tolerance else 'DIFFERS'}: "
+        f"largest error {worst:.3e}, tolerance {options.tolerance:g}"
+    )
+    return 0 if worst <= options.tolerance else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
