@@ -10,7 +10,7 @@ _SAMPLE = 256  # values of each tensor: enough to tell models apart without read
 
 
 def sample_digest(tensor: Tensor) -> bytes:
-    """Return bytes that stand for one tensor: its shape and evenly spaced values, in bfloat16, which any format holds."""
+    """Return bytes that stand for one tensor: its shape and evenly spaced values, in bfloat16."""
     flat = tensor.detach().reshape(-1)
     sample = flat[:: max(1, flat.numel() // _SAMPLE)][:_SAMPLE].float().to(torch.bfloat16).view(torch.int16)
     return str(tuple(tensor.shape)).encode() + sample.cpu().numpy().tobytes()

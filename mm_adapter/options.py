@@ -11,22 +11,47 @@ DATA_HELP = "ScienceQA folder (problems.json), folder of parquet files, or hub i
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ours, with the nearest option suggested."""
+    """An argument parser whose errors are ours, with the nearest name suggested.
+
+    Attributes:
+        commands: the parser of each subcommand by name.
+    """
+
+    commands: dict[str, "Parser"]
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as a ``UserError``."""
         raise UserError(f"{message}. See {self.prog} --help.")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        known = [str(choice) for choice in action.choices]
+        nearest = suggestion(str(value), known)
+        raise argparse.ArgumentError(action, f"{value!r} is not known{nearest}; there are: {', '.join(known)}")
+
 
 def parse(parser: Parser, arguments: list[str]) -> argparse.Namespace:
     """Parse ``arguments``; an unknown option is an error that names the nearest known one."""
+    command = next((text for text in arguments if not text.startswith("-")), "")
+    subparser = parser.commands.get(command)
+    if subparser is not None:
+        _refuse_unknown_options(subparser, arguments[arguments.index(command) + 1 :])
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        wrong = next((text for text in unknown if text.startswith("-")), unknown[0]).split("=")[0]
-        subparser = options.parser
-        known = [name for action in subparser._actions for name in action.option_strings if name.startswith("--")]
-        raise UserError(f"unknown option {wrong}{suggestion(wrong, known)}. See {subparser.prog} --help.")
+        raise UserError(f"unexpected argument {unknown[0]!r}. See {options.parser.prog} --help.")
     return options
+
+
+def _refuse_unknown_options(parser: Parser, arguments: list[str]) -> None:
+    # Before argparse looks: it would complain of a required option that is missing, not of the one that was mistyped.
+    known = [name for action in parser._actions for name in action.option_strings]
+    for text in arguments:
+        name = text.split("=")[0]
+        if text == "--":
+            return
+        if name.startswith("--") and " " not in text and name not in known:
+            raise UserError(f"unknown option {name}{suggestion(name, known)}. See {parser.prog} --help.")
 
 
 def build_parser() -> Parser:
@@ -37,6 +62,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
     for add in (_demo, _demo_data, _features, _train, _evaluate, _score, _answer):
         add(commands)
+    parser.commands = dict(commands.choices)
     return parser
 
 

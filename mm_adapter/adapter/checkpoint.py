@@ -60,13 +60,23 @@ def read_description(folder: Path) -> AdapterDescription:
         known = {field.name for field in fields(AdapterConfig)}
         adapter = AdapterConfig(**{key: value for key, value in values["adapter"].items() if key in known})
         llama, vision, task = dict(values["llama"]), values["vision"], dict(values["task"])
+        sizes = (adapter.layers, adapter.prompt_length, adapter.image_size, adapter.bottleneck)
+        if not all(isinstance(size, int) for size in sizes):
+            raise TypeError("a size of the adapter is not a whole number")
         if not isinstance(llama["name"], str) or not isinstance(llama["fingerprint"], str):
             raise TypeError("llama names no model")
-        if vision is not None and not isinstance(vision["tower"], str):
-            raise TypeError("vision names no tower")
+        if vision is not None:
+            _check_vision(vision)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: damaged adapter configuration ({error}).") from error
     return AdapterDescription(adapter, llama, vision, task)
+
+
+def _check_vision(vision: dict[str, Any]) -> None:
+    kinds = {"tower": str, "fingerprint": str, "depths": int, "views": list | tuple}
+    wrong = [key for key, kind in kinds.items() if not isinstance(vision[key], kind)]
+    if wrong:
+        raise TypeError(f"vision has no usable {wrong[0]}")
 
 
 def check_base(folder: Path, description: AdapterDescription, name: str, fingerprint: str) -> None:

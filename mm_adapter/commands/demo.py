@@ -13,7 +13,7 @@ from data.demo import write_demo
 from data.readers import read_dataset
 from eval.report import official_table, to_markdown, to_text
 from mm_adapter.commands.evaluate import evaluate, load_model
-from mm_adapter.commands.train import train
+from mm_adapter.commands.train import make_prompting, train
 from mm_adapter.errors import UserError
 from mm_adapter.files import write_json, write_text
 from mm_adapter.model import MultimodalLlama
@@ -47,6 +47,8 @@ def demo(
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: not empty; name a new folder by --out, or remove this one.")
     config = load_config(preset, overrides)
+    # Loaded before anything is written: a model that cannot be had leaves no half-filled folder.
+    model = load_model("none", config.llama, config.dtype, config.device, make_prompting(config))
     data = out / "data"
     write_demo(data, seed=config.seed, **({} if size is None else {"size": size}))
     dataset = read_dataset(str(data))
@@ -59,8 +61,9 @@ def demo(
         say(f"== {name.replace('_', '-')}")
         folder = out / name
         if settings is not None:
+            del model  # one at a time: memory
             train(settings, str(data), folder, features=store, quiet=quiet, say=say)
-        model = load_model("none" if settings is None else str(folder), config.llama)
+            model = load_model(str(folder), config.llama, config.dtype, config.device)
         metrics = evaluate(model, str(data), "test", folder / "test", name=name, features=store, quiet=quiet, say=say)
         summary[name] = metrics.official
     table = official_table(summary)

@@ -14,10 +14,10 @@ from data.question import Question
 from data.readers import read_dataset
 from eval.metrics import Metrics, evaluate_predictions
 from eval.parsing import parse_choice
-from eval.predictions import Prediction, write_official, write_predictions
+from eval.predictions import UNREADABLE, Prediction, write_official, write_predictions
 from eval.report import write_report
-from mm_adapter.commands.prepare import Prepared, prepare, without_images
-from mm_adapter.errors import UserError
+from mm_adapter.commands.prepare import Prepared, check_device, prepare, without_images
+from mm_adapter.errors import UserError, suggestion
 from mm_adapter.examples import ExampleSet, score_examples
 from mm_adapter.model import MultimodalLlama
 
@@ -58,6 +58,9 @@ def evaluate(
     Raises:
         UserError: bad data or arguments; nothing is written then.
     """
+    for option, value, known in (("--images", images, IMAGES), ("--decoding", decoding, DECODINGS)):
+        if value not in known:
+            raise UserError(f"{option} {value!r} is not known{suggestion(value, known)}; {', '.join(known)} are.")
     dataset: Dataset = read_dataset(data, skip_bad=skip_bad)
     questions = dataset.split(split)
     asked = _with_images(model, questions, images, seed)
@@ -67,8 +70,9 @@ def evaluate(
     run = _by_likelihood if decoding == "likelihood" else _by_generation
     predictions = run(model, prepared.examples)
     skipped = {**dataset.skipped(split), **prepared.skipped}
-    answered = [question for question in questions if question.pid not in prepared.skipped]
-    metrics = evaluate_predictions(predictions, answered, skipped)
+    # In the files too, so that they are complete and score as here.
+    predictions += [Prediction(pid, UNREADABLE) for pid in prepared.skipped]
+    metrics = evaluate_predictions(predictions, questions, skipped)
     write_predictions(out / "predictions.jsonl", predictions)
     write_official(out / "official.json", predictions)
     write_report(out, metrics, name)
@@ -87,6 +91,7 @@ def load_model(
     Args:
         prompting: for the base model; an adapter says itself how it was taught.
     """
+    check_device(device)
     if adapter != "none":
         return MultimodalLlama.from_pretrained(llama, adapter, dtype=getattr(torch, dtype), device=device)
     model = MultimodalLlama.from_pretrained(llama, dtype=getattr(torch, dtype), device=device)
@@ -95,8 +100,6 @@ def load_model(
 
 
 def _with_images(model: MultimodalLlama, questions: Sequence[Question], images: str, seed: int) -> list[Question]:
-    if images not in IMAGES:
-        raise UserError(f"--images {images!r} is not known; {', '.join(IMAGES)} are.")
     if images == "none" or model.vision is None:
         return without_images(questions)
     return list(questions) if images == "real" else shuffle_images(questions, seed)

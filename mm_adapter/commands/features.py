@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from data.readers import read_dataset
+from mm_adapter.commands.prepare import check_device
 from mm_adapter.vision import FeatureStore, ImageTower, VisionConfig, extract_features
 
 
@@ -17,6 +18,7 @@ def compute_features(
     Raises:
         UserError: bad data, an unknown tower, or a bad picture without ``skip_bad``.
     """
+    check_device(device)
     dataset = read_dataset(data, skip_bad=skip_bad)
     tower = ImageTower(vision, device)
     questions = [question for question in dataset.questions if question.image is not None]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from data.encoding import count_shortened, encode_questions
@@ -64,6 +65,19 @@ def prepare(
             f"none of the {len(questions)} questions can be used: {next(iter(skipped.values()), 'no questions')}"
         )
     return Prepared(ExampleSet(encoded, found), skipped, count_shortened(encoded))
+
+
+def check_device(name: str) -> None:
+    """Make sure that ``name`` is a device of this machine.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} cannot be used ({reason}). Choose one that this machine has.") from None
 
 
 def without_images(questions: Sequence[Question]) -> list[Question]:

@@ -11,7 +11,7 @@ from data.prompts import Prompting
 from data.readers import read_dataset
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.checkpoint import CONFIG_FILE
-from mm_adapter.commands.prepare import Prepared, prepare, without_images
+from mm_adapter.commands.prepare import Prepared, check_device, prepare, without_images
 from mm_adapter.errors import UserError
 from mm_adapter.files import write_json
 from mm_adapter.llama.weights import LoadedLlama, load_llama
@@ -97,9 +97,10 @@ def build_model(config: TrainingConfig, base: LoadedLlama | None = None) -> Mult
     Args:
         base: an already loaded base model; read from ``config.llama`` otherwise.
     """
+    check_device(config.device)
+    prompting = make_prompting(config)
     if base is None:
         base = load_llama(config.llama, getattr(torch, config.dtype), config.device)
-    prompting = Prompting(config.template, config.answer_format, config.explanation, config.ranking, config.max_length)
     vision = None
     if config.vision != "none":
         views = tuple(view.strip() for view in config.views.split(","))
@@ -111,6 +112,11 @@ def build_model(config: TrainingConfig, base: LoadedLlama | None = None) -> Mult
     if vision is not None:
         model.vision_fingerprint = model.tower.fingerprint
     return model
+
+
+def make_prompting(config: TrainingConfig) -> Prompting:
+    """Return how questions are put under ``config``."""
+    return Prompting(config.template, config.answer_format, config.explanation, config.ranking, config.max_length)
 
 
 def _announce(

@@ -42,9 +42,6 @@ class FastTokenizer:
     """A vocabulary that the ``tokenizers`` library runs (tokenizer.json, GGUF)."""
 
     def __init__(self, backend: tokenizers.Tokenizer, begin: Sequence[int], end: int) -> None:
-        # Files may ask for truncation and padding; here neither is ever wanted.
-        backend.no_truncation()
-        backend.no_padding()
         self.backend = backend
         self.begin = tuple(begin)
         self.end = end
@@ -98,6 +95,9 @@ def _read_fast(path: Path, end_tokens: Sequence[int]) -> FastTokenizer:
         backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a plain Exception for every malformed file
         raise UserError(f"{path}: not a tokenizer file ({error}).") from error
+    # Files may ask for truncation and padding; here neither is ever wanted.
+    backend.no_truncation()
+    backend.no_padding()
     end = _named_end(path.with_name("tokenizer_config.json"), backend)
     if end is None and end_tokens:
         end = end_tokens[0]

@@ -1,5 +1,6 @@
 """Everything that can be set about a training run, and the presets that set it."""
 
+import math
 import sys
 import types
 import typing
@@ -88,6 +89,11 @@ class TrainingConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{name} is {value!r}; it must be a finite number.")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed is {self.seed}; it must be at least 0 and less than 2 ** 63.")
         positive = ("layers", "prompt_length", "bottleneck", "epochs", "batch_size", "token_budget", "base_rate")
         for name in (*positive, "evaluations"):
             if not getattr(self, name) > 0:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mm_adapter.errors import UserError
 from mm_adapter.files import write_atomically
 
 METRICS_FILE, CURVE_FILE = "metrics.jsonl", "curve.png"
@@ -27,10 +28,20 @@ class MetricsLog:
         self.path.write_text("".join(json.dumps(event) + "\n" for event in self.events))
 
     def add(self, **event: Any) -> None:
-        """Record one event."""
+        """Record one event.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         self.events.append(event)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror or error}). Free some space; the last saved state "
+                "is kept, go on with --resume."
+            ) from error
 
     def draw(self) -> None:
         """Write ``curve.png``: loss of training and validation, validation accuracy, by step."""

@@ -1,5 +1,6 @@
 """The last state of a run: all that is needed to go on as if nothing had happened."""
 
+import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +24,26 @@ class Progress:
         epoch_start: the order generator's state at the start of the epoch under way.
         best: best validation result so far, (accuracy, -loss); None before the first look.
         seconds: of training so far.
+        looked: step of the last look at the validation questions.
     """
 
     step: int
     epoch_start: Tensor
     best: tuple[float, float] | None = None
     seconds: float = 0.0
+    looked: int = 0
 
 
 def save_state(folder: Path, progress: Progress, parts: dict[str, Any], config: dict[str, Any]) -> None:
     """Write the state atomically; ``parts`` are state dicts by name."""
-    content = {"progress": vars(progress), "parts": parts, "config": config}
-    write_atomically(folder / STATE_FILE, lambda path: torch.save(content, path))
+    # Through memory: on a full disk torch's own writer dies with an internal error instead of the system's.
+    content = io.BytesIO()
+    torch.save({"progress": vars(progress), "parts": parts, "config": config}, content)
+    write_atomically(folder / STATE_FILE, lambda path: _write(path, content))
+
+
+def _write(path: Path, content: io.BytesIO) -> None:
+    path.write_bytes(content.getbuffer())
 
 
 def load_state(folder: Path, config: dict[str, Any]) -> tuple[Progress, dict[str, Any]]:

@@ -1,7 +1,10 @@
 """The training loop: which questions, in which order, with which loss, and what is kept."""
 
+import copy
+import hashlib
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,9 @@ class Trainer:
         self.warmup_steps = round(config.warmup_epochs * self.steps_per_epoch)
         self.look_every = max(1, round(self.steps_per_epoch / config.evaluations))
         self.progress = Progress(0, self.order.get_state())
+        # What a run must find unchanged to go on: the base's weights and the questions, by their pids.
+        pids = "\n".join(question.question.pid for part in (train, val) for question in part.questions)
+        self.origin = {"base": model.base_fingerprint, "questions": hashlib.sha256(pids.encode()).hexdigest()}
         if resume:
             self._restore()
         self.log = MetricsLog(folder, self.progress.step)
@@ -63,15 +69,19 @@ class Trainer:
         self._start = time.perf_counter()
 
     def run(self) -> None:
-        """Train to the end; on Ctrl-C, keep the last state and raise ``KeyboardInterrupt`` again."""
+        """Train to the end; on Ctrl-C, keep the state of the last whole step and raise ``KeyboardInterrupt``."""
         self.adapter.train()
+        self._keep()
         bar = tqdm(total=self.total_steps, initial=self.progress.step, desc="training", unit="step", disable=self.quiet)
         try:
             with bar:
+                self._look_if_due(bar)
                 while self.progress.step < self.total_steps:
                     self._epoch(bar)
         except KeyboardInterrupt:
-            self._save_state()
+            # It may have come in the middle of an update, or while averaged weights stood in for the adapter's own.
+            self.progress, parts = self._kept
+            save_state(self.folder, self.progress, parts, self.config.to_json())
             raise
         finally:
             self.log.draw()
@@ -82,22 +92,19 @@ class Trainer:
         done = self.progress.step % self.steps_per_epoch
         self.order.set_state(self.progress.epoch_start)
         lengths = self.train_set.lengths
-        for number, micro_batches in enumerate(
-            shuffled_steps(lengths, config.batch_size, config.token_budget, self.order)
-        ):
-            if number < done:
-                continue
+        steps = list(shuffled_steps(lengths, config.batch_size, config.token_budget, self.order))
+        for micro_batches in steps[done:]:
             if self.progress.step >= self.total_steps:
                 return
             event = self._step(micro_batches)
+            if self.progress.step % self.steps_per_epoch == 0:
+                self.progress.epoch_start = self.order.get_state()
+            self._keep()
             bar.update()
             bar.set_postfix_str(
                 f"loss {event['loss']:.3f}, rate {event['rate']:.1e}, {event['questions_per_second']:.1f} questions/s"
             )
-            last = self.progress.step == self.total_steps
-            if self.progress.step % self.look_every == 0 or last:
-                self._look(bar)
-        self.progress.epoch_start = self.order.get_state()
+            self._look_if_due(bar)
 
     def _step(self, micro_batches: list[list[int]]) -> dict[str, Any]:
         start = time.perf_counter()
@@ -142,6 +149,11 @@ class Trainer:
         ranking = ranking_loss(scores.ranking_scores(config.ranking), batch, config.smoothing)
         return config.ranking_weight * ranking + config.language_weight * scores.language_loss
 
+    def _look_if_due(self, bar: "tqdm[Any]") -> None:
+        step = self.progress.step
+        if step > self.progress.looked and (step % self.look_every == 0 or step == self.total_steps):
+            self._look(bar)
+
     def _look(self, bar: "tqdm[Any]") -> None:
         """Score the validation questions, keep the adapter if it is the best so far, and save the state."""
         own = {name: tensor.clone() for name, tensor in self.adapter.state_dict().items()}
@@ -160,19 +172,30 @@ class Trainer:
         self.adapter.load_state_dict(own)
         self.adapter.train()
         self.log.add(step=self.progress.step, val_accuracy=accuracy, val_loss=loss, best=best)
-        self._save_state()
+        self.progress.looked = self.progress.step
+        self._keep()
+        save_state(self.folder, *self._kept, self.config.to_json())
         if not self.quiet:
             epoch = self.progress.step / self.steps_per_epoch
             bar.write(f"epoch {epoch:.2f}: validation {accuracy:.2f} %, loss {loss:.4f}{' (best)' if best else ''}")
 
-    def _save_state(self) -> None:
-        parts: dict[str, Any] = {"adapter": self.adapter.state_dict(), "optimizer": self.optimizer.state_dict()}
+    def _keep(self) -> None:
+        """Copy all that a later run needs to go on from here."""
+        parts: dict[str, Any] = {
+            "adapter": self.adapter.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "origin": self.origin,
+        }
         if self.average is not None:
             parts["average"] = {"steps": self.average.steps, "weights": self.average.weights}
-        save_state(self.folder, self.progress, parts, self.config.to_json())
+        self._kept = replace(self.progress), copy.deepcopy(parts)
 
     def _restore(self) -> None:
         self.progress, parts = load_state(self.folder, self.config.to_json())
+        changed = [name for name, value in parts.get("origin", self.origin).items() if self.origin.get(name) != value]
+        if changed:
+            what = {"base": f"weights of {self.model.base_name}", "questions": "questions"}[changed[0]]
+            raise UserError(f"{self.folder}: cannot go on, the {what} are not those it was begun with; use the same.")
         self.adapter.load_state_dict(parts["adapter"])
         self.optimizer.load_state_dict(parts["optimizer"])
         if self.average is not None:

@@ -1,0 +1,71 @@
+"""Tiny runs of the training loop."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data.encoding import encode_questions
+from data.readers import read_dataset
+from mm_adapter.commands.prepare import without_images
+from mm_adapter.commands.train import build_model
+from mm_adapter.examples import ExampleSet
+from mm_adapter.llama.weights import LoadedLlama, load_llama
+from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.trainer import Trainer
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_folder: Path) -> LoadedLlama:
+    return load_llama(str(tiny_folder))
+
+
+@pytest.fixture
+def make_config(tiny_folder: Path) -> Callable[..., TrainingConfig]:
+    """Return a function that makes settings of seconds: two adapted layers, text only."""
+
+    def make(**values: Any) -> TrainingConfig:
+        small: dict[str, Any] = {
+            "llama": str(tiny_folder),
+            "vision": "none",
+            "layers": 2,
+            "prompt_length": 3,
+            "epochs": 1.0,
+            "warmup_epochs": 0.0,
+            "batch_size": 6,
+            "base_rate": 0.5,
+            "max_length": 400,
+        }
+        return TrainingConfig(**{**small, **values})
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(
+    tmp_path: Path, tiny_base: LoadedLlama, demo_folder: Path, make_config: Callable[..., TrainingConfig]
+) -> Callable[..., Trainer]:
+    """Return a function that makes a trainer on twelve questions (or with random features of pictures)."""
+
+    def make(folder: str = "run", resume: bool = False, pictures: bool = False, **values: Any) -> Trainer:
+        config = make_config(**values)
+        model = build_model(config, tiny_base)
+        dataset = read_dataset(str(demo_folder))
+        sets = []
+        for split, count in (("train", 12), ("val", 5)):
+            questions = dataset.split(split)[:count]
+            if not pictures:
+                questions = without_images(questions)
+            encoded, _ = encode_questions(questions, model.prompting.make_template(), model.tokenizer, model.max_length)
+            generator = torch.Generator().manual_seed(3)
+            images = [question.image for question in questions if question.image is not None]
+            sets.append(ExampleSet(encoded, {image: torch.randn(8, generator=generator) for image in images}))
+        if pictures:
+            from mm_adapter.adapter import Adapter, AdapterConfig
+
+            model.adapter = Adapter(AdapterConfig(2, 3, image_size=8, bottleneck=4), tiny_base.model.config)
+        return Trainer(model, sets[0], sets[1], config, tmp_path / folder, resume=resume, quiet=True)
+
+    return make

@@ -1,0 +1,93 @@
+"""Settings come from presets, files and options; whatever is wrong with one is said by its name."""
+
+import pytest
+
+from mm_adapter.errors import UserError
+from mm_adapter.training.config import TrainingConfig, config_types, load_config, override, preset_names
+
+
+def test_all_presets_load():
+    """A preset that comes with the package and does not load helps nobody."""
+    assert preset_names() == ["demo", "paper-7b", "smollm2"]
+    assert all(isinstance(load_config(name), TrainingConfig) for name in preset_names())
+
+
+def test_paper_preset_is_the_paper():
+    """The published settings, and the rate that was really used: 9e-3 is for 256 questions."""
+    paper = load_config("paper-7b")
+    assert (paper.prompt_length, paper.layers, paper.epochs, paper.warmup_epochs) == (10, 30, 5, 2)
+    assert (paper.batch_size, paper.weight_decay, paper.answer_format) == (64, 0.02, "letter")
+    assert paper.rate == pytest.approx(9e-3 * 64 / 256)
+
+
+def test_own_preset_file_then_overrides(tmp_path):
+    """A user's file holds, whole numbers serve as floats, and options win over the file."""
+    path = tmp_path / "mine.toml"
+    path.write_text('layers = 3\nepochs = 2\nvision = "none"\n')
+    config = load_config(str(path), {"layers": 4})
+    assert (config.layers, config.epochs, config.vision) == (4, 2.0, "none")
+    assert isinstance(config.epochs, float)
+
+
+def test_settings_go_through_json():
+    """config.json holds every setting, and gives the same settings again."""
+    config = load_config("demo")
+    assert override(TrainingConfig(), config.to_json(), "config.json") == config
+    assert set(config.to_json()) == set(config_types())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("layrs = 3", "did you mean 'layers'"),
+        ('layers = "3"', "layers is '3', it must be of type int"),
+        ("layers = true", "must be of type int"),
+        ("layers = 2.5", "must be of type int"),
+        ("llama = 3", "must be of type str"),
+        ("cache_states = 1", "must be of type bool"),
+        ("base_rate = nan", "base_rate is nan"),
+        ("epochs = inf", "epochs is inf"),
+        ("layers = ", "not a TOML file"),
+        ("[layers]\na = 1", "layers is"),
+    ],
+)
+def test_bad_preset_file(tmp_path, text, said):
+    """A typo, a wrong type or a value without meaning is named, and where it stands."""
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=said.replace("(", r"\(")) as caught:
+        load_config(str(path))
+    assert "mine.toml" in str(caught.value) or said.startswith(("base_rate", "epochs"))
+
+
+def test_unknown_preset_suggests_the_nearest():
+    """A mistyped preset name is answered with the right one."""
+    with pytest.raises(UserError, match="did you mean 'smollm2'"):
+        load_config("smolm2")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"layers": 0},
+        {"epochs": 0.0},
+        {"batch_size": -1},
+        {"base_rate": 0.0},
+        {"evaluations": 0.0},
+        {"weight_decay": -0.1},
+        {"clip": -1.0},
+        {"smoothing": 1.0},
+        {"average_decay": 1.0},
+        {"ranking_weight": 0.0, "language_weight": 0.0},
+        {"ranking_weight": -1.0},
+        {"warmup_epochs": 9.0},
+        {"dtype": "float8"},
+        {"gate_rate": float("nan")},
+        {"seed": -1},
+        {"seed": 2**64},
+    ],
+)
+def test_values_out_of_range(values):
+    """A value that cannot work is refused before anything is loaded, by its name."""
+    with pytest.raises(UserError, match=next(iter(values))):
+        TrainingConfig(**values)
