@@ -59,9 +59,8 @@ def load_state(folder: Path, config: dict[str, Any]) -> tuple[Progress, dict[str
     except FileNotFoundError:
         raise UserError(f"{path}: there is no state to go on from; start without --resume.") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: damaged state ({str(error).splitlines()[0]}); start again with another --out."
-        ) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: damaged state ({reason}); start again with another --out.") from error
     different = sorted(key for key in config if saved.get(key) != config[key])
     if different:
         raise UserError(
