@@ -55,7 +55,8 @@ class Template:
         context = f"Context: {question.context.strip()}" if question.context.strip() else ""
         after = "\n" if context else ""
         if self.show_options:
-            listed = " ".join(f"({letter}) {option}" for letter, option in zip(LETTERS, question.options, strict=False))
+            lettered = zip(LETTERS, question.options, strict=False)
+            listed = " ".join(f"({letter}) {option.strip()}" for letter, option in lettered)
             after += f"Options: {listed}\n"
         if self.answer_format == "letter":
             answers = tuple(f" The answer is {LETTERS[index]}." for index in range(len(question.options)))

@@ -36,7 +36,9 @@ def generate_tokens(
     Raises:
         UserError: a prompt is empty, or it is longer than the model's context.
     """
-    longest = max(map(len, prompts))
+    longest = max(map(len, prompts), default=0)
+    if not prompts:
+        return []
     if not all(prompts):
         raise UserError("an empty prompt cannot be continued; give some text.")
     if longest >= llama.config.context_length:

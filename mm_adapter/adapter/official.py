@@ -34,7 +34,7 @@ def read_official(path: Path, llama: LlamaConfig, layers: int) -> Adapter:
     if QUERY not in tensors:
         raise UserError(f"{path}: {QUERY} is missing; this is not an adapter of the original V1 code.")
     rows, width = tensors[QUERY].shape
-    if rows % layers or width != llama.hidden_size:
+    if layers < 1 or rows % layers or width != llama.hidden_size:
         raise UserError(
             f"{path}: {QUERY} has shape {(rows, width)}, "
             f"which {layers} layers of width {llama.hidden_size} cannot share."

@@ -72,6 +72,7 @@ class Trainer:
         """Train to the end; on Ctrl-C, keep the state of the last whole step and raise ``KeyboardInterrupt``."""
         self.adapter.train()
         self._keep()
+        self._restore_cache()
         bar = tqdm(total=self.total_steps, initial=self.progress.step, desc="training", unit="step", disable=self.quiet)
         try:
             with bar:
@@ -189,6 +190,21 @@ class Trainer:
         if self.average is not None:
             parts["average"] = {"steps": self.average.steps, "weights": self.average.weights}
         self._kept = replace(self.progress), copy.deepcopy(parts)
+
+    def _restore_cache(self) -> None:
+        """Keep the same states as the run that is gone on with: what else was in a batch decides how they are rounded.
+
+        They were computed in the first epoch, so its steps up to now are gone through again, without the adapter.
+        """
+        if self.cache is None or not self.progress.step:
+            return
+        order = torch.Generator().manual_seed(self.config.seed)
+        config, lengths = self.config, self.train_set.lengths
+        first_epoch = list(shuffled_steps(lengths, config.batch_size, config.token_budget, order))
+        for step in tqdm(first_epoch[: self.progress.step], desc="lower layers", unit="step", disable=self.quiet):
+            for indices in step:
+                batch, _, _ = self.train_set.batch(indices, with_tail=True)
+                self.cache.states(self.train_set, indices, batch.to(self.model.llama.device))
 
     def _restore(self) -> None:
         self.progress, parts = load_state(self.folder, self.config.to_json())

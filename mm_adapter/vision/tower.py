@@ -62,7 +62,8 @@ class ImageTower(nn.Module):
             backbone = _timm_by_name(name.removeprefix("timm:"))
         else:
             backbone = _open_clip_backbone(name)
-        self.model = backbone.model.requires_grad_(False).eval().to(device)
+        self.model = backbone.model.requires_grad_(False).to(device)
+        self.eval()
         self.size, self._own, self._normalise, self._run = backbone.size, backbone.own, backbone.normalise, backbone.run
         self.fingerprint = tensors_fingerprint(self.model.state_dict())
         self.feature_size = self._measure(device)

@@ -29,7 +29,9 @@ VISION = {"tower": "efficientnet-lite0", "fingerprint": "f" * 64, "depths": 4, "
 def saved(tmp_path: Path, make_adapter: Callable[..., Adapter]) -> tuple[Path, Adapter]:
     """A trained adapter and its folder."""
     adapter = make_adapter()
-    describe = AdapterDescription(adapter.config, {"name": "tiny", "fingerprint": "a" * 64}, VISION, {"ranking": "mean"})
+    describe = AdapterDescription(
+        adapter.config, {"name": "tiny", "fingerprint": "a" * 64}, VISION, {"ranking": "mean"}
+    )
     save_adapter(tmp_path / "run", adapter, describe)
     return tmp_path / "run", adapter
 

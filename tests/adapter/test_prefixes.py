@@ -42,7 +42,9 @@ def test_gradients_equal_the_naive_formulation(
     for naive in (False, True):
         adapter = make_adapter(**KINDS[kind])
         if naive:
-            rows = [naive_logits(tiny_llama, tokens[i], adapter, features[i] if has_image[i] else None) for i in range(4)]
+            rows = [
+                naive_logits(tiny_llama, tokens[i], adapter, features[i] if has_image[i] else None) for i in range(4)
+            ]
             logits = torch.stack(rows)
         else:
             logits = tiny_llama(tokens, prefixes=adapter.prefixes(tiny_llama, features, has_image))

@@ -8,7 +8,7 @@ from llama_files import random_llama
 
 from mm_adapter.llama import Llama, LlamaConfig
 from mm_adapter.llama.attention import attend
-from mm_adapter.llama.rotary import rotate, rotary_tables
+from mm_adapter.llama.rotary import rotary_tables, rotate
 
 
 def tokens_of(model: Llama, batch: int, length: int) -> torch.Tensor:

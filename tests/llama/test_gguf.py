@@ -34,7 +34,9 @@ def test_tensors_equal_the_package(tmp_path: Path, kind: Kind) -> None:
     stored = foreign_tensors(model, GGUF_NAMES, "blk")
     query = "blk.1.attn_q.weight"
     for name, own in (("token_embd.weight", "embedding.weight"), (query, "layers.1.attention.query.weight")):
-        expected = torch.from_numpy(np.array(gguf.quants.dequantize(gguf.quants.quantize(stored[name].numpy(), kind), kind)))
+        expected = torch.from_numpy(
+            np.array(gguf.quants.dequantize(gguf.quants.quantize(stored[name].numpy(), kind), kind))
+        )
         expected = interleaved_to_half_split(expected, 4) if name == query else expected
         assert torch.equal(loaded[own], expected)
     if kind in PRECISION:
@@ -59,6 +61,21 @@ def test_kinds_that_the_package_only_reads(tmp_path: Path, kind: Kind) -> None:
     for name, own in (("ffn_down", "mlp.down"), ("attn_v", "attention.value")):
         expected = gguf.quants.dequantize(raw[f"blk.0.{name}.weight"], kind)
         assert np.array_equal(loaded[f"layers.0.{own}.weight"].numpy(), expected)
+
+
+def test_a_kind_that_the_package_cannot_read(tmp_path: Path) -> None:
+    """A tensor that nothing can dequantise is named, with its kind."""
+    path = tmp_path / "m.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    for field, number in {"head_count": 1, "embedding_length": 2, "block_count": 1, "feed_forward_length": 2}.items():
+        getattr(writer, f"add_{field}")(number)
+    writer.add_tensor("token_embd.weight", np.zeros((2, 2), dtype=np.int32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(UserError, match=r"token_embd\.weight \(I32\) cannot be dequantised"):
+        load_llama(str(path))
 
 
 @pytest.mark.parametrize("changes", [{}, {"tied_embeddings": True}, {"attention_bias": True}, {"rope_theta": 5e5}])

