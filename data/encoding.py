@@ -23,7 +23,11 @@ class Encoder(Protocol):
         ...
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text``."""
+        """Return the ids of ``text`` at the start of a sequence."""
+        ...
+
+    def encode_continuation(self, text: str) -> list[int]:
+        """Return the ids of ``text`` as it goes on after other text."""
         ...
 
 
@@ -66,10 +70,10 @@ def encode_question(
     """
     prompt = template.render(question)
     head = [*tokenizer.begin, *tokenizer.encode(prompt.before)]
-    context = tokenizer.encode(prompt.context) if prompt.context else []
-    after = tokenizer.encode(prompt.after)
-    options = tuple(tuple(tokenizer.encode(answer)) for answer in prompt.answers)
-    explanation = tokenizer.encode(prompt.explanation)[:explanation_length] if prompt.explanation else []
+    context = tokenizer.encode_continuation(prompt.context) if prompt.context else []
+    after = tokenizer.encode_continuation(prompt.after)
+    options = tuple(tuple(tokenizer.encode_continuation(answer)) for answer in prompt.answers)
+    explanation = tokenizer.encode_continuation(prompt.explanation)[:explanation_length] if prompt.explanation else []
     tail = (*explanation, tokenizer.end)
     needed = len(head) + len(after) + max(map(len, options)) + len(tail)
     room = max_length - needed

@@ -1,6 +1,6 @@
 """Writing text token by token, with a cache, for one prompt or a batch of different lengths."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from mm_adapter.llama.model import Llama
 def generate_tokens(
     llama: Llama,
     prompts: Sequence[Sequence[int]],
-    end: int,
+    end: int | Collection[int],
     prefixes: list[AttentionPrefix | None] | None = None,
     max_new_tokens: int = 64,
     temperature: float = 0.0,
@@ -27,7 +27,7 @@ def generate_tokens(
     Args:
         llama: the frozen model.
         prompts: token ids; different lengths are welcome.
-        end: id that ends a continuation; it is not part of the result.
+        end: id or ids that end a continuation; they are not part of the result.
         prefixes: of the adapter, one per decoder layer.
         max_new_tokens: limit of each continuation.
         temperature: 0 for the most likely token; else sampling from the softmax at that temperature.
@@ -36,6 +36,7 @@ def generate_tokens(
     Raises:
         UserError: a prompt is empty, or it is longer than the model's context.
     """
+    stops = {end} if isinstance(end, int) else set(end)
     longest = max(map(len, prompts), default=0)
     if not prompts:
         return []
@@ -58,7 +59,7 @@ def generate_tokens(
         hidden_states = llama.run_layers(llama.embedding(tokens), positions, mask, prefixes, cache)
         chosen = _choose(llama.logits(hidden_states[:, -1]).float(), temperature, generator)
         for index, token in enumerate(chosen.tolist()):
-            running[index] = running[index] and token != end
+            running[index] = running[index] and token not in stops
             if running[index]:
                 results[index].append(token)
         if not any(running):

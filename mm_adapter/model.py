@@ -259,11 +259,10 @@ class MultimodalLlama(nn.Module):
             [*self.tokenizer.begin, *self.tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
             for prompt in prompts
         ]
+        stops = {self.tokenizer.end, *self.llama.config.end_tokens}
         with torch.no_grad():
             prefixes = self.prefixes(image_features, has_image)
-        written = generate_tokens(
-            self.llama, encoded, self.tokenizer.end, prefixes, max_new_tokens, temperature, generator
-        )
+        written = generate_tokens(self.llama, encoded, stops, prefixes, max_new_tokens, temperature, generator)
         return [self.tokenizer.decode(ids) for ids in written]
 
 

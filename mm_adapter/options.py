@@ -36,7 +36,9 @@ def parse(parser: Parser, arguments: list[str]) -> argparse.Namespace:
     command = next((text for text in arguments if not text.startswith("-")), "")
     subparser = parser.commands.get(command)
     if subparser is not None:
-        _refuse_unknown_options(subparser, arguments[arguments.index(command) + 1 :])
+        start = arguments.index(command)
+        _refuse_unknown_options(parser, arguments[:start])
+        _refuse_unknown_options(subparser, arguments[start + 1 :])
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UserError(f"unexpected argument {unknown[0]!r}. See {options.parser.prog} --help.")
@@ -216,7 +218,7 @@ def _answer(commands: Any) -> None:
     parser.add_argument("--question", required=True, help="what is asked")
     parser.add_argument("--choices", nargs="+", help="options; without them the answer is written freely")
     parser.add_argument("--context", default="", help="text that goes with the question")
-    parser.add_argument("--max-new-tokens", type=int, default=64, help="limit of a free answer")
+    parser.add_argument("--max-new-tokens", type=_positive, default=64, help="limit of a free answer")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
@@ -262,6 +264,12 @@ def _config_options(parser: Parser) -> None:
         convert: Any = _boolean if kind is bool else kind
         text = f"default without a preset: {getattr(defaults, name)}"
         group.add_argument(f"--{name.replace('_', '-')}", type=convert, metavar="VALUE", help=text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number greater than 0")
+    return int(text)
 
 
 def _boolean(text: str) -> bool:

@@ -50,6 +50,10 @@ def official_errors(folder: Path) -> dict[str, float]:
     ]
     if unknown:
         raise UserError(f"{folder}: {unknown[0]} was recorded but is not computed here; another version of the layout?")
+    for name, value in compared.items():
+        if expected[name].numel() != value.numel():
+            recorded, here = tuple(expected[name].shape), tuple(value.shape)
+            raise UserError(f"{folder}: {name} was recorded with shape {recorded}, here it has shape {here}.")
     return {
         name: float((value.detach() - expected[name].view(value.shape)).abs().max()) for name, value in compared.items()
     }

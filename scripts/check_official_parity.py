@@ -33,12 +33,10 @@ def main() -> int:
             options.json,
             [bar(name, error, options.tolerance, error <= options.tolerance) for name, error in errors.items()],
         )
-    worst = max(errors.values())
-    print(
-        f"{'agrees' if worst <= options.tolerance else 'DIFFERS'}: "
-        f"largest error {worst:.3e}, tolerance {options.tolerance:g}"
-    )
-    return 0 if worst <= options.tolerance else 1
+    worst = max(errors.values(), key=lambda error: (error != error, error))  # NaN is the worst
+    agrees = all(error <= options.tolerance for error in errors.values())
+    print(f"{'agrees' if agrees else 'DIFFERS'}: largest error {worst:.3e}, tolerance {options.tolerance:g}")
+    return 0 if agrees else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Text to token ids and back, the same four calls for every vocabulary format."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -33,9 +33,23 @@ class Tokenizer(Protocol):
         """Return the ids of ``text`` alone, no special tokens added."""
         ...
 
+    def encode_continuation(self, text: str) -> list[int]:
+        """Return the ids of ``text`` as it goes on after other text: without the space that a sequence begins with."""
+        ...
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ``ids``, special tokens left out."""
         ...
+
+
+def after_newline(encode: Callable[[str], list[int]], text: str) -> list[int]:
+    """Encode ``text`` without the space that SentencePiece puts before a sequence.
+
+    A newline stands in for what came before: a piece of its own in these vocabularies, so its ids can be taken off.
+    """
+    newline = encode("\n")
+    ids = encode("\n" + text)
+    return ids[len(newline) :] if ids[: len(newline)] == newline else encode(text)
 
 
 class FastTokenizer:
@@ -46,10 +60,16 @@ class FastTokenizer:
         self.begin = tuple(begin)
         self.end = end
         self.vocab_size = backend.get_vocab_size()
+        first = backend.encode("x", add_special_tokens=False).tokens
+        self.adds_space = bool(first) and first[0].startswith("▁")
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text`` alone, no special tokens added."""
         return self.backend.encode(text, add_special_tokens=False).ids
+
+    def encode_continuation(self, text: str) -> list[int]:
+        """Return the ids of ``text`` as it goes on after other text."""
+        return after_newline(self.encode, text) if self.adds_space else self.encode(text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ``ids``, special tokens left out."""
@@ -71,6 +91,10 @@ class SentencePieceTokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text`` alone, no special tokens added."""
         return self.backend.encode(text)
+
+    def encode_continuation(self, text: str) -> list[int]:
+        """Return the ids of ``text`` as it goes on after other text."""
+        return after_newline(self.encode, text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ``ids``, special tokens left out."""

@@ -53,10 +53,8 @@ def refused(command: Callable[..., Outcome]) -> Callable[..., str]:
     return run
 
 
-SMALL = (
-    ["--layers", "2", "--prompt-length", "3", "--epochs", "1", "--warmup-epochs", "0", "--batch-size", "8"]
-    + ["--base-rate", "0.5", "--max-length", "700", "--quiet"]
-)  # fmt: skip
+SIZES = {"layers": 2, "prompt-length": 3, "epochs": 1, "warmup-epochs": 0, "batch-size": 8, "max-length": 700}
+SMALL = [*(word for name, size in SIZES.items() for word in (f"--{name}", str(size))), "--base-rate", "0.5", "--quiet"]
 
 
 @pytest.fixture

@@ -118,10 +118,10 @@ def test_adapter_for_another_tower(evaluate_refused, picture_run, store, tmp_pat
     assert "000000000000" in message
 
 
-def test_adapter_with_another_way_of_looking(evaluate_refused, picture_run, store, tmp_path):
+def test_adapter_with_another_way_of_looking(evaluate_refused, picture_run, tmp_path):
     """Fewer depths give narrower features than the projection was trained on."""
     edited = copied(picture_run, tmp_path, lambda values: values["vision"].update(depths=1))
-    assert "width" in evaluate_refused("--adapter", edited, "--features", store)
+    assert "width" in evaluate_refused("--adapter", edited, "--features", tmp_path / "store")
 
 
 @pytest.mark.parametrize("change", [{"layers": 3}, {"prompt_length": 9}, {"layers": 40}, {"attention": "random-init"}])

@@ -1,4 +1,4 @@
-"""``mm-adapter evaluate``: complete outputs, the same whatever the batch, and the controls without the right picture."""
+"""``mm-adapter evaluate``: complete outputs, the same in any batch, and the controls without the right picture."""
 
 import csv
 import json

@@ -32,6 +32,9 @@ class Letters:
     def encode(self, text: str) -> list[int]:
         return [ord(letter) + 10 for letter in text]
 
+    def encode_continuation(self, text: str) -> list[int]:
+        return self.encode(text)
+
     def decode(self, ids: Any) -> str:
         return "".join(chr(index - 10) for index in ids if index > 9)
 

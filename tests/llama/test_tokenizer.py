@@ -80,6 +80,12 @@ def test_sentence_piece_model(tmp_path: Path) -> None:
     assert tokenizer is not None
     assert (tokenizer.begin, tokenizer.end, tokenizer.vocab_size) == ((1,), 2, 280)
     assert tokenizer.decode(tokenizer.encode("the cat é")) == "the cat é"
+    # Encoded in pieces, a prompt has the ids that it has as a whole: no piece begins with a space of its own.
+    for pieces in (("the", " cat", " sat on"), ("the cat:", "\nmat", " the")):
+        joined = tokenizer.encode(pieces[0])
+        for piece in pieces[1:]:
+            joined = joined + tokenizer.encode_continuation(piece)
+        assert joined == tokenizer.encode("".join(pieces))
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model"])

@@ -155,7 +155,7 @@ def test_resume_with_other_settings_or_questions_is_refused(make_trainer, monkey
     with pytest.raises(UserError, match="questions are not those it was begun with"):
         again._restore()
     again.origin = {**trainer.origin, "base": "another"}
-    with pytest.raises(UserError, match="weights of .* are not those"):
+    with pytest.raises(UserError, match=r"weights of .* are not those"):
         again._restore()
 
 
@@ -274,7 +274,7 @@ def test_loss_that_is_not_finite_names_the_questions(make_trainer):
     trainer = make_trainer(batch_size=2)
     with torch.no_grad():
         trainer.adapter.prompts.fill_(float("nan"))
-    with pytest.raises(UserError, match="not finite at step 1 on .*lower base_rate"):
+    with pytest.raises(UserError, match=r"not finite at step 1 on .*lower base_rate"):
         trainer.run()
     assert not (trainer.folder / "adapter_model.safetensors").exists()
 
