@@ -3,9 +3,10 @@
     python scripts/benchmark_training.py [--data DIR] [--questions N] [--layers L] [--json FILE]
 
 Both train the same adapter shape on the same SmolLM2-135M shape (random weights, float32) with the same questions per
-step and the same loss; each runs in a process of its own, so that peak memory is its own. Two jobs are timed:
+step and the same loss; each runs in a process of its own, so that peak memory is its own. Three jobs are timed:
 
-- letter: one sequence a question, loss on the answer's tokens; both get the very same padded batches.
+- same batches: one sequence a question, loss on the answer's tokens; both get the very same padded batches.
+- letter: the same questions and loss, in the micro-batches of similar length that our training makes of a step.
 - text: cross entropy over every option's mean log-likelihood; PEFT runs each option as a sequence of its own.
 """
 
@@ -36,13 +37,14 @@ from mm_adapter.scoring import padded_by_question, ranking_loss, score_options
 
 SHAPE = LlamaConfig(49152, 576, 30, 9, 3, 64, 1536, 2048, 1e-5, 100000.0, tied_embeddings=True)
 PROMPT_LENGTH, BATCH = 10, 8
+JOBS = ("same batches", "letter", "text")
 
 
 def encoded_questions(data: str, count: int, job: str) -> list[EncodedQuestion]:
     """Return the first ``count`` training questions as the job puts them."""
     tokenizer = open_source(DEFAULT_LLAMA).tokenizer()
     assert tokenizer is not None
-    prompting = Prompting("QCM-A", "letter") if job == "letter" else Prompting("QC-A", "text")
+    prompting = Prompting("QC-A", "text") if job == "text" else Prompting("QCM-A", "letter")
     questions = read_dataset(data).split("train")[:count]
     return encode_questions(questions, prompting.make_template(), tokenizer, 512)[0]
 
@@ -68,9 +70,9 @@ class Ours:
     def step(self, questions: list[EncodedQuestion], job: str) -> int:
         """Train one step; return the padded tokens that were run."""
         groups = [list(range(len(questions)))]
-        if job == "letter":
+        if job != "text":
             questions = [right_only(question) for question in questions]
-        else:
+        if job != "same batches":
             groups = length_batches([question.length for question in questions], 2048)
         tokens = 0
         for group in groups:
@@ -79,7 +81,7 @@ class Ours:
             scores = score_options(
                 self.llama, batch, list(self.adapter.prefixes(self.llama)), None, self.adapter.first_layer
             )
-            loss = scores.language_loss if job == "letter" else ranking_loss(scores.ranking_scores("mean"), batch)
+            loss = scores.language_loss if job != "text" else ranking_loss(scores.ranking_scores("mean"), batch)
             (loss.sum() / len(questions)).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -112,7 +114,7 @@ class Peft:
 
     def step(self, questions: list[EncodedQuestion], job: str) -> int:
         """Train one step; return the padded tokens that were run."""
-        if job == "letter":
+        if job != "text":
             pairs = [(q.prefix, q.options[q.question.answer] + q.tail) for q in questions]
         else:
             pairs = [(q.prefix, option) for q in questions for option in q.options]
@@ -128,7 +130,7 @@ class Peft:
             ]
         )
         attention_mask = (torch.arange(width) < torch.tensor([len(p) + len(a) for p, a in pairs])[:, None]).long()
-        if job == "letter":
+        if job != "text":
             loss = self.model(input_ids=tokens, attention_mask=attention_mask, labels=labels).loss
         else:
             logits = self.model(input_ids=tokens, attention_mask=attention_mask).logits[:, :-1]
@@ -207,23 +209,21 @@ def main() -> int:
         if options.data is None:
             options.data = f"{temporary}/data"
             write_demo(Path(options.data), size=300)
-        results = {
-            (job, which): _spawn(job, which, options) for job in ("letter", "text") for which in ("ours", "peft")
-        }
+        results = {(job, which): _spawn(job, which, options) for job in JOBS for which in ("ours", "peft")}
     bars = []
     print(
         f"L = {options.layers}, K = {PROMPT_LENGTH}, {BATCH} questions a step, float32, "
         f"{torch.get_num_threads()} threads"
     )
-    print(f"{'job':8}{'':6}{'questions/s':>12}{'tokens/s':>10}{'peak MiB':>10}{'x floor':>9}")
-    for job in ("letter", "text"):
+    print(f"{'job':14}{'':6}{'questions/s':>12}{'tokens/s':>10}{'peak MiB':>10}{'x floor':>9}")
+    for job in JOBS:
         ours, peft = results[job, "ours"], results[job, "peft"]
         for name, result in (("ours", ours), ("PEFT", peft)):
             floor = f"{result['seconds'] / result['floor']:9.2f}" if result["floor"] else ""
             rates = f"{result['questions'] / result['seconds']:12.2f}{result['padded'] / result['seconds']:10.0f}"
-            print(f"{job:8}{name:6}{rates}{result['peak_mib']:10.0f}{floor}")
+            print(f"{job:14}{name:6}{rates}{result['peak_mib']:10.0f}{floor}")
         speed, memory = peft["seconds"] / ours["seconds"], ours["peak_mib"] / peft["peak_mib"]
-        print(f"{job:8}speed {speed:.2f} x PEFT, peak memory {memory:.2f} x PEFT")
+        print(f"{job:14}speed {speed:.2f} x PEFT, peak memory {memory:.2f} x PEFT")
         bars.append(bar(f"{job}: questions/s over PEFT's", speed, 2.2, speed >= 2.2))
         bars.append(bar(f"{job}: peak memory over PEFT's", memory, 0.5, memory <= 0.5))
     if options.json is not None:
