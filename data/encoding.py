@@ -74,8 +74,8 @@ def encode_question(
     after = tokenizer.encode_continuation(prompt.after)
     options = tuple(tuple(tokenizer.encode_continuation(answer)) for answer in prompt.answers)
     explanation = tokenizer.encode_continuation(prompt.explanation)[:explanation_length] if prompt.explanation else []
-    tail = (*explanation, tokenizer.end)
-    needed = len(head) + len(after) + max(map(len, options)) + len(tail)
+    # The explanation yields to the question: what is asked must not depend on what only training may see.
+    needed = len(head) + len(after) + max(map(len, options)) + 1
     room = max_length - needed
     if room < 0:
         raise UserError(
@@ -83,6 +83,7 @@ def encode_question(
             "Raise max_length, or leave the question out with --skip-bad."
         )
     dropped = max(0, len(context) - room)
+    tail = (*explanation[: room - len(context) + dropped], tokenizer.end)
     return EncodedQuestion(question, tuple(head + context[dropped:] + after), options, tail, dropped)
 
 

@@ -122,6 +122,8 @@ class Prompting:
         make_template(self.template, self.answer_format, self.explanation)
         if self.ranking not in ("mean", "sum"):
             raise UserError(f"ranking {self.ranking!r} is not known; mean and sum are.")
+        if not isinstance(self.max_length, int):
+            raise UserError(f"max_length {self.max_length!r} is not a whole number.")
         if self.max_length < 16:
             raise UserError(f"max_length {self.max_length} leaves no room for a question; 16 tokens are the least.")
 

@@ -69,5 +69,5 @@ def read_json(path: Path, what: str) -> Any:
         raise UserError(f"{path}: {what} does not exist. Check the path.") from None
     except OSError as error:
         raise UserError(f"{path}: {what} cannot be read ({error.strerror}).") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: {what} is not JSON ({error}). Restore or regenerate the file.") from error

@@ -12,6 +12,8 @@ from mm_adapter.errors import UserError
 
 # A header may claim any size: 64 megapixels are 192 MB of RGB, more than any camera picture in these datasets needs.
 MAX_PIXELS = 64_000_000
+# Towers scale the shorter side to a few hundred pixels: a line of 60,000 x 1 would become gigabytes.
+MAX_ASPECT = 64
 # Pillow would also hand EPS to Ghostscript and open formats that nobody asks questions about.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
@@ -67,6 +69,8 @@ def content_hash(path: Path) -> str:
     Raises:
         UserError: the file is missing or unreadable.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: this picture cannot be read (it is not a regular file). Replace it.")
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
@@ -92,6 +96,10 @@ def _check_size(path: Path, image: Image.Image) -> None:
         raise UserError(f"{path}: this picture has 0 pixels. Replace the file.")
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(path, f" of {image.width} x {image.height}")
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        raise UserError(
+            f"{path}: this picture of {image.width} x {image.height} is too narrow to be shown to a tower. Crop it."
+        )
 
 
 def _too_large(path: Path, size: str = "") -> UserError:

@@ -223,6 +223,10 @@ class MultimodalLlama(nn.Module):
         """
         if choices is not None and len(choices) < 2:
             raise UserError(f"{len(choices)} choices; give at least two, or none for a free answer.")
+        if image is not None and self.adapter is None:
+            raise UserError("the base model takes no pictures; name an adapter that was trained with an image tower.")
+        if choices is not None and not all(choice.strip() for choice in choices):
+            raise UserError("a choice is empty; every choice needs a text.")
         features = None if image is None else self.image_features(image)
         options = tuple(choices) if choices else ("",)
         asked = Question(pid="asked", question=question, options=options, answer=-1, context=context)

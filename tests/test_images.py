@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mm_adapter.errors import UserError
-from mm_adapter.images import MAX_PIXELS, content_hash, open_image
+from mm_adapter.images import content_hash, open_image
 
 
 def saved(path: Path, image: Image.Image, **options) -> Path:
@@ -166,9 +166,13 @@ def test_decompression_bomb_is_refused_from_its_header(tmp_path, monkeypatch, wi
     assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
 
 
-def test_bound_is_on_the_pixels_not_on_one_side(tmp_path):
-    assert MAX_PIXELS == 8000 * 8000
-    assert open_image(saved(tmp_path / "a.png", Image.new("L", (20_000, 2)))).size == (20_000, 2)
+def test_a_line_is_refused_before_a_tower_scales_it(tmp_path: Path) -> None:
+    """Few pixels, but gigabytes once the shorter side is scaled to a tower's input: refused by its shape."""
+    Image.new("RGB", (64 * 20, 20)).save(tmp_path / "wide.png")
+    assert open_image(tmp_path / "wide.png").size == (1280, 20)
+    Image.new("RGB", (20000, 2)).save(tmp_path / "line.png")
+    with pytest.raises(UserError, match=r"line\.png.*too narrow"):
+        open_image(tmp_path / "line.png")
 
 
 def test_content_hash_is_the_sha256_of_the_file(tmp_path):

@@ -75,6 +75,8 @@ def read_description(folder: Path) -> AdapterDescription:
 def _check_vision(vision: dict[str, Any]) -> None:
     kinds = {"tower": str, "fingerprint": str, "depths": int, "views": list | tuple}
     wrong = [key for key, kind in kinds.items() if not isinstance(vision[key], kind)]
+    if not wrong and not all(isinstance(view, str) for view in vision["views"]):
+        wrong = ["views"]
     if wrong:
         raise TypeError(f"vision has no usable {wrong[0]}")
 

@@ -1,5 +1,6 @@
 """``mm-adapter demo``: the whole method on a generated set, on one CPU, in minutes."""
 
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -82,11 +83,8 @@ def _example(out: Path, data: Path, quiet: bool) -> str:
     question = questions[0]
     model = MultimodalLlama.from_pretrained(adapter=out / "multimodal", dtype=torch.float32)
     answer = model.answer(question.question, image=question.image, choices=question.options)
-    choices = " ".join(f'"{option}"' for option in question.options)
-    command = (
-        f"mm-adapter answer --adapter {out / 'multimodal'} --image {question.image} "
-        f'--question "{question.question}" --choices {choices}'
-    )
+    program = ["mm-adapter", "answer", "--adapter", str(out / "multimodal"), "--image", str(question.image)]
+    command = shlex.join([*program, "--question", question.question, "--choices", *question.options])
     right = question.options[question.answer]
     probability = answer.probabilities[answer.choice]
     return f"ask it about a picture:\n  {command}\n  {answer.text} ({probability:.0%}); right is: {right}\n"

@@ -130,6 +130,8 @@ def _by_generation(model: MultimodalLlama, examples: ExampleSet, batch_size: int
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
         _, features, has_image = examples.batch(indices, with_tail=False)
+        features = None if features is None else features.to(model.llama.device)
+        has_image = None if has_image is None else has_image.to(model.llama.device)
         prefixes = [examples.questions[index].prefix for index in indices]
         longest = max(len(option) for index in indices for option in examples.questions[index].options)
         texts = model.generate(prefixes, features, has_image, max_new_tokens=longest + 8)

@@ -74,7 +74,7 @@ def check_device(name: str) -> None:
         UserError: there is no such device.
     """
     try:
-        torch.empty(1, device=name)
+        torch.zeros(1, device=name).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {name!r} cannot be used ({reason}). Choose one that this machine has.") from None

@@ -67,11 +67,16 @@ class LlamaConfig:
             "num_kv_heads",
             "head_dim",
             "intermediate_size",
+            "context_length",
         )
         for name in sizes:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"model configuration: {name} is {value!r}; it must be a positive whole number.")
+        for name in ("norm_epsilon", "rope_theta"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise UserError(f"model configuration: {name} is {value!r}; it must be a positive number.")
         if self.num_heads % self.num_kv_heads:
             raise UserError(
                 f"model configuration: {self.num_heads} query heads cannot share {self.num_kv_heads} key heads evenly."

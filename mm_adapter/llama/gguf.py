@@ -99,7 +99,7 @@ def _read_config(path: Path, value: Any, names: set[str], reader: GGUFReader) ->
         num_layers=int(number("block_count")),
         num_heads=heads,
         num_kv_heads=int(number("attention.head_count_kv", heads)),
-        head_dim=int(number("attention.key_length", hidden // heads)),
+        head_dim=int(number("attention.key_length", hidden // max(heads, 1))),
         intermediate_size=int(number("feed_forward_length")),
         context_length=int(number("context_length", 2048)),
         norm_epsilon=float(number("attention.layer_norm_rms_epsilon", 1e-6)),

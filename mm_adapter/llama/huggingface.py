@@ -64,6 +64,8 @@ def _read_config(path: Path) -> LlamaConfig:
     heads = values["num_attention_heads"]
     end = values.get("eos_token_id")
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise UserError(f"{path}: rope_scaling is {rope!r}; it must be an object.")
     return LlamaConfig(
         vocab_size=values["vocab_size"],
         hidden_size=values["hidden_size"],

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mm_adapter.errors import UserError
-from mm_adapter.files import write_atomically
+from mm_adapter.files import write_atomically, write_text
 
 METRICS_FILE, CURVE_FILE = "metrics.jsonl", "curve.png"
 
@@ -23,9 +23,9 @@ class MetricsLog:
         self.path = folder / METRICS_FILE
         self.events: list[dict[str, Any]] = []
         if keep_steps and self.path.is_file():
-            events = [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}")]
-            self.events = [event for event in events if event["step"] <= keep_steps]
-        self.path.write_text("".join(json.dumps(event) + "\n" for event in self.events))
+            events = [_parse(line) for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()]
+            self.events = [event for event in events if event.get("step", keep_steps + 1) <= keep_steps]
+        write_text(self.path, "".join(json.dumps(event) + "\n" for event in self.events))
 
     def add(self, **event: Any) -> None:
         """Record one event.
@@ -61,3 +61,12 @@ class MetricsLog:
         left.legend()
         right.set(xlabel="step", ylabel="validation accuracy, %")
         write_atomically(self.path.with_name(CURVE_FILE), lambda path: figure.savefig(path, format="png", dpi=110))
+
+
+def _parse(line: str) -> dict[str, Any]:
+    # A process that was killed may have left half a line: it says nothing, and is dropped.
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) and isinstance(event.get("step"), int) else {}

@@ -215,7 +215,9 @@ class Trainer:
         self.adapter.load_state_dict(parts["adapter"])
         self.optimizer.load_state_dict(parts["optimizer"])
         if self.average is not None:
-            self.average.steps, self.average.weights = parts["average"]["steps"], parts["average"]["weights"]
+            self.average.steps = parts["average"]["steps"]
+            for name, tensor in parts["average"]["weights"].items():
+                self.average.weights[name].copy_(tensor)
 
 
 def trained_parameters(adapter: Adapter) -> int:

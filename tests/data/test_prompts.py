@@ -1,5 +1,6 @@
 """Prompts: every template and answer format word by word, and shortening that never touches options or answer."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -197,3 +198,17 @@ def test_questions_that_do_not_fit() -> None:
     assert [item.question.pid for item in encoded] == ["8", "wordy"]
     assert list(bad) == ["long"]
     assert count_shortened(encoded) == 1
+
+
+def test_the_explanation_never_changes_what_is_asked() -> None:
+    """What only training may see yields to the question: the prompt is the same for any solution."""
+    asked = Question("1", "Why?", ("yes", "no"), 0, context="word " * 80)
+    template = make_template("QC-A", "text", "solution")
+    lengths = []
+    for solution in ("", "short", "long " * 60):
+        encoded = encode_question(replace(asked, solution=solution), template, Letters(), 300)
+        assert encoded.prefix == encode_question(asked, template, Letters(), 300).prefix
+        assert len(encoded.prefix) + max(map(len, encoded.options)) + len(encoded.tail) <= 300
+        assert encoded.tail[-1] == Letters.end
+        lengths.append(len(encoded.tail))
+    assert lengths[0] == 1
