@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from data.encoding import EncodedQuestion
+from mm_adapter.packing import Packing
 
 PREFIX, PADDING, TAIL = 0, -1, -2  # segments; option k of a question is segment k + 1
 
 
 @dataclass(frozen=True)
 class OptionBatch:
-    """B questions, each packed as prefix, option 1, option 2, …, tail; padded on the right to T tokens.
+    """B questions, each as prefix, option 1, option 2, …, tail; N tokens in all, one question after another.
 
     Every option sees the prefix and itself, none of the other options; its positions go on from the prefix's end.
     So each option's likelihood is what it would have alone, for one pass over the prefix.
@@ -22,9 +24,9 @@ class OptionBatch:
 
     Attributes:
         pids: of the questions, B.
-        tokens, positions: ``(B, T)`` int64.
-        mask: ``(B, 1, T, T)`` bool, true where a query (third axis) may look at a key (fourth).
-        sources: ``(U,)`` int64 into the flattened ``B * T`` positions: those whose output predicts something.
+        tokens, positions: ``(N,)`` int64.
+        packing: where each question lies, and what its tokens see.
+        sources: ``(U,)`` int64 into the N tokens: those whose output predicts something.
         source_of: ``(M,)`` int64 into ``sources``, for each of M predictions.
         targets: ``(M,)`` int64, the token to be predicted.
         option_of: ``(M,)`` int64 into the batch's options, -1 for tokens of the tail.
@@ -38,7 +40,7 @@ class OptionBatch:
     pids: tuple[str, ...]
     tokens: Tensor
     positions: Tensor
-    mask: Tensor
+    packing: Packing
     sources: Tensor
     source_of: Tensor
     targets: Tensor
@@ -54,7 +56,7 @@ class OptionBatch:
         moved: dict[str, Any] = {
             field.name: value.to(device)
             for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
+            if isinstance(value := getattr(self, field.name), Tensor | Packing)
         }
         return replace(self, **moved)
 
@@ -62,23 +64,26 @@ class OptionBatch:
 def collate(questions: Sequence[EncodedQuestion], with_tail: bool = True) -> OptionBatch:
     """Pack questions into one batch; without the tail where only options are to be scored."""
     packed = [_pack(question, with_tail) for question in questions]
-    width = max(len(row.tokens) for row in packed)
+    lengths = [len(layout.tokens) for layout in packed]
+    starts = list(accumulate(lengths, initial=0))
     first_option = [0]
     for question in questions:
         first_option.append(first_option[-1] + len(question.options))
     predictions = [
-        (row * width + source, target, option if option < 0 else option + first_option[row], language)
+        (starts[row] + source, target, option if option < 0 else option + first_option[row], language)
         for row, layout in enumerate(packed)
         for source, target, option, language in layout.predictions
     ]
     source, target, option_of, language = zip(*predictions, strict=True)
     sources, source_of = torch.unique(torch.tensor(source), return_inverse=True)
     answers = torch.tensor([question.question.answer for question in questions])
+    groups = attention_groups(lengths)
+    masks = [_visible(_padded([packed[row].segments for row in group]), answers[group]) for group in groups]
     return OptionBatch(
         pids=tuple(question.question.pid for question in questions),
-        tokens=_padded([row.tokens for row in packed], width, 0),
-        positions=_padded([row.positions for row in packed], width, 0),
-        mask=_visible(_padded([row.segments for row in packed], width, PADDING), answers),
+        tokens=torch.tensor([token for layout in packed for token in layout.tokens]),
+        positions=torch.tensor([position for layout in packed for position in layout.positions]),
+        packing=Packing.build(lengths, groups, masks),
         sources=sources,
         source_of=source_of,
         targets=torch.tensor(target),
@@ -129,8 +134,9 @@ def _pack(question: EncodedQuestion, with_tail: bool) -> _Layout:
     return row
 
 
-def _padded(rows: Sequence[list[int]], width: int, filler: int) -> Tensor:
-    return torch.tensor([row + [filler] * (width - len(row)) for row in rows])
+def _padded(rows: Sequence[list[int]]) -> Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([row + [PADDING] * (width - len(row)) for row in rows])
 
 
 def _visible(segments: Tensor, answers: Tensor) -> Tensor:
@@ -143,37 +149,50 @@ def _visible(segments: Tensor, answers: Tensor) -> Tensor:
     return visible.tril()[:, None]
 
 
-def length_batches(lengths: Sequence[int], token_budget: int, overhead: int = 64) -> list[list[int]]:
-    """Split questions into batches of similar length with the least total cost.
+def attention_groups(lengths: Sequence[int], overhead: int = 1 << 14) -> list[list[int]]:
+    """Split sequences into groups of similar length that cost attention the least, each padded to its longest.
 
     Args:
-        lengths: tokens of each question.
-        token_budget: largest padded size of a batch; a longer question is a batch of its own.
-        overhead: what starting one more batch costs, in tokens' worth of work.
+        lengths: tokens of each sequence.
+        overhead: what one more group costs, in pairs of tokens' worth of work.
 
     Returns:
         Indices into ``lengths``, every index once, found by dynamic programming over the sorted lengths.
     """
-    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
-    cheapest = [0] + [0] * len(order)
-    cut = [0] * (len(order) + 1)
+    order = _by_length(lengths)
+    cheapest, cut = [0], [0]
     for end in range(1, len(order) + 1):
-        width = lengths[order[end - 1]]
-        best = None
-        for start in range(end - 1, -1, -1):
-            padded = width * (end - start)
-            if padded > token_budget and start < end - 1:
-                break
-            cost = cheapest[start] + padded + overhead
-            if best is None or cost < best:
-                best, cut[end] = cost, start
-        cheapest[end] = best or 0
-    batches: list[list[int]] = []
+        pairs = lengths[order[end - 1]] ** 2
+        costs = [cheapest[start] + (end - start) * pairs + overhead for start in range(end)]
+        cheapest.append(min(costs))
+        cut.append(costs.index(cheapest[-1]))
+    groups: list[list[int]] = []
     end = len(order)
     while end:
-        batches.append(order[cut[end] : end])
+        groups.append(order[cut[end] : end])
         end = cut[end]
-    return batches[::-1]
+    return groups[::-1]
+
+
+def token_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Split sequences, from short to long, into batches of at most ``token_budget`` tokens.
+
+    Returns:
+        Indices into ``lengths``, every index once; a sequence over the budget is a batch of its own.
+    """
+    batches: list[list[int]] = []
+    room = 0
+    for index in _by_length(lengths):
+        if not batches or lengths[index] > room:
+            batches.append([])
+            room = token_budget
+        batches[-1].append(index)
+        room -= lengths[index]
+    return batches
+
+
+def _by_length(lengths: Sequence[int]) -> list[int]:
+    return sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
 
 
 def shuffled_steps(
@@ -181,10 +200,10 @@ def shuffled_steps(
 ) -> Iterator[list[list[int]]]:
     """Yield one epoch of optimiser steps, each a list of micro-batches of indices into ``lengths``.
 
-    Questions are shuffled, cut into steps of ``batch_size``, and only within a step grouped by length: what a step
-    learns from stays random, what it computes has little padding.
+    Questions are shuffled and cut into steps of ``batch_size``: what a step learns from is random. A step of more
+    tokens than the budget takes several passes.
     """
     order = torch.randperm(len(lengths), generator=generator).tolist()
     for start in range(0, len(order), batch_size):
         step = order[start : start + batch_size]
-        yield [[step[local] for local in batch] for batch in length_batches([lengths[i] for i in step], token_budget)]
+        yield [[step[local] for local in batch] for batch in token_batches([lengths[i] for i in step], token_budget)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data.batching import OptionBatch, collate, length_batches
+from data.batching import OptionBatch, collate, token_batches
 from data.encoding import EncodedQuestion
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring import lower_states
@@ -57,24 +57,21 @@ class StateCache:
         self.rows: dict[str, Tensor] = {}
 
     def states(self, examples: ExampleSet, indices: Sequence[int], batch: OptionBatch) -> Tensor | None:
-        """Return ``(B, T, D)`` for a batch packed with tails, or None where there is nothing below the adapter."""
+        """Return ``(1, N, D)`` for a batch packed with tails, or None where there is nothing below the adapter."""
         first = self.model.first_adapted_layer
         if first == 0:
             return None
         members = [examples.questions[index] for index in indices]
         known = [self.rows[member.question.pid] for member in members if member.question.pid in self.rows]
-        if len(known) < len(members):
-            states = lower_states(self.model.llama, batch, first)
-            for member, row in zip(members, states, strict=True):
-                self._keep(member, row)
-            return states
-        states = torch.zeros(*batch.tokens.shape, known[0].shape[-1], dtype=known[0].dtype)
-        for index, row in enumerate(known):
-            states[index, : len(row)] = row
-        return states.to(batch.tokens.device)
+        if len(known) == len(members):
+            return torch.cat(known)[None].to(batch.tokens.device)
+        states = lower_states(self.model.llama, batch, first)
+        for member, rows in zip(members, states[0].split(batch.packing.owners.bincount().tolist()), strict=True):
+            self._keep(member, rows)
+        return states
 
-    def _keep(self, member: EncodedQuestion, row: Tensor) -> None:
-        kept = row[: member.length - 1].cpu().clone()
+    def _keep(self, member: EncodedQuestion, rows: Tensor) -> None:
+        kept = rows.cpu().clone()
         size = kept.numel() * kept.element_size()
         if size <= self.room and member.question.pid not in self.rows:
             self.rows[member.question.pid] = kept
@@ -103,7 +100,7 @@ def score_examples(model: MultimodalLlama, examples: ExampleSet, token_budget: i
     """Score every option of every question, in the order of ``examples``, in batches of similar length."""
     results: dict[int, Scored] = {}
     device = model.llama.device
-    for indices in length_batches(examples.lengths, token_budget):
+    for indices in token_batches(examples.lengths, token_budget):
         batch, features, has_image = examples.batch(indices, with_tail=False)
         batch = batch.to(device)
         features = None if features is None else features.to(device)

@@ -192,7 +192,7 @@ class MultimodalLlama(nn.Module):
         """Score the options of a packed batch, see ``mm_adapter.scoring.score_options``.
 
         Args:
-            states: ``(B, T, D)`` that enter the first adapted layer, where they were kept.
+            states: ``(1, N, D)`` that enter the first adapted layer, where they were kept.
         """
         first = 0 if self.adapter is None else self.adapter.first_layer
         return score_options(self.llama, batch, self.prefixes(image_features, has_image), states, first)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.batching import OptionBatch
+from mm_adapter.likelihood import target_log_probabilities
 from mm_adapter.llama.attention import AttentionPrefix
 from mm_adapter.llama.model import Llama
 
@@ -32,10 +33,10 @@ class OptionScores:
 
 
 def lower_states(llama: Llama, batch: OptionBatch, first_layer: int) -> Tensor:
-    """Return the hidden states ``(B, T, D)`` that enter ``first_layer``: no adapter has touched them yet."""
+    """Return the hidden states ``(1, N, D)`` that enter ``first_layer``: no adapter has touched them yet."""
     with torch.no_grad():
-        embedded = llama.embedding(batch.tokens)
-        return llama.run_layers(embedded, batch.positions, batch.mask, last=first_layer)
+        embedded = llama.embedding(batch.tokens)[None]
+        return llama.run_layers(embedded, batch.positions, batch.packing, last=first_layer)
 
 
 def score_options(
@@ -53,16 +54,16 @@ def score_options(
         llama: the frozen model.
         batch: packed questions.
         prefixes: of the adapter, one per decoder layer; None for the base model.
-        states: ``(B, T, D)`` that enter ``first_layer``, where they are known already.
+        states: ``(1, N, D)`` that enter ``first_layer``, where they are known already.
         first_layer: the layer to go on from.
     """
     if states is None:
         states = lower_states(llama, batch, first_layer)
-    hidden_states = llama.run_layers(states, batch.positions, batch.mask, prefixes, first=first_layer)
-    predicting = hidden_states.flatten(0, 1)[batch.sources]
-    logits = llama.logits(predicting).float()
-    # log p(target) without a (U, V) table of log-probabilities: the normaliser once per position, the target's logit.
-    chosen = logits[batch.source_of, batch.targets] - logits.logsumexp(dim=-1)[batch.source_of]
+    predicting = llama.run_layers(
+        states, batch.positions, batch.packing, prefixes, first=first_layer, wanted=batch.sources
+    )
+    logits = llama.logits(predicting[0])
+    chosen = target_log_probabilities(logits, batch.source_of, batch.targets)
     return OptionScores(_by_option(chosen, batch), batch.lengths, _language_loss(chosen, batch))
 
 
@@ -74,7 +75,7 @@ def _by_option(chosen: Tensor, batch: OptionBatch) -> Tensor:
 
 def _language_loss(chosen: Tensor, batch: OptionBatch) -> Tensor:
     right = batch.language
-    question = torch.div(batch.sources, batch.tokens.shape[1], rounding_mode="floor")[batch.source_of][right]
+    question = batch.packing.owners[batch.sources][batch.source_of][right]
     zeros = torch.zeros(len(batch.pids), device=chosen.device, dtype=chosen.dtype)
     total = zeros.index_add(0, question, -chosen[right])
     count = zeros.index_add(0, question, torch.ones_like(chosen[right]))

@@ -5,8 +5,9 @@
 Both train the same adapter shape on the same SmolLM2-135M shape (random weights, float32) with the same questions per
 step and the same loss; each runs in a process of its own, so that peak memory is its own. Three jobs are timed:
 
-- same batches: one sequence a question, loss on the answer's tokens; both get the very same padded batches.
-- letter: the same questions and loss, in the micro-batches of similar length that our training makes of a step.
+- letter: one sequence a question, loss on the answer's tokens, questions in the order of the dataset. PEFT pads the
+  sequences of a step to the longest; ours stores them one after another.
+- letter, no padding: the same, questions sorted by length first, so that PEFT has next to nothing to pad.
 - text: cross entropy over every option's mean log-likelihood; PEFT runs each option as a sequence of its own.
 """
 
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.batching import collate, length_batches
+from data.batching import collate
 from data.demo import write_demo
 from data.encoding import EncodedQuestion, encode_questions
 from data.prompts import Prompting
@@ -37,7 +39,7 @@ from mm_adapter.scoring import padded_by_question, ranking_loss, score_options
 
 SHAPE = LlamaConfig(49152, 576, 30, 9, 3, 64, 1536, 2048, 1e-5, 100000.0, tied_embeddings=True)
 PROMPT_LENGTH, BATCH = 10, 8
-JOBS = ("same batches", "letter", "text")
+JOBS = ("letter", "letter, no padding", "text")
 
 
 def encoded_questions(data: str, count: int, job: str) -> list[EncodedQuestion]:
@@ -46,13 +48,12 @@ def encoded_questions(data: str, count: int, job: str) -> list[EncodedQuestion]:
     assert tokenizer is not None
     prompting = Prompting("QC-A", "text") if job == "text" else Prompting("QCM-A", "letter")
     questions = read_dataset(data).split("train")[:count]
-    return encode_questions(questions, prompting.make_template(), tokenizer, 512)[0]
+    encoded = encode_questions(questions, prompting.make_template(), tokenizer, 512)[0]
+    return sorted(encoded, key=lambda question: right_only(question).length) if job.endswith("no padding") else encoded
 
 
 def right_only(question: EncodedQuestion) -> EncodedQuestion:
     """Return the question with its right answer as the only option: a plain sequence."""
-    from dataclasses import replace
-
     only = replace(question.question, options=(question.question.options[question.question.answer],), answer=0)
     return EncodedQuestion(only, question.prefix, (question.options[question.question.answer],), question.tail)
 
@@ -68,24 +69,15 @@ class Ours:
         self.optimizer = torch.optim.AdamW(self.adapter.parameters(), lr=1e-3)
 
     def step(self, questions: list[EncodedQuestion], job: str) -> int:
-        """Train one step; return the padded tokens that were run."""
-        groups = [list(range(len(questions)))]
-        if job != "text":
-            questions = [right_only(question) for question in questions]
-        if job != "same batches":
-            groups = length_batches([question.length for question in questions], 2048)
-        tokens = 0
-        for group in groups:
-            batch = collate([questions[index] for index in group])
-            tokens += batch.tokens.numel()
-            scores = score_options(
-                self.llama, batch, list(self.adapter.prefixes(self.llama)), None, self.adapter.first_layer
-            )
-            loss = scores.language_loss if job != "text" else ranking_loss(scores.ranking_scores("mean"), batch)
-            (loss.sum() / len(questions)).backward()
+        """Train one step; return the tokens that were run."""
+        batch = collate(questions if job == "text" else [right_only(question) for question in questions])
+        prefixes = list(self.adapter.prefixes(self.llama))
+        scores = score_options(self.llama, batch, prefixes, None, self.adapter.first_layer)
+        loss = scores.language_loss if job != "text" else ranking_loss(scores.ranking_scores("mean"), batch)
+        loss.mean().backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return tokens
+        return batch.tokens.numel()
 
 
 class Peft:
@@ -113,7 +105,7 @@ class Peft:
         self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-3)
 
     def step(self, questions: list[EncodedQuestion], job: str) -> int:
-        """Train one step; return the padded tokens that were run."""
+        """Train one step; return the tokens that were run, padding included."""
         if job != "text":
             pairs = [(q.prefix, q.options[q.question.answer] + q.tail) for q in questions]
         else:
@@ -154,11 +146,11 @@ def work(which: str, job: str, options: argparse.Namespace) -> dict[str, Any]:
     contender = Ours(options.layers) if which == "ours" else Peft(options.layers)
     contender.step(steps[0], job)
     start = time.perf_counter()
-    padded = sum(contender.step(step, job) for step in steps)
+    tokens = sum(contender.step(step, job) for step in steps)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    floor = matrix_floor(options.layers, padded, len(steps)) if which == "ours" else 0.0
-    return {"seconds": seconds, "padded": padded, "questions": len(questions), "peak_mib": peak, "floor": floor}
+    floor = matrix_floor(options.layers, tokens, len(steps)) if which == "ours" else 0.0
+    return {"seconds": seconds, "tokens": tokens, "questions": len(questions), "peak_mib": peak, "floor": floor}
 
 
 def matrix_floor(layers: int, tokens: int, steps: int) -> float:
@@ -215,15 +207,16 @@ def main() -> int:
         f"L = {options.layers}, K = {PROMPT_LENGTH}, {BATCH} questions a step, float32, "
         f"{torch.get_num_threads()} threads"
     )
-    print(f"{'job':14}{'':6}{'questions/s':>12}{'tokens/s':>10}{'peak MiB':>10}{'x floor':>9}")
+    print(f"{'job':20}{'':6}{'questions/s':>12}{'tokens':>9}{'tokens/s':>10}{'peak MiB':>10}{'x floor':>9}")
     for job in JOBS:
         ours, peft = results[job, "ours"], results[job, "peft"]
         for name, result in (("ours", ours), ("PEFT", peft)):
             floor = f"{result['seconds'] / result['floor']:9.2f}" if result["floor"] else ""
-            rates = f"{result['questions'] / result['seconds']:12.2f}{result['padded'] / result['seconds']:10.0f}"
-            print(f"{job:14}{name:6}{rates}{result['peak_mib']:10.0f}{floor}")
+            questions, tokens = (result[unit] / result["seconds"] for unit in ("questions", "tokens"))
+            rates = f"{questions:12.2f}{result['tokens']:9}{tokens:10.0f}"
+            print(f"{job:20}{name:6}{rates}{result['peak_mib']:10.0f}{floor}")
         speed, memory = peft["seconds"] / ours["seconds"], ours["peak_mib"] / peft["peak_mib"]
-        print(f"{job:14}speed {speed:.2f} x PEFT, peak memory {memory:.2f} x PEFT")
+        print(f"{job:20}speed {speed:.2f} x PEFT, peak memory {memory:.2f} x PEFT")
         bars.append(bar(f"{job}: questions/s over PEFT's", speed, 2.2, speed >= 2.2))
         bars.append(bar(f"{job}: peak memory over PEFT's", memory, 0.5, memory <= 0.5))
     if options.json is not None:

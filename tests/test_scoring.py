@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -13,7 +12,9 @@ from data.batching import OptionBatch, collate
 from data.encoding import EncodedQuestion
 from data.question import Question
 from mm_adapter.adapter import Adapter, AdapterConfig
+from mm_adapter.likelihood import target_log_probabilities
 from mm_adapter.llama import Llama
+from mm_adapter.packing import Packing
 from mm_adapter.scoring import lower_states, padded_by_question, ranking_loss, score_options
 
 FIXTURES = settings(
@@ -95,27 +96,23 @@ def test_any_batch_scores_as_alone(tiny_llama: Llama, questions: list[EncodedQue
         assert (together.language_loss - torch.cat([scores.language_loss for scores in alone])).abs().max() < 1e-4
 
 
-def repad(batch: OptionBatch, extra: int, filler: int) -> OptionBatch:
-    """The batch with ``extra`` more columns of padding, all padding tokens replaced by ``filler``."""
-    width = batch.tokens.shape[1]
-    row = torch.div(batch.sources, width, rounding_mode="floor")
-    mask = F.pad(batch.mask, (0, extra, 0, extra))
-    added = torch.arange(width, width + extra)
-    mask[:, :, added, added] = True
-    return replace(
-        batch,
-        tokens=F.pad(batch.tokens, (0, extra), value=filler),
-        positions=F.pad(batch.positions, (0, extra)),
-        mask=mask,
-        sources=batch.sources + row * extra,
-    )
+def regroup(batch: OptionBatch, extra: int) -> OptionBatch:
+    """The same questions in one attention group, with ``extra`` more columns of padding."""
+    sizes = batch.packing.owners.bincount().tolist()
+    width = max(sizes) + extra
+    mask = torch.eye(width, dtype=torch.bool).repeat(len(sizes), 1, 1, 1)
+    for members, own in zip(batch.packing.members, batch.packing.masks, strict=True):
+        for row, sequence in enumerate(members.tolist()):
+            size = sizes[sequence]
+            mask[sequence, :, :size, :size] = own[row, :, :size, :size]
+    return replace(batch, packing=Packing.build(sizes, [list(range(len(sizes)))], [mask]))
 
 
 def test_padding_is_never_in_the_loss(tiny_llama: Llama) -> None:
-    """More padding, of whatever token, changes neither scores nor losses nor gradients."""
+    """However questions are grouped and padded for attention, scores, losses and gradients are the same."""
     batch = collate([encoded(7, [3, 1, 4], 1, 3, seed=1), encoded(2, [2, 2], 0, 1, seed=2)])
     results = []
-    for padded in (batch, repad(batch, 5, 0), repad(batch, 9, 123)):
+    for padded in (batch, regroup(batch, 0), regroup(batch, 9)):
         adapter = adapter_for(tiny_llama).requires_grad_(True)
         scores = score_options(tiny_llama, padded, adapter.prefixes(tiny_llama))
         loss = ranking_loss(scores.log_likelihoods, padded).mean() + scores.language_loss.mean()
@@ -124,6 +121,27 @@ def test_padding_is_never_in_the_loss(tiny_llama: Llama) -> None:
     for loss, gradient in results[1:]:
         assert (loss - results[0][0]).abs() < 1e-5
         assert (gradient - results[0][1]).abs().max() < 1e-5
+
+
+def test_likelihoods_and_their_gradients_are_those_of_a_softmax() -> None:
+    """Without a table of log-probabilities: values and gradients of the plain formulation, rows and targets shared."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(70, 11, generator=generator)
+    source_of, targets = (
+        torch.randint(0, 70, (90,), generator=generator),
+        torch.randint(0, 11, (90,), generator=generator),
+    )
+    weights = torch.randn(90, generator=generator)
+    results = []
+    for plain in (True, False):
+        leaf = logits.clone().requires_grad_(True)
+        found = (
+            leaf.log_softmax(-1)[source_of, targets] if plain else target_log_probabilities(leaf, source_of, targets)
+        )
+        (found * weights).sum().backward()
+        results.append((found.detach(), leaf.grad))
+    assert (results[0][0] - results[1][0]).abs().max() < 1e-5
+    assert (results[0][1] - results[1][1]).abs().max() < 1e-5
 
 
 def test_options_do_not_see_one_another(tiny_llama: Llama) -> None:

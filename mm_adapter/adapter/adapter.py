@@ -51,8 +51,8 @@ class Adapter(nn.Module):
         """Return the prefix of every decoder layer, None below the first adapted one.
 
         Prompt keys and values go through the layer's own frozen projections, with no norm before and no rotary
-        embedding after. A projection is linear, so the image vector and the prompts are projected apart and added:
-        the same numbers as projecting ``P_l + I_p`` of every sample, for B + K rows instead of B x K.
+        embedding after. A projection is linear, so the image vector and the prompts are projected apart: the same
+        numbers as projecting ``P_l + I_p`` of every sample, for B + K rows instead of B x K.
 
         Args:
             llama: the frozen model.
@@ -66,11 +66,16 @@ class Adapter(nn.Module):
         result: list[Prefix | None] = [None] * self.first_layer
         for index in range(self.config.layers):
             attention: Attention = llama.layers[self.first_layer + index].attention  # type: ignore[assignment]
-            keys, values = _project(attention, self.prompts[index], image, llama.dtype)
-            if self.gates is None:
-                result.append(JoinedPrefix(keys, values))
-            else:
-                result.append(GatedPrefix(keys, values, self.gates[index]))
+            prompts = self.prompts[index]
+            values, image_values = _project(attention, attention.value, prompts, image, llama.dtype)
+            if self.gates is not None:
+                keys, _ = _project(attention, attention.key, prompts, None, llama.dtype)
+                result.append(GatedPrefix(keys, values, self.gates[index], image_values))
+                continue
+            keys, image_keys = _project(attention, attention.key, prompts, image, llama.dtype)
+            if image_keys is not None and image_values is not None:
+                keys, values = keys + image_keys, values + image_values
+            result.append(JoinedPrefix(keys, values))
         return result
 
     def _image_vectors(self, image_features: Tensor | None, has_image: Tensor | None) -> Tensor | None:
@@ -98,18 +103,16 @@ class Adapter(nn.Module):
         return {kind: members for kind, group in groups.items() if (members := list(group))}
 
 
-def _project(attention: Attention, prompts: Tensor, image: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return keys and values ``(B or 1, Hkv, K, head_dim)`` of prompts ``(K, D)`` plus image vectors ``(B, D)``."""
-    rows = prompts if image is None else torch.cat((prompts, image))
-    length = prompts.shape[0]
-    projected = []
-    for linear in (attention.key, attention.value):
-        features = linear(rows.to(dtype))
-        of_prompts = features[:length]
-        if image is None:
-            total = of_prompts[None]
-        else:
-            of_image = features[length:] if linear.bias is None else features[length:] - linear.bias
-            total = of_prompts[None] + of_image[:, None]
-        projected.append(attention.split_heads(total))
-    return projected[0], projected[1]
+def _project(
+    attention: Attention, linear: nn.Linear, prompts: Tensor, image: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None]:
+    """Project prompts ``(K, D)`` and image vectors ``(B, D)`` to ``(1, Hkv, K, head_dim)``, ``(B, Hkv, 1, head_dim)``.
+
+    The bias, where there is one, is the prompts' alone: it belongs once to their sum.
+    """
+    if image is None:
+        return attention.split_heads(linear(prompts.to(dtype))[None]), None
+    of_prompts, of_image = linear(torch.cat((prompts, image)).to(dtype)).split((len(prompts), len(image)))
+    if linear.bias is not None:
+        of_image = of_image - linear.bias
+    return attention.split_heads(of_prompts[None]), attention.split_heads(of_image[:, None])

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mm_adapter.llama.attention import attend
+from mm_adapter.llama.attention import Mask, attend
+from mm_adapter.packing import Packing
 
 
 @dataclass(frozen=True)
@@ -15,24 +16,35 @@ class GatedPrefix:
     LLaMA-Adapter (arXiv 2303.16199), section 3.2: an independent softmax over the prompts, times ``tanh(gate)``
     per head. The prompt keys carry no rotary embedding.
 
+    A picture's vector is added to all K prompts alike. It shifts every prompt's score by the same amount, which a
+    softmax does not see, and every value by the same vector, which a softmax hands on whole. So it is added to the
+    outcome, and the prompts' own keys and values serve the whole batch.
+
     Attributes:
-        keys, values: ``(B or 1, Hkv, K, head_dim)``.
+        keys, values: ``(1, Hkv, K, head_dim)``, of the prompts alone.
         gate: ``(H,)``, before tanh.
+        image_values: ``(B or 1, Hkv, 1, head_dim)``, of the pictures' vectors; None without pictures.
     """
 
     keys: Tensor
     values: Tensor
     gate: Tensor
+    image_values: Tensor | None = None
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
         """Return attention to the text plus the gated attention to the prompts, ``(B, H, T, head_dim)``."""
         to_text = attend(queries, keys, values, mask, causal)
-        to_prompts = attend(queries, *self._for_batch(queries.shape[0]), None, False)
+        batch = queries.shape[0]
+        to_prompts = attend(
+            queries, self.keys.expand(batch, -1, -1, -1), self.values.expand(batch, -1, -1, -1), None, False
+        )
+        if self.image_values is not None:
+            shift = self.image_values
+            if isinstance(mask, Packing):
+                shift = shift[:, :, 0].index_select(0, mask.owners).transpose(0, 1)[None]
+            to_prompts = to_prompts + shift.repeat_interleave(queries.shape[1] // shift.shape[1], dim=1)
         strength = self.gate.float().tanh().to(queries.dtype).view(1, -1, 1, 1)
         return torch.addcmul(to_text, strength, to_prompts)
-
-    def _for_batch(self, batch: int) -> tuple[Tensor, Tensor]:
-        return self.keys.expand(batch, -1, -1, -1), self.values.expand(batch, -1, -1, -1)
 
 
 @dataclass(frozen=True)
@@ -46,8 +58,12 @@ class JoinedPrefix:
     keys: Tensor
     values: Tensor
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
         """Return one softmax over prompts and text, ``(B, H, T, head_dim)``."""
+        if isinstance(mask, Packing):
+            blocks = zip(mask.split(queries), mask.split(keys), mask.split(values), mask.masks, strict=True)
+            own = [self._of(members) for members in mask.members]
+            return mask.join([prefix.attend(*block, False) for prefix, block in zip(own, blocks, strict=True)])
         batch, new, seen = queries.shape[0], queries.shape[2], keys.shape[2]
         if mask is None:
             mask = torch.ones(1, 1, new, seen, dtype=torch.bool, device=queries.device)
@@ -56,6 +72,9 @@ class JoinedPrefix:
         keys = torch.cat((self.keys.expand(batch, -1, -1, -1), keys), dim=2)
         values = torch.cat((self.values.expand(batch, -1, -1, -1), values), dim=2)
         return attend(queries, keys, values, torch.cat((visible, mask), dim=-1), False)
+
+    def _of(self, members: Tensor) -> "JoinedPrefix":
+        return self if self.keys.shape[0] == 1 else JoinedPrefix(self.keys[members], self.values[members])
 
 
 Prefix = GatedPrefix | JoinedPrefix

@@ -8,20 +8,27 @@ from torch import Tensor, nn
 
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.rotary import rotate
+from mm_adapter.packing import Packing
+
+Mask = Tensor | Packing | None
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
     """Scaled dot-product attention in which groups of query heads share a key head.
 
     Args:
         queries: ``(B, H, T, head_dim)``.
         keys, values: ``(B, Hkv, S, head_dim)``.
-        mask: bool, broadcastable to ``(B, H, T, S)``, true where a query may look; None for no mask.
+        mask: bool, broadcastable to ``(B, H, T, S)``, true where a query may look; or the packing of the tokens of a
+            batch of one; None for no mask.
         causal: without a mask, let query t see keys 0 to t.
 
     Returns:
         ``(B, H, T, head_dim)``.
     """
+    if isinstance(mask, Packing):
+        blocks = zip(mask.split(queries), mask.split(keys), mask.split(values), mask.masks, strict=True)
+        return mask.join([attend(*block, False) for block in blocks])
     if queries.device.type == "cpu" and queries.dtype in (torch.bfloat16, torch.float16):
         return _attend_in_matrix_products(queries, keys, values, mask, causal)
     grouped = queries.shape[1] != keys.shape[1]
@@ -47,7 +54,7 @@ def _attend_in_matrix_products(
 class AttentionPrefix(Protocol):
     """What an adapter adds to the attention of one layer."""
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
         """Return ``(B, H, T, head_dim)``: attention to the text and to the prefix; arguments as in ``attend``."""
         ...
 
@@ -94,11 +101,12 @@ class Attention(nn.Module):
         self,
         hidden_states: Tensor,
         rotary: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        mask: Mask,
         prefix: AttentionPrefix | None,
         cache: LayerCache | None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
-        """Map normalised ``(B, T, D)`` to the attention's contribution ``(B, T, D)``."""
+        """Map normalised ``(B, T, D)`` to the attention's contribution ``(B, T, D)``, at positions ``wanted`` alone."""
         queries = rotate(self.split_heads(self.query(hidden_states)), rotary)
         keys = rotate(self.split_heads(self.key(hidden_states)), rotary)
         values = self.split_heads(self.value(hidden_states))
@@ -107,4 +115,5 @@ class Attention(nn.Module):
         causal = mask is None and queries.shape[2] > 1
         combine = attend if prefix is None else prefix.attend
         mixed = combine(queries, keys, values, mask, causal)
-        return self.output(mixed.transpose(1, 2).flatten(2))
+        mixed = mixed.transpose(1, 2).flatten(2)
+        return self.output(mixed if wanted is None else mixed.index_select(1, wanted))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mm_adapter.llama.attention import Attention, AttentionPrefix, LayerCache
+from mm_adapter.llama.attention import Attention, AttentionPrefix, LayerCache, Mask
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.rotary import rotary_frequencies, rotary_tables
 
@@ -22,9 +22,29 @@ class RMSNorm(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Normalise the last axis of ``(..., D)``."""
+        return _Normalised.apply(hidden_states, self.weight, self.epsilon)
+
+
+class _Normalised(torch.autograd.Function):
+    """RMSNorm that keeps its input and a scale per row, in place of every step in between."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         wide = hidden_states.float()
-        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.epsilon)
-        return (wide * scale).to(hidden_states.dtype) * self.weight
+        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
+        ctx.save_for_backward(hidden_states, scale, weight)
+        return (wide * scale).to(hidden_states.dtype) * weight
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        hidden_states, scale, weight = ctx.saved_tensors
+        normed = hidden_states.float() * scale
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = (gradient * normed.to(gradient.dtype)).flatten(0, -2).sum(0)
+        wide = (gradient * weight).float()
+        shared = (wide * normed).mean(-1, keepdim=True)
+        return torch.addcmul(wide, normed, shared, value=-1).mul_(scale).to(gradient.dtype), of_weight, None
 
 
 class _GatedProduct(torch.autograd.Function):
@@ -70,13 +90,16 @@ class DecoderLayer(nn.Module):
         self,
         hidden_states: Tensor,
         rotary: tuple[Tensor, Tensor],
-        mask: Tensor | None = None,
+        mask: Mask = None,
         prefix: AttentionPrefix | None = None,
         cache: LayerCache | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
-        """Map ``(B, T, D)`` to ``(B, T, D)``."""
+        """Map ``(B, T, D)`` to ``(B, T, D)``, or to ``(B, U, D)`` where only positions ``wanted`` ``(U,)`` are."""
         normed = self.attention_norm(hidden_states)
-        hidden_states = hidden_states + self.attention(normed, rotary, mask, prefix, cache)
+        if wanted is not None:
+            hidden_states = hidden_states.index_select(1, wanted)
+        hidden_states = hidden_states + self.attention(normed, rotary, mask, prefix, cache, wanted)
         return hidden_states + self.mlp(self.mlp_norm(hidden_states))
 
 
@@ -106,7 +129,8 @@ class Llama(nn.Module):
 
     Shapes:
         tokens: ``(B, T)`` int64; positions ``(T,)`` or ``(B, T)`` int64, 0 to T-1 by default.
-        mask: bool ``(B, 1, T, S)``, true where a query may look; None for plain causal attention.
+        mask: bool ``(B, 1, T, S)``, true where a query may look; or a ``Packing`` of the T tokens of a batch of one, in
+            which sequences lie one after another; None for plain causal attention.
         prefixes: one entry per layer, None where the layer is not adapted.
         logits: ``(B, T, V)``.
     """
@@ -147,20 +171,30 @@ class Llama(nn.Module):
         self,
         hidden_states: Tensor,
         positions: Tensor,
-        mask: Tensor | None = None,
+        mask: Mask = None,
         prefixes: Prefixes | None = None,
         cache: KVCache | None = None,
         first: int = 0,
         last: int | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
-        """Pass ``(B, T, D)`` through layers ``first`` to ``last`` (exclusive; default all), without the final norm."""
+        """Pass ``(B, T, D)`` through layers ``first`` to ``last`` (exclusive; default all), without the final norm.
+
+        Args:
+            wanted: ``(U,)`` int64, positions whose output is needed, None for all: the last layer computes no other.
+
+        Returns:
+            ``(B, T, D)``, or ``(B, U, D)``.
+        """
         if mask is None and cache is not None and cache.length and hidden_states.shape[1] > 1:
             mask = _continuation_mask(cache.length, hidden_states)
         rotary = self.rotary(positions)
-        for index in range(first, self.config.num_layers if last is None else last):
+        last = self.config.num_layers if last is None else last
+        for index in range(first, last):
             prefix = None if prefixes is None else prefixes[index]
             layer_cache = None if cache is None else cache.layers[index]
-            hidden_states = self.layers[index](hidden_states, rotary, mask, prefix, layer_cache)
+            chosen = wanted if index == last - 1 else None
+            hidden_states = self.layers[index](hidden_states, rotary, mask, prefix, layer_cache, chosen)
         return hidden_states
 
     def logits(self, hidden_states: Tensor) -> Tensor:
@@ -172,7 +206,7 @@ class Llama(nn.Module):
         self,
         tokens: Tensor,
         positions: Tensor | None = None,
-        mask: Tensor | None = None,
+        mask: Mask = None,
         prefixes: Prefixes | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:

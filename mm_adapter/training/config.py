@@ -39,7 +39,7 @@ class TrainingConfig:
         epochs: passes over the training questions.
         warmup_epochs: passes in which the rate rises linearly.
         batch_size: questions per optimiser step.
-        token_budget: padded tokens per forward pass; a step takes as many passes as it needs.
+        token_budget: tokens per forward pass; a step takes as many passes as it needs.
         base_rate: learning rate of the prompts for a batch of 256; the rate used is base_rate * batch_size / 256.
         gate_rate: factor on the rate for the gates.
         projection_rate: factor on the rate for the visual projection.

@@ -8,6 +8,7 @@ from llama_files import random_llama
 
 from mm_adapter.llama import Llama, LlamaConfig
 from mm_adapter.llama.attention import attend
+from mm_adapter.llama.model import RMSNorm
 from mm_adapter.llama.rotary import rotary_tables, rotate
 
 
@@ -96,3 +97,31 @@ def test_the_configuration_is_frozen(tiny_config: LlamaConfig) -> None:
     """A model's shape cannot change under it."""
     with pytest.raises(AttributeError):
         tiny_config.num_layers = 5  # type: ignore[misc]
+
+
+def test_the_last_layer_computes_only_what_is_wanted(tiny_llama: Llama) -> None:
+    """Chosen positions come out as they do among all, in the order asked for."""
+    tokens = torch.randint(0, 300, (2, 7), generator=torch.Generator().manual_seed(0))
+    embedded, positions, wanted = tiny_llama.embedding(tokens), torch.arange(7), torch.tensor([6, 1, 3])
+    everything = tiny_llama.run_layers(embedded, positions)
+    found = tiny_llama.run_layers(embedded, positions, wanted=wanted)
+    assert found.shape == (2, 3, everything.shape[-1])
+    assert (found - everything[:, wanted]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_normalisation_and_its_gradients_are_those_of_the_formula(dtype: torch.dtype) -> None:
+    """The step written by hand equals what autograd makes of the equation, also for a trained weight."""
+    generator = torch.Generator().manual_seed(0)
+    norm = RMSNorm(16, 1e-5).to(dtype)
+    norm.weight.data = torch.randn(16, generator=generator).to(dtype)
+    states, upstream = (torch.randn(2, 3, 16, generator=generator).to(dtype) for _ in range(2))
+    ours, plain = states.clone().requires_grad_(True), states.double().requires_grad_(True)
+    weight = norm.weight.detach().double().requires_grad_(True)
+    found = norm(ours)
+    expected = plain * torch.rsqrt(plain.pow(2).mean(-1, keepdim=True) + 1e-5) * weight
+    (found * upstream).sum().backward()
+    (expected * upstream.double()).sum().backward()
+    tolerance = 1e-5 if dtype == torch.float32 else 0.1
+    for a, b in ((found, expected), (ours.grad, plain.grad), (norm.weight.grad, weight.grad)):
+        assert (a.double() - b).abs().max() < tolerance
