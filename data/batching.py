@@ -127,7 +127,7 @@ def _pack(question: EncodedQuestion, with_tail: bool) -> _Layout:
         append(option, start, number + 1)
         if number == answer:
             end_of_right = len(row.tokens) - 1
-    if with_tail and answer >= 0:
+    if with_tail and answer >= 0 and question.tail:
         predict(question.tail, end_of_right, len(row.tokens), -1, True)
         # The last token of the tail is only predicted, never read.
         append(question.tail[:-1], start + len(question.options[answer]), TAIL)

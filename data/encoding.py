@@ -38,8 +38,9 @@ class EncodedQuestion:
     Attributes:
         question: where it came from.
         prefix: ids that all options share.
-        options: ids of each option's answer text.
-        tail: ids that follow the right answer while training: an explanation, if any, and the end of sequence.
+        options: ids of each option's answer text, and of the end of sequence where the template scores it.
+        tail: ids that follow the right answer while training: an explanation, if any, and the end of sequence, unless
+            the options have it already.
         dropped: context tokens that were cut to fit.
     """
 
@@ -72,10 +73,12 @@ def encode_question(
     head = [*tokenizer.begin, *tokenizer.encode(prompt.before)]
     context = tokenizer.encode_continuation(prompt.context) if prompt.context else []
     after = tokenizer.encode_continuation(prompt.after)
-    options = tuple(tuple(tokenizer.encode_continuation(answer)) for answer in prompt.answers)
+    end = (tokenizer.end,)
+    closing, tail_end = (end, ()) if template.score_end else ((), end)
+    options = tuple((*tokenizer.encode_continuation(answer), *closing) for answer in prompt.answers)
     explanation = tokenizer.encode_continuation(prompt.explanation)[:explanation_length] if prompt.explanation else []
     # The explanation yields to the question: what is asked must not depend on what only training may see.
-    needed = len(head) + len(after) + max(map(len, options)) + 1
+    needed = len(head) + len(after) + max(map(len, options)) + len(tail_end)
     room = max_length - needed
     if room < 0:
         raise UserError(
@@ -83,7 +86,7 @@ def encode_question(
             "Raise max_length, or leave the question out with --skip-bad."
         )
     dropped = max(0, len(context) - room)
-    tail = (*explanation[: room - len(context) + dropped], tokenizer.end)
+    tail = (*explanation[: room - len(context) + dropped], *tail_end)
     return EncodedQuestion(question, tuple(head + context[dropped:] + after), options, tail, dropped)
 
 

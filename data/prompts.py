@@ -35,11 +35,13 @@ class Template:
         show_options: list the options, lettered, before the answer.
         answer_format: ``letter`` ("The answer is B.", the paper's) or ``text`` (the option's own words).
         explanation: ``none``, ``solution`` or ``lecture-solution`` after the right answer while training.
+        score_end: the end of sequence belongs to every option: the model judges it once more when all of it is read.
     """
 
     show_options: bool = True
     answer_format: str = "letter"
     explanation: str = "none"
+    score_end: bool = False
 
     def render(self, question: Question) -> Prompt:
         """Return the question as text; empty parts leave no trace.
@@ -80,11 +82,12 @@ TEMPLATES = {
 }
 
 
-def make_template(name: str, answer_format: str, explanation: str = "none") -> Template:
+def make_template(name: str, answer_format: str, explanation: str = "none", score_end: bool = False) -> Template:
     """Return the template ``QCM-A`` (question, context, options; the paper's order) or ``QC-A`` (no options).
 
     Raises:
-        UserError: an unknown name, or letters asked for where no options are shown.
+        UserError: an unknown name, letters asked for where no options are shown, or both an end and an explanation to
+            follow an option.
     """
     for value, known, what in (
         (name, tuple(TEMPLATES), "prompt template"),
@@ -97,7 +100,9 @@ def make_template(name: str, answer_format: str, explanation: str = "none") -> T
         raise UserError(
             f"template {name} shows no options, so the answer cannot be a letter; use QCM-A or text answers."
         )
-    return Template(answer_format=answer_format, explanation=explanation, **TEMPLATES[name])
+    if score_end and explanation != "none":
+        raise UserError("score_end ends an answer after its option, so no explanation can follow; choose one of both.")
+    return Template(answer_format=answer_format, explanation=explanation, score_end=score_end, **TEMPLATES[name])
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ class Prompting:
         explanation: ``none``, ``solution`` or ``lecture-solution``, learned after the right answer.
         ranking: ``mean`` log-likelihood per token of an option, or their ``sum``.
         max_length: tokens of prompt and answer; longer contexts are shortened.
+        score_end: count the end of sequence as the last token of every option.
     """
 
     template: str = "QC-A"
@@ -117,9 +123,10 @@ class Prompting:
     explanation: str = "none"
     ranking: str = "mean"
     max_length: int = 512
+    score_end: bool = False
 
     def __post_init__(self) -> None:
-        make_template(self.template, self.answer_format, self.explanation)
+        self.make_template()
         if self.ranking not in ("mean", "sum"):
             raise UserError(f"ranking {self.ranking!r} is not known; mean and sum are.")
         if not isinstance(self.max_length, int):
@@ -129,4 +136,4 @@ class Prompting:
 
     def make_template(self) -> Template:
         """Return the template itself."""
-        return make_template(self.template, self.answer_format, self.explanation)
+        return make_template(self.template, self.answer_format, self.explanation, self.score_end)

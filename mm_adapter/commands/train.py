@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,8 @@ def build_model(config: TrainingConfig, base: LoadedLlama | None = None) -> Mult
 
 def make_prompting(config: TrainingConfig) -> Prompting:
     """Return how questions are put under ``config``."""
-    return Prompting(config.template, config.answer_format, config.explanation, config.ranking, config.max_length)
+    names = [field.name for field in fields(Prompting)]
+    return Prompting(**{name: getattr(config, name) for name in names})
 
 
 def _announce(

@@ -35,6 +35,7 @@ class TrainingConfig:
         answer_format: letter (the paper's) or text.
         explanation: none, solution or lecture-solution, learned after the answer.
         ranking: rank options by mean or sum of their tokens' log-likelihoods.
+        score_end: count the end of sequence as the last token of every option, in training and answering.
         max_length: tokens of prompt and answer.
         epochs: passes over the training questions.
         warmup_epochs: passes in which the rate rises linearly.
@@ -68,6 +69,7 @@ class TrainingConfig:
     answer_format: str = "text"
     explanation: str = "none"
     ranking: str = "mean"
+    score_end: bool = False
     max_length: int = 512
     epochs: float = 4.0
     warmup_epochs: float = 0.25
