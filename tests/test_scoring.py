@@ -169,6 +169,15 @@ def test_kept_lower_states_give_the_same_scores(tiny_llama: Llama) -> None:
     assert adapter.gates.grad is not None
 
 
+def test_options_without_a_tail(tiny_llama: Llama) -> None:
+    """Where the options hold their end, batches with and without tails are the same."""
+    questions = [encoded(4, [2, 3], 1, tail=0, seed=1), encoded(3, [1, 2], 0, tail=0, seed=2)]
+    with_tails, without = (score_options(tiny_llama, collate(questions, with_tail)) for with_tail in (True, False))
+    assert torch.equal(with_tails.log_likelihoods, without.log_likelihoods)
+    assert torch.equal(with_tails.language_loss, without.language_loss)
+    assert (without.language_loss > 0).all()
+
+
 def test_unknown_answers_have_no_language_loss(tiny_llama: Llama) -> None:
     """A question without a known answer is scored; its language loss is zero, not NaN."""
     scores = score_options(tiny_llama, collate([encoded(4, [2, 2], answer=-1), encoded(4, [2, 2], answer=1, seed=2)]))

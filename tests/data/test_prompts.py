@@ -178,6 +178,29 @@ def test_shortening_touches_the_context_alone(
     assert encoded.dropped == 0 or total == max_length
 
 
+def test_the_end_of_sequence_can_be_part_of_every_option() -> None:
+    """With score_end each option ends with the end token, which then stands nowhere else; the question is the same."""
+    open_ended, closed = (
+        encode_question(BARE, make_template("QC-A", "text", score_end=score_end), Letters(), 200)
+        for score_end in (False, True)
+    )
+    assert closed.options == tuple((*option, Letters.end) for option in open_ended.options)
+    assert (closed.prefix, closed.tail, open_ended.tail) == (open_ended.prefix, (), (Letters.end,))
+    with pytest.raises(UserError, match="choose one of both"):
+        make_template("QC-A", "text", "solution", score_end=True)
+
+
+def test_a_scored_end_counts_towards_the_limit() -> None:
+    """A question fits exactly, or not at all, whichever way its end is counted."""
+    for score_end in (False, True):
+        template = make_template("QC-A", "text", score_end=score_end)
+        encoded = encode_question(BARE, template, Letters(), 200)
+        size = len(encoded.prefix) + max(map(len, encoded.options)) + len(encoded.tail)
+        assert encode_question(BARE, template, Letters(), size) == encoded
+        with pytest.raises(UserError, match="without any context"):
+            encode_question(BARE, template, Letters(), size - 1)
+
+
 def test_long_explanations_are_cut() -> None:
     """An explanation has a limit of its own; the end of sequence stays."""
     made = make_template("QC-A", "text", "solution")
