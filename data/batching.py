@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,30 +11,24 @@ from torch import Tensor
 from data.encoding import EncodedQuestion
 from mm_adapter.packing import Packing
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 PREFIX, PADDING, TAIL = 0, -1, -2  # segments; option k of a question is segment k + 1
 
 
 @dataclass(frozen=True)
-class OptionBatch:
-    """B questions, each as prefix, option 1, option 2, …, tail; N tokens in all, one question after another.
-
-    Every option sees the prefix and itself, none of the other options; its positions go on from the prefix's end.
-    So each option's likelihood is what it would have alone, for one pass over the prefix.
-    The tail follows the right option.
+class TokenBatch:
+    """B sequences, N tokens in all, one after another, and what is to be predicted in them.
 
     Attributes:
-        pids: of the questions, B.
+        pids: of the sequences, B.
         tokens, positions: ``(N,)`` int64.
-        packing: where each question lies, and what its tokens see.
+        packing: where each sequence lies, and what its tokens see.
         sources: ``(U,)`` int64 into the N tokens: those whose output predicts something.
         source_of: ``(M,)`` int64 into ``sources``, for each of M predictions.
         targets: ``(M,)`` int64, the token to be predicted.
-        option_of: ``(M,)`` int64 into the batch's options, -1 for tokens of the tail.
-        language: ``(M,)`` bool: the prediction belongs to the right answer or its tail, the language-model target.
-        question_of: ``(O,)`` int64: the question of each option.
-        option_counts: options of each question, B.
-        answers: ``(B,)`` int64: index of the right option among the question's own, -1 where unknown.
-        lengths: ``(O,)`` int64: tokens of each option.
+        language: ``(M,)`` bool: the prediction belongs to what the model should say, the language-model target.
     """
 
     pids: tuple[str, ...]
@@ -44,14 +38,9 @@ class OptionBatch:
     sources: Tensor
     source_of: Tensor
     targets: Tensor
-    option_of: Tensor
     language: Tensor
-    question_of: Tensor
-    option_counts: tuple[int, ...]
-    answers: Tensor
-    lengths: Tensor
 
-    def to(self, device: torch.device | str) -> "OptionBatch":
+    def to(self, device: torch.device | str) -> "Self":
         """Return the batch with every tensor on ``device``."""
         moved: dict[str, Any] = {
             field.name: value.to(device)
@@ -59,6 +48,31 @@ class OptionBatch:
             if isinstance(value := getattr(self, field.name), Tensor | Packing)
         }
         return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class OptionBatch(TokenBatch):
+    """B questions, each as prefix, option 1, option 2, …, tail.
+
+    Every option sees the prefix and itself, none of the other options; its positions go on from the prefix's end.
+    So each option's likelihood is what it would have alone, for one pass over the prefix.
+    The tail follows the right option.
+
+    The language-model target is the right answer with its tail.
+
+    Attributes:
+        option_of: ``(M,)`` int64 into the batch's options, -1 for tokens of the tail.
+        question_of: ``(O,)`` int64: the question of each option.
+        option_counts: options of each question, B.
+        answers: ``(B,)`` int64: index of the right option among the question's own, -1 where unknown.
+        lengths: ``(O,)`` int64: tokens of each option.
+    """
+
+    option_of: Tensor
+    question_of: Tensor
+    option_counts: tuple[int, ...]
+    answers: Tensor
+    lengths: Tensor
 
 
 def collate(questions: Sequence[EncodedQuestion], with_tail: bool = True) -> OptionBatch:
@@ -80,7 +94,7 @@ def collate(questions: Sequence[EncodedQuestion], with_tail: bool = True) -> Opt
     groups = attention_groups(lengths)
     masks = [_visible(_padded([packed[row].segments for row in group]), answers[group]) for group in groups]
     return OptionBatch(
-        pids=tuple(question.question.pid for question in questions),
+        pids=tuple(question.pid for question in questions),
         tokens=torch.tensor([token for layout in packed for token in layout.tokens]),
         positions=torch.tensor([position for layout in packed for position in layout.positions]),
         packing=Packing.build(lengths, groups, masks),

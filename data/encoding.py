@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from data.prompts import Template
@@ -49,6 +50,16 @@ class EncodedQuestion:
     options: tuple[tuple[int, ...], ...]
     tail: tuple[int, ...]
     dropped: int = 0
+
+    @property
+    def pid(self) -> str:
+        """The question's id."""
+        return self.question.pid
+
+    @property
+    def image(self) -> Path | None:
+        """File of the question's picture."""
+        return self.question.image
 
     @property
     def length(self) -> int:

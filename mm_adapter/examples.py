@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data.batching import OptionBatch, collate, token_batches
+from data.batching import OptionBatch, TokenBatch, collate, token_batches
 from data.encoding import EncodedQuestion
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring import lower_states
@@ -34,13 +34,20 @@ class ExampleSet:
         """Return the packed batch, its image features ``(B, F)`` and which questions have one, ``(B,)`` bool."""
         members = [self.questions[index] for index in indices]
         batch = collate(members, with_tail)
-        found = [None if q.question.image is None else self.features.get(q.question.image) for q in members]
-        present = [feature for feature in found if feature is not None]
-        if not present:
-            return batch, None, None
-        blank = torch.zeros_like(present[0])
-        features = torch.stack([blank if feature is None else feature for feature in found])
-        return batch, features, torch.tensor([feature is not None for feature in found])
+        return batch, *stack_features([member.image for member in members], self.features)
+
+
+def stack_features(
+    images: Sequence[Path | None], features: Mapping[Path, Tensor]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return image features ``(B, F)`` and which samples have one, ``(B,)`` bool; None and None where none has."""
+    found = [None if image is None else features.get(image) for image in images]
+    present = [feature for feature in found if feature is not None]
+    if not present:
+        return None, None
+    blank = torch.zeros_like(present[0])
+    stacked = torch.stack([blank if feature is None else feature for feature in found])
+    return stacked, torch.tensor([feature is not None for feature in found])
 
 
 class StateCache:
@@ -56,25 +63,24 @@ class StateCache:
         self.room = limit
         self.rows: dict[str, Tensor] = {}
 
-    def states(self, examples: ExampleSet, indices: Sequence[int], batch: OptionBatch) -> Tensor | None:
+    def states(self, batch: TokenBatch) -> Tensor | None:
         """Return ``(1, N, D)`` for a batch packed with tails, or None where there is nothing below the adapter."""
         first = self.model.first_adapted_layer
         if first == 0:
             return None
-        members = [examples.questions[index] for index in indices]
-        known = [self.rows[member.question.pid] for member in members if member.question.pid in self.rows]
-        if len(known) == len(members):
+        known = [self.rows[pid] for pid in batch.pids if pid in self.rows]
+        if len(known) == len(batch.pids):
             return torch.cat(known)[None].to(batch.tokens.device)
         states = lower_states(self.model.llama, batch, first)
-        for member, rows in zip(members, states[0].split(batch.packing.owners.bincount().tolist()), strict=True):
-            self._keep(member, rows)
+        for pid, rows in zip(batch.pids, states[0].split(batch.packing.owners.bincount().tolist()), strict=True):
+            self._keep(pid, rows)
         return states
 
-    def _keep(self, member: EncodedQuestion, rows: Tensor) -> None:
+    def _keep(self, pid: str, rows: Tensor) -> None:
         kept = rows.cpu().clone()
         size = kept.numel() * kept.element_size()
-        if size <= self.room and member.question.pid not in self.rows:
-            self.rows[member.question.pid] = kept
+        if size <= self.room and pid not in self.rows:
+            self.rows[pid] = kept
             self.room -= size
 
 

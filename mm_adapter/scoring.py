@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.batching import OptionBatch
+from data.batching import OptionBatch, TokenBatch
 from mm_adapter.likelihood import target_log_probabilities
-from mm_adapter.llama.attention import AttentionPrefix
-from mm_adapter.llama.model import Llama
+from mm_adapter.llama.model import Llama, Prefixes
 
 
 @dataclass(frozen=True)
@@ -32,27 +31,28 @@ class OptionScores:
         return self.log_likelihoods / self.lengths if kind == "mean" else self.log_likelihoods
 
 
-def lower_states(llama: Llama, batch: OptionBatch, first_layer: int) -> Tensor:
+def lower_states(llama: Llama, batch: TokenBatch, first_layer: int) -> Tensor:
     """Return the hidden states ``(1, N, D)`` that enter ``first_layer``: no adapter has touched them yet."""
     with torch.no_grad():
         embedded = llama.embedding(batch.tokens)[None]
         return llama.run_layers(embedded, batch.positions, batch.packing, last=first_layer)
 
 
-def score_options(
+def target_likelihoods(
     llama: Llama,
-    batch: OptionBatch,
-    prefixes: list[AttentionPrefix | None] | None = None,
+    batch: TokenBatch,
+    prefixes: Prefixes | None = None,
     states: Tensor | None = None,
     first_layer: int = 0,
-) -> OptionScores:
-    """Score the options of a batch; differentiable with respect to what the prefixes depend on.
+) -> Tensor:
+    """Return the log-probability of every target of a batch, ``(M,)`` float32.
 
-    Logits are computed for the positions that predict an answer token, and for no other.
+    Differentiable with respect to what the prefixes depend on. Logits are computed for the positions that predict a
+    target, and for no other.
 
     Args:
         llama: the frozen model.
-        batch: packed questions.
+        batch: packed sequences.
         prefixes: of the adapter, one per decoder layer; None for the base model.
         states: ``(1, N, D)`` that enter ``first_layer``, where they are known already.
         first_layer: the layer to go on from.
@@ -62,24 +62,35 @@ def score_options(
     predicting = llama.run_layers(
         states, batch.positions, batch.packing, prefixes, first=first_layer, wanted=batch.sources
     )
-    logits = llama.logits(predicting[0])
-    chosen = target_log_probabilities(logits, batch.source_of, batch.targets)
-    return OptionScores(_by_option(chosen, batch), batch.lengths, _language_loss(chosen, batch))
+    return target_log_probabilities(llama.logits(predicting[0]), batch.source_of, batch.targets)
 
 
-def _by_option(chosen: Tensor, batch: OptionBatch) -> Tensor:
-    scored = batch.option_of >= 0
-    sums = torch.zeros(len(batch.question_of), device=chosen.device, dtype=chosen.dtype)
-    return sums.index_add(0, batch.option_of[scored], chosen[scored])
+def language_loss(log_probabilities: Tensor, batch: TokenBatch) -> Tensor:
+    """Return the mean negative log-likelihood of each sequence's language-model target, ``(B,)``; 0 without one.
 
-
-def _language_loss(chosen: Tensor, batch: OptionBatch) -> Tensor:
-    right = batch.language
-    question = batch.packing.owners[batch.sources][batch.source_of][right]
-    zeros = torch.zeros(len(batch.pids), device=chosen.device, dtype=chosen.dtype)
-    total = zeros.index_add(0, question, -chosen[right])
-    count = zeros.index_add(0, question, torch.ones_like(chosen[right]))
+    Args:
+        log_probabilities: ``(M,)`` of every target of the batch.
+    """
+    chosen = log_probabilities[batch.language]
+    owners = batch.packing.owners[batch.sources][batch.source_of][batch.language]
+    zeros = chosen.new_zeros(len(batch.pids))
+    total = zeros.index_add(0, owners, -chosen)
+    count = zeros.index_add(0, owners, torch.ones_like(chosen))
     return total / count.clamp(min=1)
+
+
+def score_options(
+    llama: Llama,
+    batch: OptionBatch,
+    prefixes: Prefixes | None = None,
+    states: Tensor | None = None,
+    first_layer: int = 0,
+) -> OptionScores:
+    """Score the options of a batch; arguments as in ``target_likelihoods``."""
+    chosen = target_likelihoods(llama, batch, prefixes, states, first_layer)
+    scored = batch.option_of >= 0
+    sums = chosen.new_zeros(len(batch.question_of)).index_add(0, batch.option_of[scored], chosen[scored])
+    return OptionScores(sums, batch.lengths, language_loss(chosen, batch))
 
 
 def padded_by_question(scores: Tensor, batch: OptionBatch) -> Tensor:

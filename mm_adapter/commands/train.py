@@ -19,6 +19,7 @@ from mm_adapter.llama.weights import LoadedLlama, load_llama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.state import STATE_FILE
+from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
 from mm_adapter.vision import VisionConfig
 
@@ -68,9 +69,8 @@ def train(
         skipped |= part.skipped
     adapter = model.adapter
     assert adapter is not None
-    trainer = Trainer(
-        model, prepared["train"].examples, prepared["val"].examples, config, out, resume=resume, quiet=quiet
-    )
+    task = QuestionTask(model, prepared["train"].examples, prepared["val"].examples, config)
+    trainer = Trainer(model, task, config, out, resume=resume, quiet=quiet)
     write_json(out / "config.json", config.to_json())
     _announce(say, config, model, prepared, skipped)
     try:

@@ -1,4 +1,4 @@
-"""The training loop: which questions, in which order, with which loss, and what is kept."""
+"""The training loop: which examples, in which order, and what is kept."""
 
 import copy
 import hashlib
@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from data.batching import shuffled_steps
 from mm_adapter.adapter.adapter import Adapter
 from mm_adapter.errors import UserError
-from mm_adapter.examples import ExampleSet, StateCache, score_examples
+from mm_adapter.examples import StateCache
 from mm_adapter.model import MultimodalLlama
-from mm_adapter.scoring import ranking_loss
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.log import MetricsLog
 from mm_adapter.training.optimization import AverageWeights, make_optimizer, schedule, set_rate
 from mm_adapter.training.state import STATE_FILE, Progress, load_state, save_state
+from mm_adapter.training.task import Task
 
 
 class Trainer:
@@ -29,7 +28,7 @@ class Trainer:
 
     Args:
         model: with the adapter to be trained; nothing else of it is changed.
-        train, val: questions with their features.
+        task: what it is trained for.
         config: settings of the run.
         folder: where metrics, the best adapter and the last state are written.
         resume: go on from the last state in ``folder``.
@@ -39,8 +38,7 @@ class Trainer:
     def __init__(
         self,
         model: MultimodalLlama,
-        train: ExampleSet,
-        val: ExampleSet,
+        task: Task,
         config: TrainingConfig,
         folder: Path,
         resume: bool = False,
@@ -49,18 +47,18 @@ class Trainer:
         if model.adapter is None:
             raise UserError("the model has no adapter to train.")
         self.model, self.adapter, self.config, self.folder = model, model.adapter, config, folder
-        self.train_set, self.val_set, self.quiet = train, val, quiet
+        self.task, self.quiet = task, quiet
         self.optimizer = make_optimizer(self.adapter, config)
         self.average = AverageWeights(self.adapter, config.average_decay) if config.average_decay else None
         self.cache = StateCache(model) if config.cache_states else None
         self.order = torch.Generator().manual_seed(config.seed)
-        self.steps_per_epoch = math.ceil(len(train.questions) / config.batch_size)
+        self.steps_per_epoch = math.ceil(len(task.pids) / config.batch_size)
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.warmup_steps = round(config.warmup_epochs * self.steps_per_epoch)
         self.look_every = max(1, round(self.steps_per_epoch / config.evaluations))
         self.progress = Progress(0, self.order.get_state())
         # What a run must find unchanged to go on: the base's weights and the questions, by their pids.
-        pids = "\n".join(question.question.pid for part in (train, val) for question in part.questions)
+        pids = "\n".join((*task.pids, *task.val_pids))
         self.origin = {"base": model.base_fingerprint, "questions": hashlib.sha256(pids.encode()).hexdigest()}
         if resume:
             self._restore()
@@ -92,7 +90,7 @@ class Trainer:
         config = self.config
         done = self.progress.step % self.steps_per_epoch
         self.order.set_state(self.progress.epoch_start)
-        lengths = self.train_set.lengths
+        lengths = self.task.lengths
         steps = list(shuffled_steps(lengths, config.batch_size, config.token_budget, self.order))
         for micro_batches in steps[done:]:
             if self.progress.step >= self.total_steps:
@@ -114,9 +112,9 @@ class Trainer:
         count = sum(map(len, micro_batches))
         losses = []
         for indices in micro_batches:
-            loss = self._loss(indices).sum() / count
+            loss = self.task.losses(indices, self.cache).sum() / count
             if not bool(loss.isfinite()):
-                pids = ", ".join(self.train_set.questions[index].question.pid for index in indices)
+                pids = ", ".join(self.task.pids[index] for index in indices)
                 raise UserError(f"the loss is not finite at step {self.progress.step + 1} on {pids}; lower base_rate.")
             loss.backward()
             losses.append(float(loss.detach()))
@@ -138,18 +136,6 @@ class Trainer:
         self.log.add(**event)
         return event
 
-    def _loss(self, indices: list[int]) -> Tensor:
-        """Return the weighted loss of each question, ``(B,)``."""
-        config, device = self.config, self.model.llama.device
-        batch, features, has_image = self.train_set.batch(indices, with_tail=True)
-        batch = batch.to(device)
-        features = None if features is None else features.to(device)
-        has_image = None if has_image is None else has_image.to(device)
-        states = None if self.cache is None else self.cache.states(self.train_set, indices, batch)
-        scores = self.model.score_choices(batch, features, has_image, states)
-        ranking = ranking_loss(scores.ranking_scores(config.ranking), batch, config.smoothing)
-        return config.ranking_weight * ranking + config.language_weight * scores.language_loss
-
     def _look_if_due(self, bar: "tqdm[Any]") -> None:
         step = self.progress.step
         if step > self.progress.looked and (step % self.look_every == 0 or step == self.total_steps):
@@ -161,24 +147,21 @@ class Trainer:
         if self.average is not None:
             self.adapter.load_state_dict(self.average.weights)
         self.adapter.eval()
-        outcome = score_examples(self.model, self.val_set, max(self.config.token_budget, 4096))
-        right = [o.choice == q.question.answer for o, q in zip(outcome, self.val_set.questions, strict=True)]
-        accuracy = 100 * sum(right) / len(right)
-        loss = sum(o.loss for o in outcome) / len(outcome)
-        result = (accuracy, -loss)
-        best = self.progress.best is None or result > tuple(self.progress.best)
+        found = self.task.validate()
+        best = self.progress.best is None or found.rank > tuple(self.progress.best)
         if best:
-            self.progress.best = result
+            self.progress.best = found.rank
             self.model.save_pretrained(self.folder)
         self.adapter.load_state_dict(own)
         self.adapter.train()
-        self.log.add(step=self.progress.step, val_accuracy=accuracy, val_loss=loss, best=best)
+        accuracy = {} if found.accuracy is None else {"val_accuracy": found.accuracy}
+        self.log.add(step=self.progress.step, **accuracy, val_loss=found.loss, best=best)
         self.progress.looked = self.progress.step
         self._keep()
         save_state(self.folder, *self._kept, self.config.to_json())
         if not self.quiet:
             epoch = self.progress.step / self.steps_per_epoch
-            bar.write(f"epoch {epoch:.2f}: validation {accuracy:.2f} %, loss {loss:.4f}{' (best)' if best else ''}")
+            bar.write(f"epoch {epoch:.2f}: validation {found}{' (best)' if best else ''}")
 
     def _keep(self) -> None:
         """Copy all that a later run needs to go on from here."""
@@ -199,12 +182,11 @@ class Trainer:
         if self.cache is None or not self.progress.step:
             return
         order = torch.Generator().manual_seed(self.config.seed)
-        config, lengths = self.config, self.train_set.lengths
+        config, lengths = self.config, self.task.lengths
         first_epoch = list(shuffled_steps(lengths, config.batch_size, config.token_budget, order))
         for step in tqdm(first_epoch[: self.progress.step], desc="lower layers", unit="step", disable=self.quiet):
             for indices in step:
-                batch, _, _ = self.train_set.batch(indices, with_tail=True)
-                self.cache.states(self.train_set, indices, batch.to(self.model.llama.device))
+                self.task.keep_states(indices, self.cache)
 
     def _restore(self) -> None:
         self.progress, parts = load_state(self.folder, self.config.to_json())

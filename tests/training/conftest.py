@@ -14,6 +14,7 @@ from mm_adapter.commands.train import build_model
 from mm_adapter.examples import ExampleSet
 from mm_adapter.llama.weights import LoadedLlama, load_llama
 from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer
 
 
@@ -66,6 +67,6 @@ def make_trainer(
             from mm_adapter.adapter import Adapter, AdapterConfig
 
             model.adapter = Adapter(AdapterConfig(2, 3, image_size=8, bottleneck=4), tiny_base.model.config)
-        return Trainer(model, sets[0], sets[1], config, tmp_path / folder, resume=resume, quiet=True)
+        return Trainer(model, QuestionTask(model, *sets, config), config, tmp_path / folder, resume=resume, quiet=True)
 
     return make

@@ -87,7 +87,7 @@ def test_interrupted_anywhere_then_resumed_is_the_same_run(make_trainer, monkeyp
         return call
 
     if place == "before":
-        trainer._loss = interrupting(trainer._loss, 4, after=False)
+        trainer.task.losses = interrupting(trainer.task.losses, 4, after=False)
     elif place == "update":
         trainer.optimizer.step = interrupting(trainer.optimizer.step, 5, after=True)
     elif place == "average" and trainer.average is not None:
@@ -95,7 +95,7 @@ def test_interrupted_anywhere_then_resumed_is_the_same_run(make_trainer, monkeyp
     elif place == "saving":
         trainer.model.save_pretrained = interrupting(trainer.model.save_pretrained, 1, after=True)
     else:
-        import mm_adapter.training.trainer as module
+        import mm_adapter.training.task as module
 
         monkeypatch.setattr(module, "score_examples", interrupting(module.score_examples, 2, after=False))
     with pytest.raises(KeyboardInterrupt):
@@ -186,9 +186,9 @@ def test_cached_states_equal_computed_ones(make_trainer):
     """From the second epoch on the lower layers come from memory: losses and gradients stay."""
     cached, plain = (open_gates(make_trainer(name, cache_states=name == "a", clip=0.0)) for name in "ab")
     indices = [7, 2, 9, 0]
-    first = cached._loss(indices)
+    first = cached.task.losses(indices, cached.cache)
     assert len(cached.cache.rows) == 4
-    again, computed = cached._loss([0, 9]), plain._loss([0, 9])
+    again, computed = (run.task.losses([0, 9], run.cache) for run in (cached, plain))
     assert torch.allclose(again, computed, atol=1e-5)
     assert torch.allclose(first[[3, 2]], computed, atol=1e-5)
     one, other = (gradients_of_step(run, [indices]) for run in (cached, plain))
@@ -199,12 +199,12 @@ def test_cache_has_a_limit_and_needs_a_lower_layer(make_trainer):
     """Beyond its memory the cache computes; where every layer is adapted there is nothing to keep."""
     trainer = make_trainer()
     small = StateCache(trainer.model, limit=1)
-    batch, _, _ = trainer.train_set.batch([0, 1], with_tail=True)
+    batch, _, _ = trainer.task.train_set.batch([0, 1], with_tail=True)
     for _ in range(2):
-        assert small.states(trainer.train_set, [0, 1], batch).shape[0] == 2
+        assert small.states(batch).shape[1] == len(batch.tokens)
     assert small.rows == {}
     every = make_trainer("every", layers=4)
-    assert StateCache(every.model).states(every.train_set, [0], batch) is None
+    assert StateCache(every.model).states(batch) is None
     every.run()
 
 
@@ -214,7 +214,7 @@ def test_cache_has_a_limit_and_needs_a_lower_layer(make_trainer):
         {"template": "QCM-A", "answer_format": "letter", "ranking": "sum", "ranking_weight": 0.0},
         {"template": "QCM-A", "explanation": "lecture-solution", "max_length": 1000},
         {"explanation": "solution", "language_weight": 0.0, "smoothing": 0.1, "max_length": 1000},
-        {"attention": "random-init", "average_decay": 0.5},
+        {"attention": "random-init", "average_decay": 0.5, "score_end": True},
         {"epochs": 0.5, "evaluations": 4.0, "warmup_epochs": 0.5, "clip": 0.0, "dtype": "bfloat16"},
     ],
 )
@@ -240,7 +240,7 @@ def test_rate_in_the_log_is_the_schedule(make_trainer):
 
 def test_best_on_validation_is_kept(make_trainer, monkeypatch):
     """The second of four looks is the best: its weights are in the folder, not the last ones."""
-    import mm_adapter.training.trainer as module
+    import mm_adapter.training.task as module
 
     real, looks, seen = module.score_examples, [], []
 
@@ -284,4 +284,4 @@ def test_no_adapter_no_training(make_trainer, make_config, tmp_path):
     trainer = make_trainer()
     trainer.model.adapter = None
     with pytest.raises(UserError, match="no adapter"):
-        Trainer(trainer.model, trainer.train_set, trainer.val_set, make_config(), tmp_path)
+        Trainer(trainer.model, trainer.task, make_config(), tmp_path)

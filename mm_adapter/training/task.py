@@ -1,0 +1,102 @@
+"""What is learned: which losses a batch has, and how good the adapter is on held-out examples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from mm_adapter.examples import ExampleSet, StateCache, score_examples
+from mm_adapter.model import MultimodalLlama
+from mm_adapter.scoring import ranking_loss
+from mm_adapter.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A look at the held-out examples.
+
+    Attributes:
+        loss: mean over the examples.
+        accuracy: percent answered right; None where there is no right or wrong.
+    """
+
+    loss: float
+    accuracy: float | None = None
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The higher the better: accuracy first, the loss between equals."""
+        return (0.0 if self.accuracy is None else self.accuracy, -self.loss)
+
+    def __str__(self) -> str:
+        accuracy = "" if self.accuracy is None else f"{self.accuracy:.2f} %, "
+        return f"{accuracy}loss {self.loss:.4f}"
+
+
+class Task(Protocol):
+    """What the loop needs to know of that which it trains for."""
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each training example."""
+        ...
+
+    @property
+    def pids(self) -> list[str]:
+        """Ids of the training examples, in order."""
+        ...
+
+    @property
+    def val_pids(self) -> list[str]:
+        """Ids of the held-out examples, in order."""
+        ...
+
+    def losses(self, indices: Sequence[int], cache: StateCache | None) -> Tensor:
+        """Return the loss of each of the training examples ``indices``, ``(B,)``; differentiable."""
+        ...
+
+    def keep_states(self, indices: Sequence[int], cache: StateCache) -> None:
+        """Fill ``cache`` with what lies below the adapter, as ``losses`` would, without computing losses."""
+        ...
+
+    def validate(self) -> Validation:
+        """Return how good the adapter is on the held-out examples."""
+        ...
+
+
+class QuestionTask:
+    """Choosing the right option: a softmax over the options' scores, and the language-model loss of the right one.
+
+    Args:
+        model: with the adapter to be trained.
+        train, val: questions with their features.
+        config: weights of the losses, and how options are ranked.
+    """
+
+    def __init__(self, model: MultimodalLlama, train: ExampleSet, val: ExampleSet, config: TrainingConfig) -> None:
+        self.model, self.train_set, self.val_set, self.config = model, train, val, config
+        self.lengths = train.lengths
+        self.pids, self.val_pids = ([question.pid for question in part.questions] for part in (train, val))
+
+    def losses(self, indices: Sequence[int], cache: StateCache | None) -> Tensor:
+        """Return the weighted loss of each question, ``(B,)``."""
+        config, device = self.config, self.model.llama.device
+        batch, features, has_image = self.train_set.batch(indices, with_tail=True)
+        batch = batch.to(device)
+        features = None if features is None else features.to(device)
+        has_image = None if has_image is None else has_image.to(device)
+        states = None if cache is None else cache.states(batch)
+        scores = self.model.score_choices(batch, features, has_image, states)
+        ranking = ranking_loss(scores.ranking_scores(config.ranking), batch, config.smoothing)
+        return config.ranking_weight * ranking + config.language_weight * scores.language_loss
+
+    def keep_states(self, indices: Sequence[int], cache: StateCache) -> None:
+        """Fill ``cache`` with the states of these questions."""
+        cache.states(self.train_set.batch(indices, with_tail=True)[0].to(self.model.llama.device))
+
+    def validate(self) -> Validation:
+        """Score every option of the validation questions."""
+        outcome = score_examples(self.model, self.val_set, max(self.config.token_budget, 4096))
+        right = [o.choice == q.question.answer for o, q in zip(outcome, self.val_set.questions, strict=True)]
+        return Validation(sum(o.loss for o in outcome) / len(outcome), 100 * sum(right) / len(right))
