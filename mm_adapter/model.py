@@ -15,12 +15,14 @@ from data.question import Question
 from mm_adapter.adapter.adapter import Adapter
 from mm_adapter.adapter.checkpoint import AdapterDescription, check_base, load_adapter, read_description, save_adapter
 from mm_adapter.errors import UserError
-from mm_adapter.generation import generate_tokens
+from mm_adapter.generation import stream_tokens
 from mm_adapter.images import open_image
 from mm_adapter.llama.attention import AttentionPrefix
 from mm_adapter.llama.tokenizer import Tokenizer
 from mm_adapter.llama.weights import DEFAULT_LLAMA, LoadedLlama, load_llama
+from mm_adapter.sampling import Sampling
 from mm_adapter.scoring import OptionScores, score_options
+from mm_adapter.streaming import TextStream
 from mm_adapter.vision import ImageTower, VisionConfig
 
 
@@ -255,19 +257,33 @@ class MultimodalLlama(nn.Module):
         image_features: Tensor | None = None,
         has_image: Tensor | None = None,
         max_new_tokens: int = 64,
-        temperature: float = 0.0,
+        sampling: Sampling | None = None,
         generator: torch.Generator | None = None,
+        stops: Sequence[str] = (),
     ) -> list[str]:
-        """Continue prompts (text or token ids), see ``mm_adapter.generation.generate_tokens``."""
+        """Continue prompts (text or token ids), see ``mm_adapter.generation.stream_tokens``; ``stops`` end a text."""
         encoded = [
             [*self.tokenizer.begin, *self.tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
             for prompt in prompts
         ]
-        stops = {self.tokenizer.end, *self.llama.config.end_tokens}
         with torch.no_grad():
             prefixes = self.prefixes(image_features, has_image)
-        written = generate_tokens(self.llama, encoded, stops, prefixes, max_new_tokens, temperature, generator)
-        return [self.tokenizer.decode(ids) for ids in written]
+        texts = [TextStream(self.tokenizer, stops) for _ in encoded]
+        steps = stream_tokens(self.llama, encoded, self.end_tokens, prefixes, max_new_tokens, sampling, generator)
+        for step in steps:
+            for text, token in zip(texts, step, strict=True):
+                if token is not None:
+                    text.push(token)
+            if all(text.stopped for text in texts):
+                break
+        for text in texts:
+            text.finish()
+        return [text.text for text in texts]
+
+    @property
+    def end_tokens(self) -> set[int]:
+        """Ids that end what the model writes."""
+        return {self.tokenizer.end, *self.llama.config.end_tokens}
 
 
 def _read_prompting(folder: Path, description: AdapterDescription) -> Prompting:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.errors import UserError
-from mm_adapter.generation import generate_tokens
+from mm_adapter.generation import generate_tokens, stream_tokens
 from mm_adapter.llama import Llama
+from mm_adapter.sampling import Sampling
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_sampling_is_seeded(lively_llama: Llama) -> None:
 
     def sample(seed: int, temperature: float) -> list[list[int]]:
         generator = torch.Generator().manual_seed(seed)
-        return generate_tokens(lively_llama, PROMPTS, -1, None, 8, temperature, generator)
+        return generate_tokens(lively_llama, PROMPTS, -1, None, 8, Sampling(temperature), generator)
 
     assert sample(1, 1.0) == sample(1, 1.0)
     assert sample(1, 1.0) != sample(2, 1.0)
@@ -90,3 +91,31 @@ def test_the_context_is_never_left(lively_llama: Llama) -> None:
 def test_no_prompts_no_text(lively_llama: Llama) -> None:
     """An empty batch is an empty answer."""
     assert generate_tokens(lively_llama, [], -1) == []
+
+
+@pytest.mark.parametrize("attention", ["base", "zero-init"])
+def test_streamed_tokens_go_on_from_a_cache(lively_llama: Llama, attention: str) -> None:
+    """What was read and written before is not computed again, and changes nothing."""
+    prefixes = None
+    if attention != "base":
+        adapter = Adapter(AdapterConfig(3, 4, attention), lively_llama.config).requires_grad_(False)
+        torch.nn.init.constant_(adapter.gates, 1.0)
+        prefixes = adapter.prefixes(lively_llama)
+    cache = lively_llama.new_cache(1, 60)
+    prompt = [5, 6, 7]
+    first = [step[0] for step in stream_tokens(lively_llama, [prompt], -1, prefixes, 5, cache=cache)]
+    assert cache.length == len(prompt) + len(first) - 1
+    longer = [*prompt, *first, 9, 8, 7]
+    second = [step[0] for step in stream_tokens(lively_llama, [longer], -1, prefixes, 5, cache=cache)]
+    assert second == generate_tokens(lively_llama, [longer], -1, prefixes, 5)[0]
+
+
+def test_ended_rows_are_marked_and_the_stream_stops(lively_llama: Llama) -> None:
+    """Rows that have ended give None while others go on; tokens streamed are the tokens generated."""
+    end = generate_tokens(lively_llama, PROMPTS, -1, max_new_tokens=10)[0][2]
+    steps = list(stream_tokens(lively_llama, PROMPTS, end, max_new_tokens=10))
+    columns = [[token for token in column if token is not None] for column in zip(*steps, strict=True)]
+    assert columns == generate_tokens(lively_llama, PROMPTS, end, max_new_tokens=10)
+    assert [step[0] for step in steps][2:] == [None] * (len(steps) - 2)
+    alone = list(stream_tokens(lively_llama, PROMPTS[:1], end, max_new_tokens=10))
+    assert len(alone) == 2
