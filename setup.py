@@ -32,6 +32,8 @@ setup(
         "pip",
     ],
     extras_require={
+        # The methods that the adapter is compared with: LoRA is PEFT's own.
+        "compare": ["peft>=0.12"],
         "test": [
             "pytest",
             "pytest-cov",

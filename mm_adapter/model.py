@@ -13,7 +13,15 @@ from data.encoding import encode_question
 from data.prompts import Prompting
 from data.question import Question
 from mm_adapter.adapter.adapter import Adapter
-from mm_adapter.adapter.checkpoint import AdapterDescription, check_base, load_adapter, read_description, save_adapter
+from mm_adapter.adapter.checkpoint import (
+    WEIGHTS_FILE,
+    AdapterDescription,
+    check_base,
+    load_adapter,
+    read_description,
+    read_weights,
+    save_adapter,
+)
 from mm_adapter.errors import UserError
 from mm_adapter.generation import stream_tokens
 from mm_adapter.images import open_image
@@ -23,6 +31,7 @@ from mm_adapter.llama.weights import DEFAULT_LLAMA, LoadedLlama, load_llama
 from mm_adapter.sampling import Sampling
 from mm_adapter.scoring import OptionScores, score_options
 from mm_adapter.streaming import TextStream
+from mm_adapter.update import ModelUpdate, load_update, make_update
 from mm_adapter.vision import ImageTower, VisionConfig
 
 
@@ -47,11 +56,13 @@ class MultimodalLlama(nn.Module):
     Attributes:
         llama: the frozen decoder.
         adapter: the trained part; None for the base model.
+        update: trained weights of the model itself, where those were trained in place of an adapter; else None.
         prompting: how questions are put, as the adapter was taught.
         vision: which image features the adapter takes; None where it takes none.
     """
 
     adapter: Adapter | None
+    update: ModelUpdate | None
 
     def __init__(
         self,
@@ -60,11 +71,14 @@ class MultimodalLlama(nn.Module):
         vision: VisionConfig | None = None,
         prompting: Prompting | None = None,
         vision_fingerprint: str | None = None,
+        update: ModelUpdate | None = None,
     ) -> None:
         super().__init__()
         self.base_name, self.base_fingerprint = base.name, base.fingerprint
         self.llama = base.model
         self.adapter = None if adapter is None else adapter.to(base.model.device)
+        # Not as a submodule: its weights are those of the model.
+        object.__setattr__(self, "update", update)
         self.vision = vision
         self.vision_fingerprint = vision_fingerprint
         self.prompting = prompting or Prompting()
@@ -99,6 +113,11 @@ class MultimodalLlama(nn.Module):
         description = read_description(folder)
         base = load_llama(llama or description.llama["name"], dtype, device)
         check_base(folder, description, base.name, base.fingerprint)
+        if description.update is not None:
+            update = make_update(base.model, description.update)
+            load_update(update, read_weights(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE))
+            base.model.requires_grad_(False)
+            return cls(base, prompting=_read_prompting(folder, description), update=update)
         weights, description = load_adapter(folder, base.model.config)
         seen = description.vision
         if vision is not None and (seen is None or seen["tower"] != vision):
@@ -113,15 +132,19 @@ class MultimodalLlama(nn.Module):
         Raises:
             UserError: there is no adapter, or the folder cannot be written.
         """
+        base = {"name": self.base_name, "fingerprint": self.base_fingerprint}
+        if self.update is not None:
+            trained = AdapterDescription(None, base, None, asdict(self.prompting), self.update.config)
+            save_adapter(Path(folder), self.update.tensors(), trained)
+            return
         if self.adapter is None:
             raise UserError("there is no adapter to save; the base model is unchanged.")
         vision = None
         if self.vision is not None and self.adapter.projection is not None:
             fingerprint = self.vision_fingerprint or self.tower.fingerprint
             vision = {**asdict(self.vision), "fingerprint": fingerprint}
-        base = {"name": self.base_name, "fingerprint": self.base_fingerprint}
         description = AdapterDescription(self.adapter.config, base, vision, asdict(self.prompting))
-        save_adapter(Path(folder), self.adapter, description)
+        save_adapter(Path(folder), self.adapter.state_dict(), description)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -180,8 +203,15 @@ class MultimodalLlama(nn.Module):
         return list(self.adapter.prefixes(self.llama, image_features, has_image))
 
     @property
+    def trained(self) -> Adapter | ModelUpdate | None:
+        """What training changes: the adapter, or the model's own weights; None for the base model."""
+        return self.adapter if self.update is None else self.update
+
+    @property
     def first_adapted_layer(self) -> int:
         """Layers below this one are the base model's; their output can be kept."""
+        if self.update is not None:
+            return 0
         return self.llama.config.num_layers if self.adapter is None else self.adapter.first_layer
 
     def score_choices(

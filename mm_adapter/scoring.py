@@ -32,8 +32,11 @@ class OptionScores:
 
 
 def lower_states(llama: Llama, batch: TokenBatch, first_layer: int) -> Tensor:
-    """Return the hidden states ``(1, N, D)`` that enter ``first_layer``: no adapter has touched them yet."""
-    with torch.no_grad():
+    """Return the hidden states ``(1, N, D)`` that enter ``first_layer``: no adapter has touched them yet.
+
+    They have a graph only where the embedding itself is trained.
+    """
+    with torch.set_grad_enabled(torch.is_grad_enabled() and llama.embedding.weight.requires_grad):
         embedded = llama.embedding(batch.tokens)[None]
         return llama.run_layers(embedded, batch.positions, batch.packing, last=first_layer)
 

@@ -1,17 +1,20 @@
 """Adapters on disk: adapter_config.json and adapter_model.safetensors."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mm_adapter.adapter.adapter import Adapter
 from mm_adapter.adapter.config import AdapterConfig
 from mm_adapter.errors import UserError
 from mm_adapter.files import read_json, write_atomically, write_json
 from mm_adapter.llama.config import LlamaConfig
+from mm_adapter.update import UpdateConfig
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
@@ -21,25 +24,27 @@ class AdapterDescription:
     """All of an adapter but its weights.
 
     Attributes:
-        adapter: shape and kind.
+        adapter: shape and kind; None where no adapter but the model's own weights were trained.
         llama: name and fingerprint of the base model that it was trained on.
         vision: tower, fingerprint, depths and views of the image features; None for a text-only adapter.
         task: how questions were put, for whoever answers with it; opaque here.
+        update: how the model's own weights were trained; None for an adapter.
     """
 
-    adapter: AdapterConfig
+    adapter: AdapterConfig | None
     llama: dict[str, str]
     vision: dict[str, Any] | None
     task: dict[str, Any]
+    update: UpdateConfig | None = None
 
 
-def save_adapter(folder: Path, adapter: Adapter, description: AdapterDescription) -> None:
+def save_adapter(folder: Path, tensors: Mapping[str, Tensor], description: AdapterDescription) -> None:
     """Write both files, each in one step, the weights first: a folder with a configuration is complete.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     write_json(folder / CONFIG_FILE, {"format": "mm-adapter", "version": 1, **asdict(description)})
 
@@ -57,19 +62,26 @@ def read_description(folder: Path) -> AdapterDescription:
     if values.get("version") != 1:
         raise UserError(f"{path}: format version {values.get('version')!r} is newer than this program; update it.")
     try:
-        known = {field.name for field in fields(AdapterConfig)}
-        adapter = AdapterConfig(**{key: value for key, value in values["adapter"].items() if key in known})
+        update = values.get("update")
+        update = None if update is None else UpdateConfig(**update)
+        adapter = None if update is not None else _adapter_config(values["adapter"])
         llama, vision, task = dict(values["llama"]), values["vision"], dict(values["task"])
-        sizes = (adapter.layers, adapter.prompt_length, adapter.image_size, adapter.bottleneck)
-        if not all(isinstance(size, int) for size in sizes):
-            raise TypeError("a size of the adapter is not a whole number")
         if not isinstance(llama["name"], str) or not isinstance(llama["fingerprint"], str):
             raise TypeError("llama names no model")
         if vision is not None:
             _check_vision(vision)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: damaged adapter configuration ({error}).") from error
-    return AdapterDescription(adapter, llama, vision, task)
+    return AdapterDescription(adapter, llama, vision, task, update)
+
+
+def _adapter_config(values: dict[str, Any]) -> AdapterConfig:
+    known = {field.name for field in fields(AdapterConfig)}
+    adapter = AdapterConfig(**{key: value for key, value in values.items() if key in known})
+    sizes = (adapter.layers, adapter.prompt_length, adapter.image_size, adapter.bottleneck)
+    if not all(isinstance(size, int) for size in sizes):
+        raise TypeError("a size of the adapter is not a whole number")
+    return adapter
 
 
 def _check_vision(vision: dict[str, Any]) -> None:
@@ -102,13 +114,10 @@ def load_adapter(folder: Path, llama: LlamaConfig) -> tuple[Adapter, AdapterDesc
         UserError: a file is missing or damaged, or a tensor is missing, surplus, misshapen or not finite.
     """
     description = read_description(folder)
+    if description.adapter is None:
+        raise UserError(f"{folder}: holds updated weights of a model, no adapter.")
     path = folder / WEIGHTS_FILE
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: the adapter's weights are missing.") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or train it again.") from error
+    tensors = read_weights(path)
     adapter = Adapter(description.adapter, llama)
     wanted = {name: tuple(tensor.shape) for name, tensor in adapter.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -119,8 +128,23 @@ def load_adapter(folder: Path, llama: LlamaConfig) -> tuple[Adapter, AdapterDesc
             f"{path}: {first} has shape {found.get(first, 'none')}, its configuration on this model asks for "
             f"{wanted.get(first, 'none')} ({len(wrong)} tensors differ)."
         )
+    adapter.load_state_dict(tensors)
+    return adapter, description
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of ``adapter_model.safetensors``.
+
+    Raises:
+        UserError: the file is missing or damaged, or a value is not finite.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: the adapter's weights are missing.") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or train it again.") from error
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise UserError(f"{path}: {broken[0]} holds values that are not finite; the adapter is unusable.")
-    adapter.load_state_dict(tensors)
-    return adapter, description
+    return tensors

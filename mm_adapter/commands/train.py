@@ -21,6 +21,7 @@ from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.state import STATE_FILE
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
+from mm_adapter.update import UpdateConfig, make_update
 from mm_adapter.vision import VisionConfig
 
 RUN_FILE = "run.json"
@@ -67,8 +68,7 @@ def train(
     skipped = {pid: reason for split in questions for pid, reason in dataset.skipped(split).items()}
     for part in prepared.values():
         skipped |= part.skipped
-    adapter = model.adapter
-    assert adapter is not None
+    assert model.trained is not None
     task = QuestionTask(model, prepared["train"].examples, prepared["val"].examples, config)
     trainer = Trainer(model, task, config, out, resume=resume, quiet=quiet)
     write_json(out / "config.json", config.to_json())
@@ -81,7 +81,7 @@ def train(
     best = trainer.progress.best
     result = {
         "best_val_accuracy": best[0] if best else None,
-        "trained_parameters": trained_parameters(adapter),
+        "trained_parameters": trained_parameters(model.trained),
         "steps": trainer.progress.step,
         "seconds": round(trainer.progress.seconds, 1),
         "questions": len(prepared["train"].examples.questions),
@@ -93,7 +93,7 @@ def train(
 
 
 def build_model(config: TrainingConfig, base: LoadedLlama | None = None) -> MultimodalLlama:
-    """Return the frozen model of ``config`` with a fresh adapter.
+    """Return the model of ``config`` with a fresh adapter, or with weights of its own to be trained.
 
     Args:
         base: an already loaded base model; read from ``config.llama`` otherwise.
@@ -106,10 +106,13 @@ def build_model(config: TrainingConfig, base: LoadedLlama | None = None) -> Mult
     if config.vision != "none":
         views = tuple(view.strip() for view in config.views.split(","))
         vision = VisionConfig(config.vision, config.depths, views)
+    if config.method != "adapter":
+        settings = UpdateConfig(config.method, config.lora_rank, config.lora_alpha)
+        return MultimodalLlama(base, prompting=prompting, update=make_update(base.model, settings, config.seed))
     model = MultimodalLlama(base, vision=vision, prompting=prompting)
     width = 0 if vision is None else model.tower.feature_size
-    settings = AdapterConfig(config.layers, config.prompt_length, config.attention, width, config.bottleneck)
-    model.adapter = Adapter(settings, base.model.config, config.seed).to(base.model.device)
+    shape = AdapterConfig(config.layers, config.prompt_length, config.attention, width, config.bottleneck)
+    model.adapter = Adapter(shape, base.model.config, config.seed).to(base.model.device)
     if vision is not None:
         model.vision_fingerprint = model.tower.fingerprint
     return model
@@ -128,9 +131,9 @@ def _announce(
     prepared: dict[str, Prepared],
     skipped: dict[str, str],
 ) -> None:
-    assert model.adapter is not None
-    total = sum(parameter.numel() for parameter in model.llama.parameters())
-    say(f"{config.llama}: {total:,} parameters frozen, {trained_parameters(model.adapter):,} trained")
+    assert model.trained is not None
+    frozen = sum(weight.numel() for weight in model.llama.parameters() if not weight.requires_grad)
+    say(f"{config.llama}: {frozen:,} parameters frozen, {trained_parameters(model.trained):,} trained")
     counts = ", ".join(f"{len(part.examples.questions)} {split}" for split, part in prepared.items())
     shortened = sum(part.shortened for part in prepared.values())
     say(f"questions: {counts}; {shortened} with a shortened context, {len(skipped)} skipped")

@@ -15,6 +15,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+METHODS = ["adapter", "lora", "full"]
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
 
@@ -27,6 +28,10 @@ class TrainingConfig:
         vision: image tower, or ``none`` for a text-only adapter.
         depths: stages of the tower that give a feature, besides its final embedding.
         views: how pictures are shown to the tower: own, 1x1, 2x2, 3x3, separated by commas.
+        method: ``adapter``, or what it is compared with: ``lora`` (low-rank updates by the PEFT library) or ``full``
+            (every weight is trained); those two see no pictures.
+        lora_rank: of the low-rank updates; they are scaled by lora_alpha / lora_rank.
+        lora_alpha: see lora_rank.
         layers: topmost decoder layers that are adapted, L.
         prompt_length: adaption prompts per layer, K.
         attention: zero-init (the method) or random-init (the paper's ablation).
@@ -61,6 +66,9 @@ class TrainingConfig:
     vision: str = "efficientnet-lite0"
     depths: int = 4
     views: str = "own"
+    method: str = "adapter"
+    lora_rank: int = 8
+    lora_alpha: int = 16
     layers: int = 15
     prompt_length: int = 10
     attention: str = "zero-init"
@@ -110,6 +118,11 @@ class TrainingConfig:
             raise UserError("ranking_weight and language_weight must not be negative, and not both 0.")
         if self.warmup_epochs > self.epochs:
             raise UserError(f"warmup_epochs {self.warmup_epochs} is more than epochs {self.epochs}.")
+        if self.method not in METHODS:
+            known = ", ".join(METHODS)
+            raise UserError(f"method {self.method!r} is not known{suggestion(self.method, METHODS)}; {known} are.")
+        if self.method != "adapter" and self.vision != "none":
+            raise UserError(f"method {self.method} sees no pictures; name vision none with it (--vision none).")
         if self.dtype not in ("float32", "bfloat16", "float16"):
             raise UserError(f"dtype {self.dtype!r} is not known; float32, bfloat16 and float16 are.")
 

@@ -1,25 +1,27 @@
-"""Optimiser and schedule of the adapter's parameters."""
+"""Optimiser and schedule of what is trained."""
 
 import math
 
 import torch
+from torch import nn
 
 from mm_adapter.adapter.adapter import Adapter
 from mm_adapter.training.config import TrainingConfig
+from mm_adapter.update import ModelUpdate
 
 
-def make_optimizer(adapter: Adapter, config: TrainingConfig) -> torch.optim.AdamW:
+def make_optimizer(trained: Adapter | ModelUpdate, config: TrainingConfig) -> torch.optim.AdamW:
     """Return AdamW (arXiv 1711.05101) with a group per kind of parameter; each group's ``peak`` is its highest rate."""
-    factors = {"prompts": 1.0, "gates": config.gate_rate, "projection": config.projection_rate}
+    factors = {"gates": config.gate_rate, "projection": config.projection_rate}
     groups = [
         {
             "params": members,
             "lr": 0.0,
-            "peak": config.rate * factors[kind],
+            "peak": config.rate * factors.get(kind, 1.0),
             # A gate that decays is a gate that closes again: zero is its start, not a prior.
             "weight_decay": 0.0 if kind == "gates" else config.weight_decay,
         }
-        for kind, members in adapter.parameter_groups().items()
+        for kind, members in trained.parameter_groups().items()
     ]
     return torch.optim.AdamW(groups)
 
@@ -38,21 +40,21 @@ def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
 
 
 class AverageWeights:
-    """Exponential moving average of the adapter's weights, free of the noise of single steps.
+    """Exponential moving average of the trained weights, free of the noise of single steps.
 
     Args:
-        adapter: whose weights are followed.
+        trained: whose weights are followed.
         decay: share of the average that stays at each step; early steps use less, so that the start is forgotten.
     """
 
-    def __init__(self, adapter: Adapter, decay: float) -> None:
+    def __init__(self, trained: nn.Module, decay: float) -> None:
         self.decay = decay
         self.steps = 0
-        self.weights = {name: tensor.detach().clone() for name, tensor in adapter.state_dict().items()}
+        self.weights = {name: tensor.detach().clone() for name, tensor in trained.state_dict().items()}
 
-    def update(self, adapter: Adapter) -> None:
+    def update(self, trained: nn.Module) -> None:
         """Move the average towards the weights of now."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, tensor in adapter.state_dict().items():
+        for name, tensor in trained.state_dict().items():
             self.weights[name].lerp_(tensor, 1 - decay)

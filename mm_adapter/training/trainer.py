@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from data.batching import shuffled_steps
-from mm_adapter.adapter.adapter import Adapter
 from mm_adapter.errors import UserError
 from mm_adapter.examples import StateCache
 from mm_adapter.model import MultimodalLlama
@@ -24,7 +24,7 @@ from mm_adapter.training.task import Task
 
 
 class Trainer:
-    """Trains a model's adapter and keeps the weights that are best on the validation questions.
+    """Trains a model's adapter, or what else of it is to be trained, and keeps the weights that validate best.
 
     Args:
         model: with the adapter to be trained; nothing else of it is changed.
@@ -44,12 +44,12 @@ class Trainer:
         resume: bool = False,
         quiet: bool = False,
     ) -> None:
-        if model.adapter is None:
+        if model.trained is None:
             raise UserError("the model has no adapter to train.")
-        self.model, self.adapter, self.config, self.folder = model, model.adapter, config, folder
+        self.model, self.trained, self.config, self.folder = model, model.trained, config, folder
         self.task, self.quiet = task, quiet
-        self.optimizer = make_optimizer(self.adapter, config)
-        self.average = AverageWeights(self.adapter, config.average_decay) if config.average_decay else None
+        self.optimizer = make_optimizer(self.trained, config)
+        self.average = AverageWeights(self.trained, config.average_decay) if config.average_decay else None
         self.cache = StateCache(model) if config.cache_states else None
         self.order = torch.Generator().manual_seed(config.seed)
         self.steps_per_epoch = math.ceil(len(task.pids) / config.batch_size)
@@ -68,7 +68,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the end; on Ctrl-C, keep the state of the last whole step and raise ``KeyboardInterrupt``."""
-        self.adapter.train()
+        self.trained.train()
         self._keep()
         self._restore_cache()
         bar = tqdm(total=self.total_steps, initial=self.progress.step, desc="training", unit="step", disable=self.quiet)
@@ -78,7 +78,7 @@ class Trainer:
                 while self.progress.step < self.total_steps:
                     self._epoch(bar)
         except KeyboardInterrupt:
-            # It may have come in the middle of an update, or while averaged weights stood in for the adapter's own.
+            # It may have come in the middle of an update, or while averaged weights stood in for those in training.
             self.progress, parts = self._kept
             save_state(self.folder, self.progress, parts, self.config.to_json())
             raise
@@ -119,11 +119,11 @@ class Trainer:
             loss.backward()
             losses.append(float(loss.detach()))
         if self.config.clip:
-            torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), self.config.clip)
+            torch.nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
-            self.average.update(self.adapter)
+            self.average.update(self.trained)
         self.progress.step += 1
         self.progress.seconds = self._resumed_seconds + time.perf_counter() - self._start
         event = {
@@ -142,18 +142,18 @@ class Trainer:
             self._look(bar)
 
     def _look(self, bar: "tqdm[Any]") -> None:
-        """Score the validation questions, keep the adapter if it is the best so far, and save the state."""
-        own = {name: tensor.clone() for name, tensor in self.adapter.state_dict().items()}
+        """Score the validation questions, keep the weights if they are the best so far, and save the state."""
+        own = {name: tensor.clone() for name, tensor in self.trained.state_dict().items()}
         if self.average is not None:
-            self.adapter.load_state_dict(self.average.weights)
-        self.adapter.eval()
+            self.trained.load_state_dict(self.average.weights)
+        self.trained.eval()
         found = self.task.validate()
         best = self.progress.best is None or found.rank > tuple(self.progress.best)
         if best:
             self.progress.best = found.rank
             self.model.save_pretrained(self.folder)
-        self.adapter.load_state_dict(own)
-        self.adapter.train()
+        self.trained.load_state_dict(own)
+        self.trained.train()
         accuracy = {} if found.accuracy is None else {"val_accuracy": found.accuracy}
         self.log.add(step=self.progress.step, **accuracy, val_loss=found.loss, best=best)
         self.progress.looked = self.progress.step
@@ -166,7 +166,7 @@ class Trainer:
     def _keep(self) -> None:
         """Copy all that a later run needs to go on from here."""
         parts: dict[str, Any] = {
-            "adapter": self.adapter.state_dict(),
+            "trained": self.trained.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "origin": self.origin,
         }
@@ -194,7 +194,7 @@ class Trainer:
         if changed:
             what = {"base": f"weights of {self.model.base_name}", "questions": "questions"}[changed[0]]
             raise UserError(f"{self.folder}: cannot go on, the {what} are not those it was begun with; use the same.")
-        self.adapter.load_state_dict(parts["adapter"])
+        self.trained.load_state_dict(parts["trained"])
         self.optimizer.load_state_dict(parts["optimizer"])
         if self.average is not None:
             self.average.steps = parts["average"]["steps"]
@@ -202,6 +202,6 @@ class Trainer:
                 self.average.weights[name].copy_(tensor)
 
 
-def trained_parameters(adapter: Adapter) -> int:
+def trained_parameters(trained: nn.Module) -> int:
     """Return how many numbers are trained."""
-    return sum(parameter.numel() for parameter in adapter.parameters())
+    return sum(parameter.numel() for parameter in trained.parameters())

@@ -32,7 +32,7 @@ def saved(tmp_path: Path, make_adapter: Callable[..., Adapter]) -> tuple[Path, A
     describe = AdapterDescription(
         adapter.config, {"name": "tiny", "fingerprint": "a" * 64}, VISION, {"ranking": "mean"}
     )
-    save_adapter(tmp_path / "run", adapter, describe)
+    save_adapter(tmp_path / "run", adapter.state_dict(), describe)
     return tmp_path / "run", adapter
 
 
@@ -59,7 +59,7 @@ def test_round_trip(
     adapter = make_adapter(**changes)
     vision = VISION if adapter.projection is not None else None
     describe = AdapterDescription(adapter.config, {"name": "tiny", "fingerprint": "ab"}, vision, {"max_length": 99})
-    save_adapter(tmp_path, adapter, describe)
+    save_adapter(tmp_path, adapter.state_dict(), describe)
     loaded, description = load_adapter(tmp_path, tiny_config)
     assert description == describe
     assert loaded.state_dict().keys() == adapter.state_dict().keys()
@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, make_adapter: Callable[
     adapter = make_adapter()
     describe = AdapterDescription(adapter.config, {"name": "tiny", "fingerprint": "ab"}, VISION, {})
     with pytest.raises(UserError, match="cannot be written"):
-        save_adapter(tmp_path / "file", adapter, describe)
+        save_adapter(tmp_path / "file", adapter.state_dict(), describe)
 
 
 def test_a_failed_save_keeps_the_old_adapter(
@@ -192,7 +192,7 @@ def test_a_failed_save_keeps_the_old_adapter(
     folder, adapter = saved
     monkeypatch.setattr("mm_adapter.adapter.checkpoint.save_file", full)
     with pytest.raises(UserError, match="No space left"):
-        save_adapter(folder, adapter, read_description(folder))
+        save_adapter(folder, adapter.state_dict(), read_description(folder))
     loaded, _ = load_adapter(folder, tiny_config)
     assert torch.equal(loaded.prompts, adapter.prompts)
     assert {path.name for path in folder.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE}

@@ -50,9 +50,15 @@ def make_trainer(
 ) -> Callable[..., Trainer]:
     """Return a function that makes a trainer on twelve questions (or with random features of pictures)."""
 
-    def make(folder: str = "run", resume: bool = False, pictures: bool = False, **values: Any) -> Trainer:
+    def make(
+        folder: str = "run",
+        resume: bool = False,
+        pictures: bool = False,
+        base: LoadedLlama | None = None,
+        **values: Any,
+    ) -> Trainer:
         config = make_config(**values)
-        model = build_model(config, tiny_base)
+        model = build_model(config, base or tiny_base)
         dataset = read_dataset(str(demo_folder))
         sets = []
         for split, count in (("train", 12), ("val", 5)):

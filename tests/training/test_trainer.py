@@ -13,7 +13,7 @@ from mm_adapter.training.trainer import Trainer, trained_parameters
 
 
 def weights(trainer):
-    return {name: tensor.clone() for name, tensor in trainer.adapter.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in trainer.trained.state_dict().items()}
 
 
 def same(one, other):
@@ -27,14 +27,14 @@ def events(trainer):
 def gradients_of_step(trainer, micro_batches):
     """Return the gradients that one step would use, before clipping."""
     found = []
-    trainer.optimizer.step = lambda: found.extend(p.grad.clone() for p in trainer.adapter.parameters())
+    trainer.optimizer.step = lambda: found.extend(p.grad.clone() for p in trainer.trained.parameters())
     trainer._step(micro_batches)
     return found
 
 
 def open_gates(trainer):
     with torch.no_grad():
-        trainer.adapter.gates.fill_(0.3)
+        trainer.trained.gates.fill_(0.3)
     return trainer
 
 
@@ -51,7 +51,7 @@ def test_loss_falls_and_only_the_adapter_changes(make_trainer):
     after = weights(trainer)
     assert all(not torch.equal(before[name], after[name]) for name in before)
     assert all(parameter.grad is None for parameter in trainer.model.llama.parameters())
-    assert trained_parameters(trainer.adapter) == sum(tensor.numel() for tensor in after.values())
+    assert trained_parameters(trainer.trained) == sum(tensor.numel() for tensor in after.values())
 
 
 def test_same_seed_same_bytes(make_trainer):
@@ -273,7 +273,7 @@ def test_loss_that_is_not_finite_names_the_questions(make_trainer):
     """A run that blew up stops at once, says where, and saves nothing broken."""
     trainer = make_trainer(batch_size=2)
     with torch.no_grad():
-        trainer.adapter.prompts.fill_(float("nan"))
+        trainer.trained.prompts.fill_(float("nan"))
     with pytest.raises(UserError, match=r"not finite at step 1 on .*lower base_rate"):
         trainer.run()
     assert not (trainer.folder / "adapter_model.safetensors").exists()
