@@ -59,7 +59,7 @@ def encode_conversation(
     for request, response in exchanges[1:]:
         asked = tokenizer.encode_continuation(template.render(request, first=False).text)
         answered = _encode_response(response, tokenizer)
-        if any(left_out) or len(tokens) + len(asked) + len(answered) > max_length:
+        if len(tokens) + len(asked) + len(answered) > max_length:
             break
         tokens += asked + answered
         targets += [False] * len(asked) + [True] * len(answered)

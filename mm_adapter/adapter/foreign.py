@@ -59,9 +59,20 @@ def check_tensors(
         if name in tensors and tuple(tensors[name].shape) not in shapes
     ]
     problems += [f"{name} has no place in this format and would be lost" for name in surplus]
+    problems += [
+        f"{name} is no plain tensor of floating-point numbers"
+        for name in wanted
+        if name in tensors and not _is_plain(tensors[name])
+    ]
     if problems:
         rest = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UserError(f"{path}: {'; '.join(problems[:5])}{rest}. Check the format, and the model named by --llama.")
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    # A view may claim far more values than the file holds, and fill the memory when it is copied.
+    held = tensor.layout == torch.strided and not tensor.is_meta and tensor.is_floating_point()
+    return held and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def refuse_inexpressible(adapter: Adapter, target: str) -> None:

@@ -69,7 +69,8 @@ def read_official(path: Path, llama: LlamaConfig, layers: int | None = None, gat
     adapted = range(max(0, llama.num_layers - layers), llama.num_layers)
     names = [gate_name(layer) for layer in adapted]
     surplus = [name for name in tensors if name != QUERY and not _BASE.fullmatch(name)]
-    check_tensors(path, tensors, {name: [(1, llama.num_heads, 1, 1)] for name in names}, surplus)
+    wanted: dict[str, list[tuple[int, ...]]] = {QUERY: [(rows, width)]}
+    check_tensors(path, tensors, wanted | {name: [(1, llama.num_heads, 1, 1)] for name in names}, surplus)
     if layers > llama.num_layers:
         raise UserError(f"{path}: prompts for {layers} layers, the model has {llama.num_layers}; see --layers.")
     prompts = tensors[QUERY].view(layers, -1, width)
