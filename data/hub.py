@@ -7,7 +7,7 @@ through the ``datasets`` library, which does the downloading and caching of hub 
 import hashlib
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,9 @@ def read_hub(source: str, skip_bad: bool = False, cache: Path | None = None) -> 
     splits: dict[str, tuple[str, ...]] = {}
     questions: dict[str, Question] = {}
     bad: dict[str, str] = {}
-    for split, rows in _load(source).items():
+    for split, rows in load_splits(source, COLUMNS).items():
         pids = []
-        for row, record in enumerate(_rows(source, split, rows)):
+        for row, record in enumerate(read_rows(source, split, rows)):
             pid = str(record["pid"]) if record.get("pid") is not None else f"{split}-{row}"
             if pid in questions or pid in bad:
                 bad[pid] = f"is there twice, the second time in row {row} of split {split!r}"
@@ -76,8 +76,15 @@ def _our_name(split: str) -> str:
     return "val" if split == "validation" else split
 
 
-def _load(source: str) -> dict[str, Any]:
-    """Return our split name -> its `datasets.Dataset`, with the pictures left as bytes."""
+def load_splits(source: str, columns: Sequence[str]) -> dict[str, Any]:
+    """Return our split name -> its `datasets.Dataset` with ``columns`` alone, pictures left as bytes.
+
+    Args:
+        source: a hub id or a folder of parquet files.
+
+    Raises:
+        UserError: the dataset cannot be had or read.
+    """
     import datasets
 
     options: dict[str, Any] = {}
@@ -100,20 +107,20 @@ def _load(source: str) -> dict[str, Any]:
         reason = " ".join(str(cause).split())[:300] or type(cause).__name__
         place = "a damaged file?" if folder.is_dir() else "no such folder here, and not to be had from the hub"
         raise UserError(f"{source}: this dataset cannot be loaded, {place} ({reason}). Check --data.") from error
-    return {_our_name(str(name)): _undecoded(rows) for name, rows in loaded.items()}
+    return {_our_name(str(name)): _undecoded(rows, columns) for name, rows in loaded.items()}
 
 
-def _undecoded(rows: Any) -> Any:
-    """Return the rows with our columns alone; nothing untrusted is decoded while they are read."""
+def _undecoded(rows: Any, columns: Sequence[str]) -> Any:
+    """Return the rows with ``columns`` alone; nothing untrusted is decoded while they are read."""
     import datasets
 
-    rows = rows.select_columns([name for name in COLUMNS if name in rows.column_names])
+    rows = rows.select_columns([name for name in columns if name in rows.column_names])
     if isinstance(rows.features.get("image"), datasets.Image):
         rows = rows.cast_column("image", datasets.Image(decode=False))
     return rows
 
 
-def _rows(source: str, split: str, rows: Any) -> Iterator[dict[str, Any]]:
+def read_rows(source: str, split: str, rows: Any) -> Iterator[dict[str, Any]]:
     """Yield the rows; text that is not UTF-8 and the like comes out as an error only here."""
     try:
         yield from rows

@@ -24,12 +24,12 @@ def question_from_record(pid: str, record: Any, split: str, image: Path | None) 
         BadRecord: a field is missing, of the wrong type or out of range.
     """
     if not isinstance(record, Mapping):
-        raise BadRecord(f"is {_kind(record)} where an object with question, choices and answer belongs")
-    question = _text(record, "question")
+        raise BadRecord(f"is {kind_of(record)} where an object with question, choices and answer belongs")
+    question = text_field(record, "question")
     if not question.strip():
         raise BadRecord("has no text in 'question'")
     options = _options(record.get("choices"))
-    context, subject, topic, category, skill, lecture, solution = (_text(record, name) for name in TEXT_FIELDS)
+    context, subject, topic, category, skill, lecture, solution = (text_field(record, name) for name in TEXT_FIELDS)
     return Question(
         pid=pid,
         question=question,
@@ -41,20 +41,41 @@ def question_from_record(pid: str, record: Any, split: str, image: Path | None) 
         topic=topic,
         category=category,
         skill=skill,
-        grade=_grade(_text(record, "grade")),
+        grade=_grade(text_field(record, "grade")),
         split=split,
         lecture=lecture,
         solution=solution,
     )
 
 
-def _text(record: Mapping[str, Any], name: str) -> str:
+def text_field(record: Mapping[str, Any], name: str) -> str:
+    """Return the text in field ``name``, empty where it is missing or null.
+
+    Raises:
+        BadRecord: something else than text is there, or text that UTF-8 cannot hold.
+    """
     value = record.get(name)
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise BadRecord(f"has {_kind(value)} in '{name}' where text belongs")
+        raise BadRecord(f"has {kind_of(value)} in '{name}' where text belongs")
     return _writable(value, name)
+
+
+def required_text(record: Any, name: str, blank: bool = False) -> str:
+    """Return the text in field ``name``, which must be there; ``blank`` allows it to be empty.
+
+    Raises:
+        BadRecord: the record is no object, the field is missing, or it has no usable text.
+    """
+    if not isinstance(record, Mapping):
+        raise BadRecord(f"is {kind_of(record)} where an object belongs")
+    if record.get(name) is None:
+        raise BadRecord(f"has no '{name}'")
+    text = text_field(record, name)
+    if not text.strip() and not blank:
+        raise BadRecord(f"has no text in '{name}'")
+    return text
 
 
 def _writable(text: str, name: str) -> str:
@@ -81,7 +102,7 @@ def _options(value: Any) -> tuple[str, ...]:
 def _answer(value: Any, count: int) -> int:
     # bool is an int in Python, but "true" is no index.
     if not isinstance(value, int) or isinstance(value, bool):
-        raise BadRecord(f"has {_kind(value)} in 'answer' where the index of an option belongs")
+        raise BadRecord(f"has {kind_of(value)} in 'answer' where the index of an option belongs")
     if not 0 <= value < count:
         raise BadRecord(f"has answer index {shortened(value)} out of range: its {count} options are 0 to {count - 1}")
     return value
@@ -96,7 +117,8 @@ def _grade(text: str) -> int:
     return int(found[1])
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Return what a JSON value is, in words."""
     if value is None:
         return "nothing"
     names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}

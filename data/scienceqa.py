@@ -10,6 +10,7 @@ from reprlib import repr as shortened
 from typing import Any
 
 from data.dataset import Dataset, refuse_bad
+from data.pictures import is_plain
 from data.question import Question
 from data.record import BadRecord, question_from_record
 from mm_adapter.errors import UserError
@@ -114,15 +115,10 @@ def _find_image(folder: Path, root: str, split: str, pid: str, record: Any) -> P
         raise BadRecord("has something else than a file name in 'image'")
     paths = []
     for place in dict.fromkeys((split, own if own and isinstance(own, str) else split)):
-        if not all(_is_plain(part) for part in (place, pid, name)):
+        if not all(is_plain(part) for part in (place, pid, name)):
             raise BadRecord(f"names a picture outside the data folder: {shortened('/'.join((place, pid, name)))}")
         path = folder / "images" / place / pid / name
         if not os.path.realpath(path).startswith(os.path.join(root, "")):
             raise BadRecord(f"names a picture outside the data folder, through a link: {path}")
         paths.append(path)
     return next(filter(os.path.exists, paths), paths[0])
-
-
-def _is_plain(part: str) -> bool:
-    """Whether ``part`` is one step of a path: no separator of any system, no drive, no way up, nothing unprintable."""
-    return part not in ("", ".", "..") and part.isprintable() and not set(part) & set("/\\:")

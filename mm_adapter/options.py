@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mm_adapter.convert_options import add_convert
 from mm_adapter.errors import UserError, suggestion
 
 DATA_HELP = "ScienceQA folder (problems.json), folder of parquet files, or hub id"
@@ -62,7 +63,7 @@ def build_parser() -> Parser:
         prog="mm-adapter", description="Multimodal question answering with a frozen LLaMA.", allow_abbrev=False
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in (_demo, _demo_data, _features, _train, _evaluate, _score, _answer):
+    for add in (_demo, _demo_data, _features, _train, _evaluate, _score, _answer, add_convert):
         add(commands)
     parser.commands = dict(commands.choices)
     return parser

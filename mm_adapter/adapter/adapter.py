@@ -63,14 +63,19 @@ class Adapter(nn.Module):
             UserError: image features for a text-only adapter, or of the wrong width.
         """
         image = self._image_vectors(image_features, has_image)
+        squash = self.config.gate_activation == "tanh"
         result: list[Prefix | None] = [None] * self.first_layer
         for index in range(self.config.layers):
             attention: Attention = llama.layers[self.first_layer + index].attention  # type: ignore[assignment]
             prompts = self.prompts[index]
+            if self.gates is not None and self.config.prompt_heads == "litgpt-0.5.5":
+                keys, values = litgpt_heads(attention, prompts.to(llama.dtype))
+                result.append(GatedPrefix(keys, values, self.gates[index], squash=squash))
+                continue
             values, image_values = _project(attention, attention.value, prompts, image, llama.dtype)
             if self.gates is not None:
                 keys, _ = _project(attention, attention.key, prompts, None, llama.dtype)
-                result.append(GatedPrefix(keys, values, self.gates[index], image_values))
+                result.append(GatedPrefix(keys, values, self.gates[index], image_values, squash))
                 continue
             keys, image_keys = _project(attention, attention.key, prompts, image, llama.dtype)
             if image_keys is not None and image_values is not None:
@@ -101,6 +106,20 @@ class Adapter(nn.Module):
             "projection": [] if self.projection is None else self.projection.parameters(),
         }
         return {kind: members for kind, group in groups.items() if (members := list(group))}
+
+
+def litgpt_heads(attention: Attention, prompts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return prompt keys and values ``(1, Hkv, K, head_dim)`` of prompts ``(K, D)`` as litgpt takes them since 0.5.5.
+
+    Its joint projection gives the heads of all queries, then of all keys, then of all values. Text is split so;
+    prompts still are as in earlier versions, where queries, key and value of each group stood side by side. Hence a
+    prompt's "keys" and "values" are, for the most part, query heads; adapters trained so need them so.
+    """
+    projections = (attention.query, attention.key, attention.value)
+    heads = torch.cat([attention.split_heads(linear(prompts)[None]) for linear in projections], dim=1)
+    groups = attention.key.out_features // attention.head_dim
+    by_group = heads.unflatten(1, (groups, -1))  # (1, Hkv, H / Hkv + 2, K, head_dim)
+    return by_group[:, :, -2], by_group[:, :, -1]
 
 
 def _project(

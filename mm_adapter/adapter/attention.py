@@ -22,14 +22,16 @@ class GatedPrefix:
 
     Attributes:
         keys, values: ``(1, Hkv, K, head_dim)``, of the prompts alone.
-        gate: ``(H,)``, before tanh.
+        gate: ``(H,)``.
         image_values: ``(B or 1, Hkv, 1, head_dim)``, of the pictures' vectors; None without pictures.
+        squash: pass the gate through tanh, as the method does; adapters of other projects may not.
     """
 
     keys: Tensor
     values: Tensor
     gate: Tensor
     image_values: Tensor | None = None
+    squash: bool = True
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
         """Return attention to the text plus the gated attention to the prompts, ``(B, H, T, head_dim)``."""
@@ -43,8 +45,8 @@ class GatedPrefix:
             if isinstance(mask, Packing):
                 shift = shift[:, :, 0].index_select(0, mask.owners).transpose(0, 1)[None]
             to_prompts = to_prompts + shift.repeat_interleave(queries.shape[1] // shift.shape[1], dim=1)
-        strength = self.gate.float().tanh().to(queries.dtype).view(1, -1, 1, 1)
-        return torch.addcmul(to_text, strength, to_prompts)
+        gate = self.gate.float().tanh() if self.squash else self.gate.float()
+        return torch.addcmul(to_text, gate.to(queries.dtype).view(1, -1, 1, 1), to_prompts)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,14 @@ def test_round_trip(
     assert {path.name for path in tmp_path.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE}
 
 
+def test_adapters_from_before_conversions(saved: tuple[Path, Adapter], tiny_config: LlamaConfig) -> None:
+    """What was saved before other projects' adapters came in squashes its gates and has its own heads."""
+    edit(saved[0], "adapter", "gate_activation", value=None)
+    edit(saved[0], "adapter", "prompt_heads", value=None)
+    loaded, _ = load_adapter(saved[0], tiny_config)
+    assert (loaded.config.gate_activation, loaded.config.prompt_heads) == ("tanh", "own")
+
+
 def test_another_base_is_refused_by_name(saved: tuple[Path, Adapter]) -> None:
     """The message names the base that it belongs to and the one that was given."""
     description = read_description(saved[0])
@@ -140,6 +148,9 @@ def test_newer_version(saved: tuple[Path, Adapter]) -> None:
         (("adapter", "layers"), "three"),
         (("adapter", "layers"), 2.5),
         (("adapter", "prompt_length"), 0),
+        (("adapter", "gate_activation"), "relu"),
+        (("adapter", "gate_activation"), ["tanh"]),
+        (("adapter", "prompt_heads"), 3),
         (("llama",), None),
         (("llama", "fingerprint"), None),
         (("llama", "name"), 7),

@@ -114,6 +114,21 @@ def test_gate_is_squashed_by_head(tiny_llama: Llama) -> None:
     assert torch.allclose(found[:, 1], values[:, 1] - prompts[:, 1])
 
 
+def test_a_gate_that_is_not_squashed(tiny_llama: Llama, make_adapter: Callable[..., Adapter], batch: Batch) -> None:
+    """Adapters of other projects multiply by the gate itself, pictures or not: tanh taken ahead is the same."""
+    tokens, features, has_image = batch
+    squashed, plain = make_adapter(), make_adapter(gate_activation="none")
+    assert squashed.gates is not None
+    assert plain.gates is not None
+    untouched = tiny_llama(tokens, prefixes=plain.prefixes(tiny_llama, features, has_image))
+    with torch.no_grad():
+        plain.gates.copy_(squashed.gates.tanh())
+    expected = tiny_llama(tokens, prefixes=squashed.prefixes(tiny_llama, features, has_image))
+    found = tiny_llama(tokens, prefixes=plain.prefixes(tiny_llama, features, has_image))
+    assert (found - expected).abs().max() < 1e-6
+    assert (untouched - expected).abs().max() > 1e-3
+
+
 def test_samples_without_picture_in_a_mixed_batch_are_text_only(
     tiny_llama: Llama, make_adapter: Callable[..., Adapter], batch: Batch
 ) -> None:
@@ -179,13 +194,21 @@ def test_a_seed_decides_every_value(tiny_config: LlamaConfig) -> None:
 
 
 def test_size_of_the_paper() -> None:
-    """At 7B the adapter has the paper's 1.2 M parameters, 1.8 M with a projection."""
+    """At 7B the adapter has the paper's 1.2 M trained parameters, 1.8 M with a projection, of 6.7 billion in all."""
     shape = LlamaConfig(32000, 4096, 32, 32, 32, 128, 11008)
-    sizes = [
-        sum(tensor.numel() for tensor in Adapter(AdapterConfig(image_size=width), shape).parameters())
-        for width in (0, 512)
-    ]
-    assert [round(size / 1e6, 1) for size in sizes] == [1.2, 1.8]
+    with torch.device("meta"):
+        llama = Llama(shape).requires_grad_(False)
+        text_only, seeing = (Adapter(AdapterConfig(image_size=width), shape) for width in (0, 512))
+
+    def trained(*modules: torch.nn.Module) -> int:
+        return sum(tensor.numel() for module in modules for tensor in module.parameters() if tensor.requires_grad)
+
+    assert all(tensor.is_meta for module in (llama, text_only, seeing) for tensor in module.parameters())
+    assert trained(llama, text_only) == 30 * 10 * 4096 + 30 * 32 == 1_229_760
+    assert seeing.config.bottleneck == 128
+    assert trained(llama, seeing) == 1_229_760 + 2 * 512 + (512 + 1) * 128 + (128 + 1) * 4096
+    assert round(trained(llama, seeing) / 1e6, 1) == 1.8
+    assert sum(tensor.numel() for tensor in llama.parameters()) == 6_738_415_616
 
 
 def test_pictures_that_do_not_fit(tiny_llama: Llama, make_adapter: Callable[..., Adapter]) -> None:
@@ -203,7 +226,9 @@ def test_pictures_that_do_not_fit(tiny_llama: Llama, make_adapter: Callable[...,
         ({"layers": 0}, "positive"),
         ({"prompt_length": 0}, "positive"),
         ({"image_size": -1}, "not negative"),
-        ({"attention": "gated"}, "gated"),
+        ({"attention": "gated"}, "attention 'gated' is not known; zero-init and random-init are"),
+        ({"gate_activation": "sigmoid"}, "gate_activation 'sigmoid' is not known; tanh and none are"),
+        ({"prompt_heads": "all"}, "prompt_heads 'all' is not known"),
     ],
 )
 def test_shapes_that_are_refused(make_adapter: Callable[..., Adapter], changes: dict[str, Any], message: str) -> None:

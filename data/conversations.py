@@ -1,0 +1,54 @@
+"""One door for every place that instructions and conversations come from."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from data.conversation import Conversation
+from data.instructions import instruction_from_record, read_instructions
+from data.json_records import convert_records, read_records
+from data.llava import conversation_from_record
+from data.table import exchange_from_record, read_table
+from mm_adapter.errors import UserError
+
+
+def read_conversations(source: str, images: Path | None = None, split: str = "train") -> list[Conversation]:
+    """Return the conversations of ``source``, whichever of the formats it is in.
+
+    A ``.csv`` is a table. A file of JSON is what its first record is: LLaVA's (``conversations``), Alpaca's
+    (``instruction``) or a table (``question``). Everything else is a folder of parquet files or a hub id in Alpaca's.
+
+    Args:
+        source: what the user gave as ``--data``.
+        images: folder of the pictures; the file's own by default.
+        split: ``train``, ``val`` or ``test`` of a folder or hub dataset; a file has none.
+
+    Raises:
+        UserError: nothing usable is there, see the readers.
+    """
+    path = Path(source)
+    if images is not None and not os.path.isdir(images):
+        raise UserError(f"{images}: this image folder does not exist. Check the path.")
+    if not os.path.isfile(source):
+        return [instruction.to_conversation() for instruction in read_instructions(source, split)]
+    if path.suffix.lower() == ".csv":
+        return read_table(path, images)
+    records = read_records(path, "the file of conversations")
+    return convert_records(path, records, _converter(path, records[0], path.parent if images is None else images))
+
+
+def _converter(path: Path, first: tuple[str, Any], folder: Path) -> Callable[[str, Any], Conversation]:
+    """Return what makes a conversation of records like the first one."""
+    place, record = first
+    keys = set(record) if isinstance(record, Mapping) else set()
+    if "conversations" in keys:
+        return lambda place, record: conversation_from_record(place, record, folder)
+    if "instruction" in keys:
+        return lambda place, record: instruction_from_record(place, record).to_conversation()
+    if "question" in keys:
+        return lambda place, record: exchange_from_record(place, record, folder)
+    raise UserError(
+        f"{path}, {place}: 'conversations' (LLaVA), 'instruction' (Alpaca) or 'question' (table) must be a key of the "
+        "first record; the file is in none of these formats."
+    )
