@@ -88,7 +88,7 @@ def convert(
         base = _open_base(llama)
         converted, notes = _read(source, adapter, base.config, layers, gate or "tanh", qkv or QKV[0])
         bound = {"name": base.name, "fingerprint": base.fingerprint}
-        save_adapter(out, converted, AdapterDescription(converted.config, bound, None, {}))
+        save_adapter(out, converted.state_dict(), AdapterDescription(converted.config, bound, None, {}))
     config = converted.config
     say(f"{adapter}: {config.layers} layers of {config.prompt_length} prompts, from layer {converted.first_layer}")
     for note in notes:
