@@ -1,17 +1,50 @@
 """The vocabulary inside a GGUF file as a tokenizer of the ``tokenizers`` library."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken, decoders, models, normalizers
+from tokenizers import AddedToken, models, normalizers
 
 from mm_adapter.errors import UserError
 from mm_adapter.llama.byte_level import LLAMA3_WORDS, WORDS, byte_level_tokenizer, ranked_merges
 from mm_adapter.llama.tokenizer import FastTokenizer
 
-_CONTROL, _USER_DEFINED = 3, 4  # llama.cpp's token types
+_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # llama.cpp's token types
+
+
+class PieceTokenizer(FastTokenizer):
+    """The vocabulary of a SentencePiece model, whose ids become the very text that SentencePiece makes of them.
+
+    Args:
+        unknown: ids that stand for what the vocabulary lacks.
+        space_prefix: a sequence is encoded with a space before it, which is taken off again.
+    """
+
+    def __init__(
+        self, backend: tokenizers.Tokenizer, begin: Sequence[int], end: int, unknown: Iterable[int], space_prefix: bool
+    ) -> None:
+        super().__init__(backend, begin, end)
+        self.unknown = frozenset(unknown)
+        self.space_prefix = space_prefix
+        self.special = frozenset(id for id, token in backend.get_added_tokens_decoder().items() if token.special)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ``ids``, special tokens left out; each byte that is part of no letter becomes a mark."""
+        text = b""
+        for token in ids:
+            piece = self.piece(token)
+            if token in self.unknown:
+                text += " \u2047 ".encode()
+            elif byte := re.fullmatch("<0x([0-9A-F]{2})>", piece):
+                text += bytes.fromhex(byte[1])
+            elif token not in self.special:
+                text += piece.replace("▁", " ").encode()
+        # The library's own decoder gives up on a whole run of bytes where one of them is wrong.
+        decoded = re.sub("[\udc80-\udcff]", "\ufffd", text.decode("utf-8", errors="surrogateescape"))
+        return decoded.removeprefix(" ") if self.space_prefix else decoded
 
 
 def build_tokenizer(path: Path, values: Mapping[str, Any]) -> FastTokenizer | None:
@@ -40,12 +73,13 @@ def build_tokenizer(path: Path, values: Mapping[str, Any]) -> FastTokenizer | No
         raise UserError(f"{path}: tokenizer.ggml.eos_token_id is missing; answers could not be ended.")
     if type(end) is not int or (begin is not None and type(begin) is not int):
         raise UserError(f"{path}: tokenizer.ggml.bos_token_id or eos_token_id is not a whole number.")
+    space_prefix = bool(values.get("tokenizer.ggml.add_space_prefix", True))
     try:
         if kind == "gpt2":
             pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
             backend = byte_level_tokenizer({text: index for index, text in enumerate(tokens)}, pairs, words)
         else:
-            backend = _sentence_piece(tokens, scores, bool(values.get("tokenizer.ggml.add_space_prefix", True)))
+            backend = _sentence_piece(tokens, scores, space_prefix)
     except Exception as error:  # the library raises a plain Exception for vocabularies that make no sense
         raise UserError(f"{path}: the vocabulary is damaged ({error}). Fetch the file again.") from error
     special = [text for text, number in zip(tokens, types, strict=True) if number in (_CONTROL, _USER_DEFINED)]
@@ -53,7 +87,11 @@ def build_tokenizer(path: Path, values: Mapping[str, Any]) -> FastTokenizer | No
     # What llama.cpp does where the file is silent.
     usual = kind == "llama" or words in LLAMA3_WORDS
     begins = bool(values.get("tokenizer.ggml.add_bos_token", usual))
-    return FastTokenizer(backend, [begin] if begins and begin is not None else [], end)
+    start = [begin] if begins and begin is not None else []
+    if kind == "gpt2":
+        return FastTokenizer(backend, start, end)
+    unknown = [index for index, number in enumerate(types) if number == _UNKNOWN]
+    return PieceTokenizer(backend, start, end, unknown, space_prefix)
 
 
 def _column(path: Path, values: Mapping[str, Any], name: str, kind: type, length: int | None = None) -> list[Any]:
@@ -74,6 +112,4 @@ def _sentence_piece(tokens: Sequence[str], scores: Sequence[float], space_prefix
     backend = tokenizers.Tokenizer(model)
     spaces: list[Any] = [normalizers.Prepend("▁")] if space_prefix else []
     backend.normalizer = normalizers.Sequence([*spaces, normalizers.Replace(" ", "▁")])
-    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    backend.decoder = decoders.Sequence([*steps, *([decoders.Strip(" ", 1, 0)] if space_prefix else [])])
     return backend

@@ -40,25 +40,33 @@ class StoredTensor:
             sampler.add(0, self.mapped)
             return self.mapped, sampler.digest()
         target = torch.empty(self.shape, dtype=dtype)
-        width = math.prod(self.shape[1:])
-        step = max(1, _SLAB // max(1, width * self.granule)) * self.granule
-        for first in range(0, self.shape[0], step):
-            rows = self.read(first, min(first + step, self.shape[0]))
+        for first, rows in self._slabs():
             target[first : first + len(rows)] = rows
-            sampler.add(first * width, rows)
+            sampler.add(first * self._width, rows)
         return target, sampler.digest()
 
     def digest(self) -> bytes:
-        """Return the digest that ``load`` returns, having read a few rows alone."""
+        """Return the digest that ``load`` returns; of a large tensor only a few rows are read."""
         sampler = Sampler(self.shape)
         if self.mapped is not None:
             sampler.add(0, self.mapped)
-            return sampler.digest()
-        width = math.prod(self.shape[1:])
-        for granule in dict.fromkeys((sampler.positions // max(1, width * self.granule)).tolist()):
-            first = granule * self.granule
-            sampler.add(first * width, self.read(first, min(first + self.granule, self.shape[0])))
+        elif math.prod(self.shape) <= 4 * _SLAB:  # reading it through is quicker than finding each row
+            for first, rows in self._slabs():
+                sampler.add(first * self._width, rows)
+        else:
+            for granule in dict.fromkeys((sampler.positions // (self._width * self.granule)).tolist()):
+                first = granule * self.granule
+                sampler.add(first * self._width, self.read(first, min(first + self.granule, self.shape[0])))
         return sampler.digest()
+
+    @property
+    def _width(self) -> int:
+        return math.prod(self.shape[1:])
+
+    def _slabs(self) -> Iterator[tuple[int, Tensor]]:
+        step = max(1, _SLAB // (self._width * self.granule)) * self.granule
+        for first in range(0, self.shape[0], step):
+            yield first, self.read(first, min(first + step, self.shape[0]))
 
 
 @dataclass(frozen=True)

@@ -88,19 +88,43 @@ def foreign_tensors(model: Llama, names: Mapping[str, str], layer_prefix: str) -
     return result
 
 
-def write_meta(folder: Path, model: Llama) -> Path:
-    """A folder in Meta's layout."""
+def write_meta(folder: Path, model: Llama, shards: int = 1, embedding_axis: int = 1, **changes: Any) -> Path:
+    """A folder in Meta's layout; ``changes`` go into params.json.
+
+    Args:
+        shards: model-parallel parts that every matrix is cut into.
+        embedding_axis: 1 as up to Llama 2, 0 as from Llama 3 on.
+    """
     config = model.config
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = foreign_tensors(model, META_NAMES, "layers")
-    torch.save({**tensors, "rope.freqs": torch.ones(config.head_dim // 2)}, folder / "consolidated.00.pth")
+    axes = {
+        "wq": 0,
+        "wk": 0,
+        "wv": 0,
+        "wo": 1,
+        "w1": 0,
+        "w2": 1,
+        "w3": 0,
+        "output": 0,
+        "tok_embeddings": embedding_axis,
+    }
+    parts: list[dict[str, Tensor]] = [{"rope.freqs": torch.ones(config.head_dim // 2)} for _ in range(shards)]
+    for name, tensor in foreign_tensors(model, META_NAMES, "layers").items():
+        axis = axes.get(name.split(".")[-2])
+        cut = [tensor] * shards if axis is None else tensor.chunk(shards, dim=axis)
+        for part, piece in zip(parts, cut, strict=True):
+            part[name] = piece.clone()
+    for index, part in enumerate(parts):
+        torch.save(part, folder / f"consolidated.{index:02d}.pth")
     params = {
         "dim": config.hidden_size,
         "n_layers": config.num_layers,
         "n_heads": config.num_heads,
         "n_kv_heads": config.num_kv_heads,
         "norm_eps": config.norm_epsilon,
+        "rope_theta": config.rope_theta,
         "vocab_size": -1,
+        **changes,
     }
     (folder / "params.json").write_text(json.dumps(params))
     return folder
@@ -113,6 +137,7 @@ def write_gguf(
     fill: Callable[[gguf.GGUFWriter], None] | None = None,
     architecture: str = "llama",
     replace: Mapping[str, np.ndarray] | None = None,
+    rope_factors: Tensor | None = None,
 ) -> Path:
     """A GGUF file of the model, its matrices in the quantisation ``kind``; ``fill`` adds further metadata."""
     config = model.config
@@ -135,8 +160,26 @@ def write_gguf(
             writer.add_tensor(name, tensor.numpy())
         else:
             writer.add_tensor(name, gguf.quants.quantize(tensor.numpy(), kind), raw_dtype=kind)
+    if rope_factors is not None:
+        writer.add_tensor("rope_freqs.weight", rope_factors.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def pieces_of(model: Any) -> Callable[[gguf.GGUFWriter], None]:
+    """The vocabulary of a SentencePiece model as metadata of a GGUF file."""
+
+    def fill(writer: gguf.GGUFWriter) -> None:
+        ids = range(model.vocab_size())
+        kinds = [2 if model.is_unknown(i) else 3 if model.is_control(i) else 6 if model.is_byte(i) else 1 for i in ids]
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list([model.id_to_piece(i) for i in ids])
+        writer.add_token_scores([model.get_score(i) for i in ids])
+        writer.add_token_types(kinds)
+        writer.add_bos_token_id(model.bos_id())
+        writer.add_eos_token_id(model.eos_id())
+
+    return fill
