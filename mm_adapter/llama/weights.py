@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mm_adapter.errors import UserError
+from mm_adapter.errors import UserError, located
 from mm_adapter.fingerprint import join_digests
 from mm_adapter.llama.chat import ChatFormat, chat_format
 from mm_adapter.llama.gguf import open_gguf
@@ -67,16 +67,23 @@ def load_llama(name: str, dtype: torch.dtype = torch.float32, device: str | torc
 
 
 def open_source(name: str) -> WeightSource:
-    """Open the model that ``name`` stands for, without loading its weights."""
-    if name == DEFAULT_LLAMA:
-        return open_gguf(fetch(SMOLLM2_135M))
-    path = Path(name).expanduser()
-    if path.is_file():
-        if path.suffix != ".gguf":
-            raise UserError(f"{path}: a model file must be .gguf; for other formats name the folder.")
-        return open_gguf(path)
-    if not path.is_dir():
+    """Open the model that ``name`` stands for, without loading its weights.
+
+    Raises:
+        UserError: nothing usable has that name.
+    """
+    path = fetch(SMOLLM2_135M) if name == DEFAULT_LLAMA else Path(name).expanduser()
+    if path.is_file() and path.suffix != ".gguf":
+        raise UserError(f"{path}: a model file must be .gguf; for other formats name the folder.")
+    if not path.is_file() and not path.is_dir():
         path = _hub_folder(name)
+    with located(path):
+        return _open(path)
+
+
+def _open(path: Path) -> WeightSource:
+    if path.is_file():
+        return open_gguf(path)
     if (path / "config.json").is_file():
         return open_huggingface(path)
     if (path / "params.json").is_file():
