@@ -1,11 +1,26 @@
 """The one exception that is meant for a person to read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class UserError(Exception):
     """Something that the user can mend: says what was wrong, where, and what to do.
 
     The command line prints the message alone on stderr and exits with status 2; a library caller can catch it.
     """
+
+
+@contextmanager
+def located(path: Path) -> Iterator[None]:
+    """Put ``path`` before the message of a ``UserError`` that does not name it yet."""
+    try:
+        yield
+    except UserError as error:
+        if str(path) in str(error):
+            raise
+        raise UserError(f"{path}: {error}") from error
 
 
 def suggestion(name: str, known: "list[str] | tuple[str, ...]") -> str:

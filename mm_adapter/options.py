@@ -63,7 +63,7 @@ def build_parser() -> Parser:
         prog="mm-adapter", description="Multimodal question answering with a frozen LLaMA.", allow_abbrev=False
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in (_demo, _demo_data, _features, _train, _evaluate, _score, _answer, add_convert):
+    for add in (_demo, _demo_data, _features, _train, _evaluate, _score, _answer, _inspect, add_convert):
         add(commands)
     parser.commands = dict(commands.choices)
     return parser
@@ -220,6 +220,18 @@ def _answer(commands: Any) -> None:
     parser.add_argument("--choices", nargs="+", help="options; without them the answer is written freely")
     parser.add_argument("--context", default="", help="text that goes with the question")
     parser.add_argument("--max-new-tokens", type=_positive, default=64, help="limit of a free answer")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def _inspect(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> None:
+        from mm_adapter.commands.inspect import inspect
+
+        found = inspect(options.name)
+        print(json.dumps(found.to_json(), ensure_ascii=False) if options.json else found.to_text())
+
+    parser = _command(commands, "inspect", run, "Say what a model, adapter or feature store is, and if it can be used.")
+    parser.add_argument("name", metavar="PATH|NAME", help="file, folder, or name of a model")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 

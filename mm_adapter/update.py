@@ -70,6 +70,8 @@ def make_update(llama: Llama, config: UpdateConfig, seed: int = 0) -> ModelUpdat
             raise UserError(
                 "method full trains the weights themselves: in half precision small steps are lost; use dtype float32."
             )
+        for weight in llama.parameters():
+            weight.data = weight.data.clone()  # it may be mapped from a file, which is not to be written
         llama.requires_grad_(True)
     else:
         _inject_lora(llama, config, seed)

@@ -19,7 +19,7 @@ from mm_adapter.adapter.litgpt import WEIGHTS_FILE as LITGPT_FILE
 from mm_adapter.adapter.official import GATES, read_official, write_official
 from mm_adapter.adapter.peft import read_peft, write_peft
 from mm_adapter.errors import UserError, suggestion
-from mm_adapter.fingerprint import join_digests, sample_digest
+from mm_adapter.fingerprint import join_digests
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.weights import open_source
 
@@ -123,7 +123,7 @@ def _check_options(source: str, target: str, layers: int | None, gate: str | Non
 def _open_base(name: str) -> _Base:
     # Tensor by tensor, never the whole model: 7B would not fit where an adapter is converted.
     source = open_source(name)
-    digests = {key: sample_digest(tensor) for key, tensor in source.tensors()}
+    digests = {key: tensor.digest() for key, tensor in source.tensors()}
     return _Base(name, source.config, join_digests(digests))
 
 

@@ -1,8 +1,11 @@
 """The shape of a LLaMA."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from mm_adapter.errors import UserError
+
+_LARGEST = 1 << 24  # no published size is near it; a damaged file's sizes usually are beyond it
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,27 @@ class RopeScaling:
     high_frequency_factor: float
     original_context_length: int
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            _check_positive(f"rope_scaling.{name}", value)
+        if self.low_frequency_factor >= self.high_frequency_factor:
+            raise UserError("model configuration: rope_scaling's low frequency factor must be below the high one.")
+
+
+@dataclass(frozen=True)
+class RopeDivisors:
+    """A stretching of the rotary frequencies given pair by pair, as GGUF files store it; linear scaling is all alike.
+
+    Attributes:
+        divisors: one for each of the head_dim / 2 frequencies.
+    """
+
+    divisors: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for value in self.divisors:
+            _check_positive("a rotary divisor", value)
+
 
 @dataclass(frozen=True)
 class LlamaConfig:
@@ -36,7 +60,7 @@ class LlamaConfig:
         context_length: positions that the model was trained for.
         norm_epsilon: added to the mean square in RMSNorm.
         rope_theta: base of the rotary wavelengths.
-        rope_scaling: Llama 3.1's frequency scaling, or None.
+        rope_scaling: of the rotary frequencies, or None.
         tied_embeddings: the output head is the embedding.
         attention_bias: the four attention projections have a bias.
         begin_token, end_tokens: ids that begin and end a sequence, as the model's files state them.
@@ -52,7 +76,7 @@ class LlamaConfig:
     context_length: int = 2048
     norm_epsilon: float = 1e-6
     rope_theta: float = 10000.0
-    rope_scaling: RopeScaling | None = None
+    rope_scaling: RopeScaling | RopeDivisors | None = None
     tied_embeddings: bool = False
     attention_bias: bool = False
     begin_token: int | None = None
@@ -71,15 +95,26 @@ class LlamaConfig:
         )
         for name in sizes:
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise UserError(f"model configuration: {name} is {value!r}; it must be a positive whole number.")
+            if value > _LARGEST:
+                raise UserError(f"model configuration: {name} is {value}, beyond anything that exists; a damaged file?")
         for name in ("norm_epsilon", "rope_theta"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < float("inf"):
-                raise UserError(f"model configuration: {name} is {value!r}; it must be a positive number.")
+            _check_positive(name, getattr(self, name))
+        for token in (self.begin_token, *self.end_tokens):
+            if token is not None and (type(token) is not int or not 0 <= token < self.vocab_size):
+                raise UserError(f"model configuration: {token!r} is not a token of {self.vocab_size}.")
         if self.num_heads % self.num_kv_heads:
             raise UserError(
                 f"model configuration: {self.num_heads} query heads cannot share {self.num_kv_heads} key heads evenly."
             )
         if self.head_dim % 2:
             raise UserError(f"model configuration: head_dim {self.head_dim} is odd; rotary embedding needs pairs.")
+        if isinstance(self.rope_scaling, RopeDivisors) and len(self.rope_scaling.divisors) != self.head_dim // 2:
+            found = len(self.rope_scaling.divisors)
+            raise UserError(f"model configuration: {found} rotary divisors, expected {self.head_dim // 2}.")
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if type(value) not in (int, float) or not 0 < value < 1e30:
+        raise UserError(f"model configuration: {name} is {value!r}; it must be a positive number.")

@@ -1,4 +1,4 @@
-"""Reader of GGUF files (llama.cpp's format) through the ``gguf`` package: shape, weights, vocabulary."""
+"""Reader of GGUF files (llama.cpp's format) of the llama architecture: shape, weights, vocabulary."""
 
 import re
 from collections.abc import Iterator
@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGUFReader
+from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
 from torch import Tensor
 
 from mm_adapter.errors import UserError
-from mm_adapter.llama.config import LlamaConfig
+from mm_adapter.llama.config import LlamaConfig, RopeDivisors
+from mm_adapter.llama.gguf_file import GGUFFile, GGUFTensor, read_gguf
 from mm_adapter.llama.gguf_vocabulary import build_tokenizer
-from mm_adapter.llama.source import WeightSource, interleaved_to_half_split
+from mm_adapter.llama.pages import MappedFile
+from mm_adapter.llama.source import StoredTensor, WeightSource, interleaved_to_half_split
 
+_FACTORS = "rope_freqs.weight"
 _FIXED_NAMES = {
     "token_embd.weight": "embedding.weight",
     "output_norm.weight": "norm.weight",
@@ -34,99 +37,137 @@ _LAYER_NAMES = {
 }
 
 
-class _PlainReader(GGUFReader):
-    """The package's reader over a plain view of the mapped file: numpy's memmap costs 2 s per 100,000 small reads."""
-
-    @property
-    def data(self) -> Any:
-        """The file's bytes."""
-        return self._bytes
-
-    @data.setter
-    def data(self, mapped: Any) -> None:
-        self._bytes = mapped.view(np.ndarray)
-
-
 def open_gguf(path: Path) -> WeightSource:
     """Open a GGUF file of the ``llama`` architecture.
 
     Raises:
         UserError: the file is missing, truncated, not GGUF, or of another architecture.
     """
-    try:
-        reader = _PlainReader(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such model file.") from None
-    except Exception as error:  # the package raises whatever numpy meets in a damaged file
-        raise UserError(f"{path}: not a readable GGUF file ({error}). It may be truncated; fetch it again.") from error
-    fields = dict(reader.fields)
-
-    def value(name: str, default: Any = None) -> Any:
-        return fields[name].contents() if name in fields else default
-
-    architecture = value("general.architecture")
+    file = read_gguf(path)
+    architecture = file.values.get("general.architecture")
     if architecture != "llama":
         raise UserError(f"{path}: architecture {architecture!r} is not a LLaMA; only 'llama' files can be adapted.")
-    config = _read_config(path, value, {tensor.name for tensor in reader.tensors}, reader)
+    config = _read_config(file)
+    template = file.values.get("tokenizer.chat_template")
     return WeightSource(
+        layout="GGUF",
         config=config,
-        tensors=lambda: _tensors(path, reader, config),
-        tokenizer=lambda: build_tokenizer(path, value),
+        tensors=lambda: _tensors(file, config),
+        tokenizer=lambda: build_tokenizer(path, file.values),
+        chat_template=lambda: template if isinstance(template, str) else None,
     )
 
 
-def _read_config(path: Path, value: Any, names: set[str], reader: GGUFReader) -> LlamaConfig:
-    def number(name: str, default: Any = None) -> Any:
-        found = value(f"llama.{name}", default)
-        if not isinstance(found, int | float):
+def _read_config(file: GGUFFile) -> LlamaConfig:
+    path, values = file.path, file.values
+    _check_supported(file)
+
+    def number(name: str, default: float | None = None) -> float:
+        found = values.get(f"llama.{name}", default)
+        if type(found) not in (int, float):
             raise UserError(f"{path}: the key llama.{name} is missing or not a number; the file is not usable.")
+        return found  # type: ignore[return-value]
+
+    def whole(name: str, default: int | None = None) -> int:
+        found = number(name, default)
+        if type(found) is not int:
+            raise UserError(f"{path}: the key llama.{name} is {found}, not a whole number; the file is not usable.")
         return found
 
-    if "rope_freqs.weight" in names or value("llama.rope.scaling.type", "none") not in ("none", ""):
-        raise UserError(
-            f"{path}: rotary frequency scaling in GGUF files is not supported; use the Hugging Face folder."
-        )
-    heads, hidden = int(number("attention.head_count")), int(number("embedding_length"))
-    shapes = {tensor.name: tuple(int(size) for size in tensor.shape) for tensor in reader.tensors}
-    if "token_embd.weight" not in shapes:
+    heads, hidden = whole("attention.head_count"), whole("embedding_length")
+    if "token_embd.weight" not in file.tensors:
         raise UserError(
             f"{path}: the tensor token_embd.weight is missing; the file is truncated or not a language model."
         )
-    begin, end = value("tokenizer.ggml.bos_token_id"), value("tokenizer.ggml.eos_token_id")
+    head_dim = whole("attention.key_length", hidden // max(heads, 1))
+    if whole("attention.value_length", head_dim) != head_dim or whole("rope.dimension_count", head_dim) != head_dim:
+        raise UserError(f"{path}: keys of {head_dim} channels, but values or rotation of others; not a LLaMA.")
+    context, window = whole("context_length", 2048), whole("attention.sliding_window", 0)
+    end = values.get("tokenizer.ggml.eos_token_id")
     return LlamaConfig(
-        vocab_size=shapes["token_embd.weight"][-1],
+        vocab_size=file.tensors["token_embd.weight"].shape[0],
         hidden_size=hidden,
-        num_layers=int(number("block_count")),
+        num_layers=whole("block_count"),
         num_heads=heads,
-        num_kv_heads=int(number("attention.head_count_kv", heads)),
-        head_dim=int(number("attention.key_length", hidden // max(heads, 1))),
-        intermediate_size=int(number("feed_forward_length")),
-        context_length=int(number("context_length", 2048)),
-        norm_epsilon=float(number("attention.layer_norm_rms_epsilon", 1e-6)),
-        rope_theta=float(number("rope.freq_base", 10000.0)),
-        tied_embeddings="output.weight" not in names,
-        attention_bias="blk.0.attn_q.bias" in names,
-        begin_token=begin,
-        end_tokens=() if end is None else (int(end),),
+        num_kv_heads=whole("attention.head_count_kv", heads),
+        head_dim=head_dim,
+        intermediate_size=whole("feed_forward_length"),
+        # Within its window, sliding attention is ordinary attention.
+        context_length=min(context, window) if window else context,
+        norm_epsilon=number("attention.layer_norm_rms_epsilon", 1e-6),
+        rope_theta=number("rope.freq_base", 10000.0),
+        rope_scaling=_rope_divisors(file, number, head_dim),
+        tied_embeddings="output.weight" not in file.tensors,
+        attention_bias="blk.0.attn_q.bias" in file.tensors,
+        begin_token=values.get("tokenizer.ggml.bos_token_id"),
+        end_tokens=() if end is None else (end,),
     )
 
 
-def _tensors(path: Path, reader: GGUFReader, config: LlamaConfig) -> Iterator[tuple[str, Tensor]]:
-    for tensor in reader.tensors:
-        name = _canonical_name(tensor.name)
-        try:
-            array = dequantize(_long_rows(tensor.data), tensor.tensor_type)
-        except (NotImplementedError, ValueError) as error:
-            kind = tensor.tensor_type.name
-            raise UserError(f"{path}: tensor {tensor.name} ({kind}) cannot be dequantised ({error}).") from error
-        if not array.flags.writeable:
-            array = np.array(array)
-        weight = torch.from_numpy(array).reshape(tuple(int(size) for size in reversed(tensor.shape)))
-        if ".attention.query." in name:
-            weight = interleaved_to_half_split(weight, config.num_heads)
-        elif ".attention.key." in name:
-            weight = interleaved_to_half_split(weight, config.num_kv_heads)
-        yield name, weight
+def _check_supported(file: GGUFFile) -> None:
+    values = file.values
+    if values.get("llama.expert_count"):
+        raise UserError(f"{file.path}: a mixture of {values['llama.expert_count']} experts, not a plain LLaMA.")
+    scaling = values.get("llama.rope.scaling.type", "none")
+    if scaling not in ("none", "", "linear"):
+        raise UserError(
+            f"{file.path}: rotary scaling of type {scaling!r} is not supported (linear and rope_freqs.weight are)."
+        )
+
+
+def _rope_divisors(file: GGUFFile, number: Any, head_dim: int) -> RopeDivisors | None:
+    """Return what divides the rotary frequencies: one linear factor, Llama 3.1's factors pair by pair, or both."""
+    linear = number("rope.scaling.factor", 1.0) if file.values.get("llama.rope.scaling.type") == "linear" else 1.0
+    linear *= number("rope.scale_linear", 1.0)
+    stored = file.tensors.get(_FACTORS)
+    if stored is None:
+        return None if linear == 1 else RopeDivisors((linear,) * (head_dim // 2))
+    if stored.shape != (head_dim // 2,):
+        raise UserError(f"{file.path}: {_FACTORS} has shape {stored.shape}, expected {(head_dim // 2,)}.")
+    factors = _dequantized(file.path, _FACTORS, stored, stored.blocks).flatten()
+    return RopeDivisors(tuple((factors * linear).tolist()))
+
+
+def _tensors(file: GGUFFile, config: LlamaConfig) -> Iterator[tuple[str, StoredTensor]]:
+    mapped = MappedFile(file.path)
+    kinds: set[GGMLQuantizationType] = set()
+    for name, tensor in file.tensors.items():
+        if name == _FACTORS:
+            continue
+        if tensor.kind not in kinds:
+            # A kind that the package cannot read is known from one row, before gigabytes of others are converted.
+            _dequantized(file.path, name, tensor, tensor.blocks[:1])
+            kinds.add(tensor.kind)
+        canonical, heads = _canonical_name(name), None
+        if ".attention.query." in canonical:
+            heads = config.num_heads
+        elif ".attention.key." in canonical:
+            heads = config.num_kv_heads
+        yield canonical, _stored(file.path, name, tensor, mapped, heads)
+
+
+def _stored(path: Path, name: str, tensor: GGUFTensor, mapped: MappedFile, heads: int | None) -> StoredTensor:
+    granule = 1 if heads is None else max(1, tensor.shape[0] // heads)
+
+    def read(first: int, last: int) -> Tensor:
+        # A vector is one row of blocks, which is dequantised whole; tensors of more than two axes fit no LLaMA.
+        blocks = tensor.blocks[first:last] if len(tensor.shape) > 1 else tensor.blocks
+        rows = torch.from_numpy(_dequantized(path, name, tensor, blocks))
+        mapped.release_range(blocks.ctypes.data, blocks.nbytes)
+        rows = rows if len(tensor.shape) > 1 else rows[0, first:last]
+        return rows if heads is None else interleaved_to_half_split(rows, (last - first) // granule)
+
+    return StoredTensor(tensor.shape, tensor.kind.name, read, granule)
+
+
+def _dequantized(path: Path, name: str, tensor: GGUFTensor, blocks: np.ndarray) -> np.ndarray:
+    """Return rows of blocks as float32 ``(rows, width)`` in memory of their own."""
+    try:
+        values = dequantize(_long_rows(blocks), tensor.kind)
+    except (NotImplementedError, ValueError) as error:
+        raise UserError(f"{path}: tensor {name} ({tensor.kind.name}) cannot be dequantised ({error}).") from error
+    values = values.reshape(len(blocks), -1)
+    return values if values.flags.writeable else values.copy()
 
 
 def _long_rows(blocks: np.ndarray) -> np.ndarray:

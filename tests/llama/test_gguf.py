@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
-from llama_files import GGUF_NAMES, foreign_tensors, random_llama, to_interleaved, write_gguf
+from llama_files import GGUF_NAMES, foreign_tensors, pieces_of, random_llama, to_interleaved, write_gguf
 
 from mm_adapter.errors import UserError
 from mm_adapter.llama import Llama
@@ -196,20 +196,6 @@ def piece_model(tmp_path_factory: pytest.TempPathFactory) -> Any:
         minloglevel=2,
     )
     return sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-
-
-def pieces_of(model: Any) -> Callable[[gguf.GGUFWriter], None]:
-    def fill(writer: gguf.GGUFWriter) -> None:
-        ids = range(model.vocab_size())
-        kinds = [2 if model.is_unknown(i) else 3 if model.is_control(i) else 6 if model.is_byte(i) else 1 for i in ids]
-        writer.add_tokenizer_model("llama")
-        writer.add_token_list([model.id_to_piece(i) for i in ids])
-        writer.add_token_scores([model.get_score(i) for i in ids])
-        writer.add_token_types(kinds)
-        writer.add_bos_token_id(model.bos_id())
-        writer.add_eos_token_id(model.eos_id())
-
-    return fill
 
 
 TEXTS = [

@@ -9,7 +9,7 @@ import sentencepiece
 from tokenizers import Tokenizer, processors
 
 from mm_adapter.errors import UserError
-from mm_adapter.llama.tokenizer import read_tokenizer
+from mm_adapter.llama.tokenizer_files import read_tokenizer
 from mm_adapter.llama.weights import load_llama
 
 
