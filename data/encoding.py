@@ -81,12 +81,13 @@ def encode_question(
         UserError: the question does not fit even without any context.
     """
     prompt = template.render(question)
-    head = [*tokenizer.begin, *tokenizer.encode(prompt.before)]
-    context = tokenizer.encode_continuation(prompt.context) if prompt.context else []
-    after = tokenizer.encode_continuation(prompt.after)
+    frame, parts = template.frame, (prompt.before, prompt.context, prompt.after)
+    head, context, after = _encode_parts(tokenizer, parts, starts=frame is None)
+    head = [*(tokenizer.begin if frame is None else frame.opening), *head]
+    after = [*after, *(() if frame is None else frame.closing)]
     end = (tokenizer.end,)
-    closing, tail_end = (end, ()) if template.score_end else ((), end)
-    options = tuple((*tokenizer.encode_continuation(answer), *closing) for answer in prompt.answers)
+    option_end, tail_end = (end, ()) if template.score_end else ((), end)
+    options = tuple((*tokenizer.encode_continuation(answer), *option_end) for answer in prompt.answers)
     explanation = tokenizer.encode_continuation(prompt.explanation)[:explanation_length] if prompt.explanation else []
     # The explanation yields to the question: what is asked must not depend on what only training may see.
     needed = len(head) + len(after) + max(map(len, options)) + len(tail_end)
@@ -99,6 +100,16 @@ def encode_question(
     dropped = max(0, len(context) - room)
     tail = (*explanation[: room - len(context) + dropped], *tail_end)
     return EncodedQuestion(question, tuple(head + context[dropped:] + after), options, tail, dropped)
+
+
+def _encode_parts(tokenizer: Encoder, parts: Sequence[str], starts: bool) -> list[list[int]]:
+    """Encode texts that follow one another; the first that is not empty starts the sequence where ``starts``."""
+    encoded: list[list[int]] = []
+    for part in parts:
+        encode = tokenizer.encode if starts else tokenizer.encode_continuation
+        encoded.append(encode(part) if part else [])
+        starts = starts and not part
+    return encoded
 
 
 def encode_questions(

@@ -28,20 +28,39 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """What a chat format puts around a request, as token ids.
+
+    Attributes:
+        opening: before the request, with what begins a sequence.
+        closing: between the request and its answer.
+        spaced: an answer begins with a space of its own.
+    """
+
+    opening: tuple[int, ...]
+    closing: tuple[int, ...]
+    spaced: bool = False
+
+
+@dataclass(frozen=True)
 class Template:
     """Order and wording of a prompt.
 
     Attributes:
+        context_first: the context stands before the question, not after it.
         show_options: list the options, lettered, before the answer.
         answer_format: ``letter`` ("The answer is B.", the paper's) or ``text`` (the option's own words).
         explanation: ``none``, ``solution`` or ``lecture-solution`` after the right answer while training.
         score_end: the end of sequence belongs to every option: the model judges it once more when all of it is read.
+        frame: of the model's chat format, which tells what is question and what is answer; else words say so.
     """
 
+    context_first: bool = False
     show_options: bool = True
     answer_format: str = "letter"
     explanation: str = "none"
     score_end: bool = False
+    frame: Frame | None = None
 
     def render(self, question: Question) -> Prompt:
         """Return the question as text; empty parts leave no trace.
@@ -53,18 +72,31 @@ class Template:
             raise UserError(
                 f"question {question.pid}: {len(question.options)} options; at most {len(LETTERS)} are possible."
             )
-        before = f"Question: {question.question.strip()}\n"
-        context = f"Context: {question.context.strip()}" if question.context.strip() else ""
-        after = "\n" if context else ""
+        asked, context = self._labelled("Question", question.question), self._labelled("Context", question.context)
+        following = []
         if self.show_options:
             lettered = zip(LETTERS, question.options, strict=False)
-            listed = " ".join(f"({letter}) {option.strip()}" for letter, option in lettered)
-            after += f"Options: {listed}\n"
-        if self.answer_format == "letter":
-            answers = tuple(f" The answer is {LETTERS[index]}." for index in range(len(question.options)))
+            following.append("Options: " + " ".join(f"({letter}) {option.strip()}" for letter, option in lettered))
+        if self.frame is None:
+            following.append("Answer:")
+        if self.context_first:
+            before, after = "", "\n".join((*([""] if context else []), asked, *following))
         else:
-            answers = tuple(f" {option.strip()}" for option in question.options)
-        return Prompt(before, context, after + "Answer:", answers, self._explanation(question))
+            before = asked + ("\n" if context or following else "")
+            after = "\n".join((*([""] if context and following else []), *following))
+        return Prompt(before, context, after, self._answers(question), self._explanation(question))
+
+    def _labelled(self, label: str, text: str) -> str:
+        text = text.strip()
+        return f"{label}: {text}" if text and self.frame is None else text
+
+    def _answers(self, question: Question) -> tuple[str, ...]:
+        if self.answer_format == "letter":
+            said = [f"The answer is {letter}." for letter, _ in zip(LETTERS, question.options, strict=False)]
+        else:
+            said = [option.strip() for option in question.options]
+        space = " " if self.frame is None or self.frame.spaced else ""
+        return tuple(space + text for text in said)
 
     def _explanation(self, question: Question) -> str:
         if self.explanation == "none":
@@ -79,11 +111,19 @@ class Template:
 TEMPLATES = {
     "QCM-A": {"show_options": True},
     "QC-A": {"show_options": False},
+    "CQM-A": {"show_options": True, "context_first": True},
+    "CQ-A": {"show_options": False, "context_first": True},
 }
 
 
-def make_template(name: str, answer_format: str, explanation: str = "none", score_end: bool = False) -> Template:
-    """Return the template ``QCM-A`` (question, context, options; the paper's order) or ``QC-A`` (no options).
+def make_template(
+    name: str,
+    answer_format: str,
+    explanation: str = "none",
+    score_end: bool = False,
+    frame: Frame | None = None,
+) -> Template:
+    """Return a template: ``QCM-A`` (question, context, options; the paper's), ``QC-A``, ``CQM-A`` or ``CQ-A``.
 
     Raises:
         UserError: an unknown name, letters asked for where no options are shown, or both an end and an explanation to
@@ -102,7 +142,9 @@ def make_template(name: str, answer_format: str, explanation: str = "none", scor
         )
     if score_end and explanation != "none":
         raise UserError("score_end ends an answer after its option, so no explanation can follow; choose one of both.")
-    return Template(answer_format=answer_format, explanation=explanation, score_end=score_end, **TEMPLATES[name])
+    return Template(
+        answer_format=answer_format, explanation=explanation, score_end=score_end, frame=frame, **TEMPLATES[name]
+    )
 
 
 @dataclass(frozen=True)
@@ -110,12 +152,15 @@ class Prompting:
     """How questions are put and options are ranked; kept with an adapter, so that it is asked as it was taught.
 
     Attributes:
-        template: ``QCM-A`` (question, context, options; the paper's order) or ``QC-A`` (options not shown).
+        template: ``QCM-A`` (question, context, options; the paper's order), ``QC-A`` (options not shown), ``CQM-A`` or
+            ``CQ-A`` (context before the question).
         answer_format: ``letter`` or ``text``.
         explanation: ``none``, ``solution`` or ``lecture-solution``, learned after the right answer.
         ranking: ``mean`` log-likelihood per token of an option, or their ``sum``.
         max_length: tokens of prompt and answer; longer contexts are shortened.
         score_end: count the end of sequence as the last token of every option.
+        chat: put the question as a request in a chat format: ``own`` for the model's, or a family such as ``chatml``;
+            ``none`` for plain text.
     """
 
     template: str = "QC-A"
@@ -124,6 +169,7 @@ class Prompting:
     ranking: str = "mean"
     max_length: int = 512
     score_end: bool = False
+    chat: str = "none"
 
     def __post_init__(self) -> None:
         self.make_template()
@@ -134,6 +180,6 @@ class Prompting:
         if self.max_length < 16:
             raise UserError(f"max_length {self.max_length} leaves no room for a question; 16 tokens are the least.")
 
-    def make_template(self) -> Template:
-        """Return the template itself."""
-        return make_template(self.template, self.answer_format, self.explanation, self.score_end)
+    def make_template(self, frame: Frame | None = None) -> Template:
+        """Return the template itself; ``frame`` is that of the chat format, which takes a tokenizer to know."""
+        return make_template(self.template, self.answer_format, self.explanation, self.score_end, frame)

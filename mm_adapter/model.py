@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from data.batching import OptionBatch, collate
 from data.encoding import encode_question
-from data.prompts import Prompting
+from data.prompts import Frame, Prompting, Template, make_template
 from data.question import Question
 from mm_adapter.adapter.adapter import Adapter
 from mm_adapter.adapter.checkpoint import (
@@ -26,6 +26,7 @@ from mm_adapter.errors import UserError
 from mm_adapter.generation import stream_tokens
 from mm_adapter.images import open_image
 from mm_adapter.llama.attention import AttentionPrefix
+from mm_adapter.llama.chat import FAMILIES, chat_format
 from mm_adapter.llama.tokenizer import Tokenizer
 from mm_adapter.llama.weights import DEFAULT_LLAMA, LoadedLlama, load_llama
 from mm_adapter.sampling import Sampling
@@ -82,7 +83,7 @@ class MultimodalLlama(nn.Module):
         self.vision = vision
         self.vision_fingerprint = vision_fingerprint
         self.prompting = prompting or Prompting()
-        self._tokenizer = base.tokenizer
+        self._tokenizer, self._chat = base.tokenizer, base.chat
         self._tower: ImageTower | None = None
 
     @classmethod
@@ -264,7 +265,7 @@ class MultimodalLlama(nn.Module):
         asked = Question(pid="asked", question=question, options=options, answer=-1, context=context)
         if choices is None:
             return self._write(asked, features, max_new_tokens)
-        encoded = encode_question(asked, self.prompting.make_template(), self.tokenizer, self.max_length)
+        encoded = encode_question(asked, self.template, self.tokenizer, self.max_length)
         batch = collate([encoded], with_tail=False).to(self.llama.device)
         scores = self.score_choices(batch, features).ranking_scores(self.prompting.ranking)
         probabilities = scores.softmax(dim=-1).tolist()
@@ -272,9 +273,25 @@ class MultimodalLlama(nn.Module):
         return Answer(options[choice], choice, tuple(probabilities))
 
     def _write(self, asked: Question, features: Tensor | None, max_new_tokens: int) -> Answer:
-        free = Prompting(template="QC-A", answer_format="text", max_length=self.max_length)
-        encoded = encode_question(asked, free.make_template(), self.tokenizer, self.max_length)
+        free = make_template("QC-A", "text", frame=self.template.frame)
+        encoded = encode_question(asked, free, self.tokenizer, self.max_length)
         return Answer(self.generate([encoded.prefix], features, max_new_tokens=max_new_tokens)[0].strip(), -1, ())
+
+    @property
+    def template(self) -> Template:
+        """How questions are put, in the model's chat format where one is asked for.
+
+        Raises:
+            UserError: the chat format is not known, or the model has none of its own.
+        """
+        family = self.prompting.chat
+        if family == "none":
+            return self.prompting.make_template()
+        chat = self._chat if family == "own" else chat_format(self.tokenizer, family=family)
+        if chat is None:
+            known = ", ".join(FAMILIES)
+            raise UserError(f"{self.base_name}: its files tell no chat format; name one of {known}, or none.")
+        return self.prompting.make_template(Frame(*chat.around_request(self.tokenizer)))
 
     @property
     def max_length(self) -> int:

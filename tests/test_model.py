@@ -219,7 +219,7 @@ def test_answers_are_the_scores(make_model: Callable[..., MultimodalLlama], rank
     """Probabilities are the softmax of the options' scores, ranked as the adapter was taught."""
     model = make_model(prompting=Prompting(ranking=ranking))
     asked = Question("1", "Which has feathers?", ("a cat", "hen"), -1, "Look.")
-    batch = collate([encode_question(asked, model.prompting.make_template(), model.tokenizer, 512)], with_tail=False)
+    batch = collate([encode_question(asked, model.template, model.tokenizer, 512)], with_tail=False)
     scores = model.score_choices(batch).ranking_scores(ranking)
     answer = model.answer(asked.question, choices=asked.options, context="Look.")
     assert torch.allclose(torch.tensor(answer.probabilities), scores.softmax(-1))
@@ -280,3 +280,20 @@ def test_folders_that_are_no_adapter(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(UserError, match=r"adapter_config\.json"):
             MultimodalLlama.from_pretrained(adapter=folder)
+
+
+def test_questions_in_the_models_chat_format(tiny_folder: Path) -> None:
+    """A family's markers stand around the question; a model without a format of its own says so."""
+    from data.prompts import Prompting
+
+    model = MultimodalLlama.from_pretrained(str(tiny_folder))
+    model.prompting = Prompting(chat="llama-2")
+    frame = model.template.frame
+    assert frame is not None
+    assert model.tokenizer.decode(frame.opening).startswith("[INST]")
+    assert model.tokenizer.decode(frame.closing).endswith("[/INST]")
+    assert model.answer("Why?", choices=["a", "b"]).text in ("a", "b")
+    for chat, message in (("own", "no chat format"), ("chatml2", "did you mean 'chatml'")):
+        model.prompting = Prompting(chat=chat)
+        with pytest.raises(UserError, match=message):
+            model.answer("Why?", choices=["a", "b"])

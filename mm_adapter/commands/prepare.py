@@ -56,9 +56,7 @@ def prepare(
             found, bad = extract_features(model.tower, images, store, skip_bad=skip_bad, progress=progress)
             skipped = {q.pid: bad[q.image] for q in questions if q.image in bad}
     usable = [question for question in questions if question.pid not in skipped]
-    encoded, too_long = encode_questions(
-        usable, model.prompting.make_template(), model.tokenizer, model.max_length, skip_bad
-    )
+    encoded, too_long = encode_questions(usable, model.template, model.tokenizer, model.max_length, skip_bad)
     skipped |= too_long
     if not encoded:
         raise UserError(

@@ -11,6 +11,7 @@ from mm_adapter.errors import UserError, suggestion
 from mm_adapter.files import read_json
 from mm_adapter.llama.tokenizer import Tokenizer
 
+_REQUEST = "\ue000"  # stands in for a request's text: private use, so no template has it
 _LONGEST_TEMPLATE = 1 << 16
 _TURN_ENDS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "</s>")
 
@@ -97,15 +98,27 @@ class ChatFormat:
 
         Special tokens are put in by id, since SentencePiece would spell them out.
         """
+        ids, begin = self._ids(tokenizer, self.render(turns, answer)), list(tokenizer.begin)
+        return ids if ids[: len(begin)] == begin else begin + ids
+
+    def around_request(self, tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+        """Return what stands around a single request: ids before it, begin-of-sequence included, and ids after it.
+
+        The flag tells whether an answer begins with a space of its own there.
+        """
+        before, _, after = self.render([Turn("user", _REQUEST)]).partition(_REQUEST)
+        opening, begin = self._ids(tokenizer, before), list(tokenizer.begin)
+        opening = opening if opening[: len(begin)] == begin else begin + opening
+        return tuple(opening), tuple(self._ids(tokenizer, after)), not after[-1:].isspace()
+
+    def _ids(self, tokenizer: Tokenizer, text: str) -> list[int]:
         special = {self.end: [tokenizer.end], self.begin: list(tokenizer.begin)}
         special.pop("", None)
         ids: list[int] = []
         pattern = "|".join(re.escape(text) for text in special)
-        text = self.render(turns, answer)
         for part in re.split(f"({pattern})", text) if pattern else [text]:
             ids += special[part] if part in special else tokenizer.encode(part) if part else []
-        begin = list(tokenizer.begin)
-        return ids if ids[: len(begin)] == begin else begin + ids
+        return ids
 
 
 def chat_format(tokenizer: Tokenizer, template: str | None = None, family: str | None = None) -> ChatFormat | None:

@@ -36,7 +36,8 @@ class TrainingConfig:
         prompt_length: adaption prompts per layer, K.
         attention: zero-init (the method) or random-init (the paper's ablation).
         bottleneck: width inside the visual projection.
-        template: QCM-A (options shown, the paper's) or QC-A.
+        template: QCM-A (question, context, options: the paper's), QC-A, CQM-A or CQ-A (context first).
+        chat: put questions in a chat format: own (the model's), chatml, llama-2, llama-3, mistral, or none.
         answer_format: letter (the paper's) or text.
         explanation: none, solution or lecture-solution, learned after the answer.
         ranking: rank options by mean or sum of their tokens' log-likelihoods.
@@ -74,6 +75,7 @@ class TrainingConfig:
     attention: str = "zero-init"
     bottleneck: int = 128
     template: str = "QC-A"
+    chat: str = "none"
     answer_format: str = "text"
     explanation: str = "none"
     ranking: str = "mean"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.encoding import count_shortened, encode_question, encode_questions
-from data.prompts import EXPLANATIONS, LETTERS, Prompting, make_template
+from data.prompts import EXPLANATIONS, LETTERS, Frame, Prompting, make_template
 from data.question import Question
 from mm_adapter.errors import UserError
 
@@ -176,6 +176,37 @@ def test_shortening_touches_the_context_alone(
     total = len(encoded.prefix) + longest + len(encoded.tail)
     assert total <= max_length
     assert encoded.dropped == 0 or total == max_length
+
+
+def test_context_first() -> None:
+    """CQ-A and CQM-A put the context before the question; without context the question comes first."""
+    how = {"answer_format": "text"}
+    assert full(ASKED, name="CQ-A", **how) == ("Context: Look at the animals.\nQuestion: Which has feathers?\nAnswer:")
+    assert full(ASKED, name="CQM-A", **how) == (
+        "Context: Look at the animals.\nQuestion: Which has feathers?\nOptions: (A) cat (B) hen\nAnswer:"
+    )
+    assert full(BARE, name="CQ-A", **how) == "Question: Why?\nAnswer:"
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+def test_a_chat_frame_stands_in_for_labels(spaced: bool) -> None:
+    """In a chat format the roles say what is question and what is answer; its ids stand around the request."""
+    frame = Frame((7, 8), (9,), spaced)
+    spelled = {
+        "QC-A": "Which has feathers?\nLook at the animals.",
+        "CQ-A": "Look at the animals.\nWhich has feathers?",
+        "QCM-A": "Which has feathers?\nLook at the animals.\nOptions: (A) cat (B) hen",
+        "CQM-A": "Look at the animals.\nWhich has feathers?\nOptions: (A) cat (B) hen",
+    }
+    for name, text in spelled.items():
+        encoded = encode_question(ASKED, make_template(name, "text", frame=frame), Letters(), 200)
+        assert encoded.prefix == (7, 8, *Letters().encode(text), 9)
+        assert (
+            [Letters().decode(option) for option in encoded.options] == [" cat", " hen"] if spaced else ["cat", "hen"]
+        )
+        bare = encode_question(BARE, make_template(name, "text", frame=frame), Letters(), 200)
+        listed = "\nOptions: (A) a (B) b (C) c" if "M" in name else ""
+        assert bare.prefix == (7, 8, *Letters().encode("Why?" + listed), 9)
 
 
 def test_the_end_of_sequence_can_be_part_of_every_option() -> None:

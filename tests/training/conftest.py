@@ -65,7 +65,7 @@ def make_trainer(
             questions = dataset.split(split)[:count]
             if not pictures:
                 questions = without_images(questions)
-            encoded, _ = encode_questions(questions, model.prompting.make_template(), model.tokenizer, model.max_length)
+            encoded, _ = encode_questions(questions, model.template, model.tokenizer, model.max_length)
             generator = torch.Generator().manual_seed(3)
             images = [question.image for question in questions if question.image is not None]
             sets.append(ExampleSet(encoded, {image: torch.randn(8, generator=generator) for image in images}))
