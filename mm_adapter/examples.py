@@ -111,7 +111,7 @@ def score_examples(model: MultimodalLlama, examples: ExampleSet, token_budget: i
         batch = batch.to(device)
         features = None if features is None else features.to(device)
         has_image = None if has_image is None else has_image.to(device)
-        ranked = model.score_choices(batch, features, has_image).ranking_scores(model.prompting.ranking)
+        ranked = model.score_choices(batch, features, has_image).ranking_scores(model.ranking)
         for index, scores in zip(indices, ranked.split(list(batch.option_counts)), strict=True):
             question = examples.questions[index].question
             loss = 0.0 if question.answer < 0 else -float(scores.log_softmax(dim=0)[question.answer])

@@ -9,6 +9,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from data.batching import OptionBatch, collate
+from data.conversation import USER, Turn
+from data.conversation_encoding import ConversationTemplate
 from data.encoding import encode_question
 from data.prompts import Frame, Prompting, Template, make_template
 from data.question import Question
@@ -22,11 +24,12 @@ from mm_adapter.adapter.checkpoint import (
     read_weights,
     save_adapter,
 )
+from mm_adapter.conversing import ConversationPrompting, make_wording
 from mm_adapter.errors import UserError
 from mm_adapter.generation import stream_tokens
 from mm_adapter.images import open_image
 from mm_adapter.llama.attention import AttentionPrefix
-from mm_adapter.llama.chat import FAMILIES, chat_format
+from mm_adapter.llama.chat import FAMILIES, ChatFormat, chat_format
 from mm_adapter.llama.tokenizer import Tokenizer
 from mm_adapter.llama.weights import DEFAULT_LLAMA, LoadedLlama, load_llama
 from mm_adapter.sampling import Sampling
@@ -70,7 +73,7 @@ class MultimodalLlama(nn.Module):
         base: LoadedLlama,
         adapter: Adapter | None = None,
         vision: VisionConfig | None = None,
-        prompting: Prompting | None = None,
+        prompting: Prompting | ConversationPrompting | None = None,
         vision_fingerprint: str | None = None,
         update: ModelUpdate | None = None,
     ) -> None:
@@ -82,7 +85,7 @@ class MultimodalLlama(nn.Module):
         object.__setattr__(self, "update", update)
         self.vision = vision
         self.vision_fingerprint = vision_fingerprint
-        self.prompting = prompting or Prompting()
+        self.prompting: Prompting | ConversationPrompting = prompting or Prompting()
         self._tokenizer, self._chat = base.tokenizer, base.chat
         self._tower: ImageTower | None = None
 
@@ -267,7 +270,7 @@ class MultimodalLlama(nn.Module):
             return self._write(asked, features, max_new_tokens)
         encoded = encode_question(asked, self.template, self.tokenizer, self.max_length)
         batch = collate([encoded], with_tail=False).to(self.llama.device)
-        scores = self.score_choices(batch, features).ranking_scores(self.prompting.ranking)
+        scores = self.score_choices(batch, features).ranking_scores(self.ranking)
         probabilities = scores.softmax(dim=-1).tolist()
         choice = int(scores.argmax())
         return Answer(options[choice], choice, tuple(probabilities))
@@ -281,17 +284,43 @@ class MultimodalLlama(nn.Module):
     def template(self) -> Template:
         """How questions are put, in the model's chat format where one is asked for.
 
+        An adapter that was taught conversations is asked as in those, with the options listed.
+
         Raises:
             UserError: the chat format is not known, or the model has none of its own.
         """
-        family = self.prompting.chat
-        if family == "none":
+        if isinstance(self.prompting, ConversationPrompting):
+            request = self.wording.render(Turn(USER, ""))
+            closing = self.tokenizer.encode_continuation(request.after)
+            opening = (*self.tokenizer.begin, *self.tokenizer.encode(request.before))
+            return make_template("QCM-A", "text", frame=Frame(opening, tuple(closing)))
+        if self.prompting.chat == "none":
             return self.prompting.make_template()
-        chat = self._chat if family == "own" else chat_format(self.tokenizer, family=family)
+        chat = self._chat_format(self.prompting.chat)
         if chat is None:
             known = ", ".join(FAMILIES)
             raise UserError(f"{self.base_name}: its files tell no chat format; name one of {known}, or none.")
         return self.prompting.make_template(Frame(*chat.around_request(self.tokenizer)))
+
+    @property
+    def ranking(self) -> str:
+        """Options are ranked by the ``mean`` or ``sum`` of their tokens' log-likelihoods."""
+        return self.prompting.ranking if isinstance(self.prompting, Prompting) else "mean"
+
+    @property
+    def wording(self) -> ConversationTemplate:
+        """How requests are put in a conversation: as the adapter was taught, else as the model itself was.
+
+        Raises:
+            UserError: the model has no chat format of its own, and was taught none.
+        """
+        taught = isinstance(self.prompting, ConversationPrompting)
+        name = self.prompting.wording if isinstance(self.prompting, ConversationPrompting) else "own"
+        chat = None if name == "alpaca" else self._chat_format(name)
+        return make_wording(name if taught or chat is not None else "alpaca", chat, self.base_name)
+
+    def _chat_format(self, family: str) -> ChatFormat | None:
+        return self._chat if family == "own" else chat_format(self.tokenizer, family=family)
 
     @property
     def max_length(self) -> int:
@@ -333,8 +362,9 @@ class MultimodalLlama(nn.Module):
         return {self.tokenizer.end, *self.llama.config.end_tokens}
 
 
-def _read_prompting(folder: Path, description: AdapterDescription) -> Prompting:
+def _read_prompting(folder: Path, description: AdapterDescription) -> Prompting | ConversationPrompting:
     try:
-        return Prompting(**description.task)
+        # Conversations have a wording, questions a template.
+        return (ConversationPrompting if "wording" in description.task else Prompting)(**description.task)
     except TypeError as error:
         raise UserError(f"{folder}: damaged adapter configuration, task: {error}.") from error
