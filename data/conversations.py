@@ -1,6 +1,7 @@
 """One door for every place that instructions and conversations come from."""
 
 import os
+import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,50 @@ def read_conversations(source: str, images: Path | None = None, split: str = "tr
         return read_table(path, images)
     records = read_records(path, "the file of conversations")
     return convert_records(path, records, _converter(path, records[0], path.parent if images is None else images))
+
+
+def is_conversations(source: str) -> bool:
+    """Tell whether ``source`` is a file, or a folder of split files, of conversations; hub ids are not looked up."""
+    return os.path.isfile(source) or any(_split_file(source, split) is not None for split in ("train", "test"))
+
+
+def read_splits(source: str, images: Path | None = None, seed: int = 0) -> dict[str, list[Conversation]]:
+    """Return conversations to train on and to validate with.
+
+    A folder has ``train.json`` and ``val.json`` (or ``.jsonl``, ``.csv``). Of a single file, or of a hub dataset, which
+    has no split for it, a seeded twentieth is held out.
+
+    Raises:
+        UserError: nothing usable is there, or too little to hold something out.
+    """
+    if os.path.isdir(source) and _split_file(source, "val") is not None:
+        return {split: read_split(source, split, images) for split in ("train", "val")}
+    everything = read_split(source, "train", images)
+    if len(everything) < 2:
+        raise UserError(f"{source}: {len(everything)} conversations; at least two are needed, one to validate with.")
+    order = random.Random(seed).sample(range(len(everything)), len(everything))
+    held_out = set(order[: max(1, len(everything) // 20)])
+    parts: dict[str, list[Conversation]] = {"train": [], "val": []}
+    for index, conversation in enumerate(everything):
+        parts["val" if index in held_out else "train"].append(conversation)
+    return parts
+
+
+def read_split(source: str, split: str, images: Path | None = None) -> list[Conversation]:
+    """Return the conversations of one split; a single file is all of every split.
+
+    Raises:
+        UserError: nothing usable is there.
+    """
+    file = _split_file(source, split)
+    if file is None and os.path.isdir(source) and is_conversations(source):
+        raise UserError(f"{source}: there is no {split}.json, {split}.jsonl or {split}.csv in this folder.")
+    return read_conversations(source if file is None else str(file), images, split)
+
+
+def _split_file(source: str, split: str) -> Path | None:
+    candidates = [Path(source) / f"{split}.{kind}" for kind in ("json", "jsonl", "csv")]
+    return next((path for path in candidates if os.path.isfile(path)), None)
 
 
 def _converter(path: Path, first: tuple[str, Any], folder: Path) -> Callable[[str, Any], Conversation]:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from mm_adapter.convert_options import add_convert
 from mm_adapter.errors import UserError, suggestion
 
-DATA_HELP = "ScienceQA folder (problems.json), folder of parquet files, or hub id"
+DATA_HELP = "ScienceQA folder (problems.json), parquet folder, hub id; to train also a file of conversations"
 
 
 class Parser(argparse.ArgumentParser):
@@ -134,14 +134,19 @@ def _train(commands: Any) -> None:
 
         config = load_config(options.preset, _overrides(options))
         features = options.features
-        result = train(config, options.data, options.out, options.resume, options.skip_bad, features, options.quiet)
-        print(f"{options.out}: best validation accuracy {result['best_val_accuracy']:.2f} %")
+        images = options.image_folder
+        result = train(
+            config, options.data, options.out, options.resume, options.skip_bad, features, images, options.quiet
+        )
+        accuracy = f"accuracy {result['best_val_accuracy']:.2f} %, " if "best_val_accuracy" in result else ""
+        print(f"{options.out}: best validation {accuracy}loss {result['best_val_loss']:.4f}")
 
     parser = _command(commands, "train", run, "Train an adapter; every setting of a preset is an option.")
     parser.add_argument("--preset", help="preset name or TOML file")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
     parser.add_argument("--resume", action="store_true", help="go on from the last state in --out")
     parser.add_argument("--features", type=Path, help="folder of the feature store")
+    parser.add_argument("--image-folder", type=Path, help="pictures of conversations; beside their file by default")
     _data_options(parser, device=False)
     _config_options(parser)
 
@@ -150,10 +155,21 @@ def _evaluate(commands: Any) -> None:
     def run(options: argparse.Namespace) -> None:
         from eval.report import notes, official_table, to_text
         from mm_adapter.commands.evaluate import evaluate
+        from mm_adapter.commands.evaluate_responses import evaluate_responses
+        from mm_adapter.conversing import ConversationPrompting
 
-        name = Path(options.adapter).name
+        name, model = Path(options.adapter).name, _load_model(options)
+        if isinstance(model.prompting, ConversationPrompting):
+            found = evaluate_responses(
+                model, options.data, options.split, options.out, options.features, options.image_folder, options.quiet
+            )
+            print(
+                f"{name}: loss per token {found['loss_per_token']:.4f}, perplexity {found['perplexity']:.2f} "
+                f"({found['conversations']} conversations, {found['response_tokens']} tokens of responses)"
+            )
+            return
         metrics = evaluate(
-            _load_model(options),
+            model,
             options.data,
             options.split,
             options.out,
@@ -176,6 +192,7 @@ def _evaluate(commands: Any) -> None:
     parser.add_argument("--decoding", default="likelihood", choices=("likelihood", "generate"), help="how to answer")
     parser.add_argument("--features", type=Path, help="folder of the feature store")
     parser.add_argument("--seed", type=int, default=0, help="of shuffled pictures")
+    parser.add_argument("--image-folder", type=Path, help="pictures of conversations; beside their file by default")
     _data_options(parser, device=False)
 
 
@@ -242,22 +259,32 @@ def _model_options(parser: Parser) -> None:
         "--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="of frozen weights"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
-    parser.add_argument("--template", help="prompt template of the base model: QC-A or QCM-A")
+    parser.add_argument("--template", help="prompt template of the base model: QC-A, QCM-A, CQ-A or CQM-A")
     parser.add_argument("--answer-format", help="of the base model: text or letter")
     parser.add_argument("--ranking", help="of the base model: mean or sum")
+    parser.add_argument("--chat", help="chat format of the base model: own, chatml, llama-2, llama-3, mistral or none")
+    parser.add_argument("--wording", help="of conversations with the base model: alpaca, or a chat format")
 
 
 def _load_model(options: argparse.Namespace) -> Any:
     from data.prompts import Prompting
     from mm_adapter.commands.evaluate import load_model
+    from mm_adapter.conversing import ConversationPrompting
 
-    names = ("template", "answer_format", "ranking")
+    names = ("template", "answer_format", "ranking", "chat", "wording")
     chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if chosen and options.adapter != "none":
         raise UserError(
             f"--{next(iter(chosen)).replace('_', '-')}: an adapter is asked as it was taught; leave it out."
         )
-    return load_model(options.adapter, options.llama, options.dtype, options.device, Prompting(**chosen))
+    prompting: Prompting | ConversationPrompting
+    if options.wording is not None:
+        if len(chosen) > 1:
+            raise UserError("--wording is of conversations, the other options are of questions; give one kind.")
+        prompting = ConversationPrompting(options.wording)
+    else:
+        prompting = Prompting(**chosen)
+    return load_model(options.adapter, options.llama, options.dtype, options.device, prompting)
 
 
 def _data_options(parser: Parser, device: bool = True) -> None:

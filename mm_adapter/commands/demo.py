@@ -14,7 +14,8 @@ from data.demo import write_demo
 from data.readers import read_dataset
 from eval.report import official_table, to_markdown, to_text
 from mm_adapter.commands.evaluate import evaluate, load_model
-from mm_adapter.commands.train import make_prompting, train
+from mm_adapter.commands.tasks import question_prompting
+from mm_adapter.commands.train import train
 from mm_adapter.errors import UserError
 from mm_adapter.files import write_json, write_text
 from mm_adapter.model import MultimodalLlama
@@ -49,7 +50,8 @@ def demo(
         raise UserError(f"{out}: not empty; name a new folder by --out, or remove this one.")
     config = load_config(preset, overrides)
     # Loaded before anything is written: a model that cannot be had leaves no half-filled folder.
-    model = load_model("none", config.llama, config.dtype, config.device, make_prompting(config))
+    prompting = question_prompting(config)
+    model = load_model("none", config.llama, config.dtype, config.device, prompting)
     data = out / "data"
     write_demo(data, seed=config.seed, **({} if size is None else {"size": size}))
     dataset = read_dataset(str(data))

@@ -17,6 +17,7 @@ from eval.parsing import parse_choice
 from eval.predictions import UNREADABLE, Prediction, write_official, write_predictions
 from eval.report import write_report
 from mm_adapter.commands.prepare import Prepared, check_device, prepare, without_images
+from mm_adapter.conversing import ConversationPrompting
 from mm_adapter.errors import UserError, suggestion
 from mm_adapter.examples import ExampleSet, score_examples
 from mm_adapter.model import MultimodalLlama
@@ -84,7 +85,7 @@ def load_model(
     llama: str | None = None,
     dtype: str = "float32",
     device: str = "cpu",
-    prompting: Prompting | None = None,
+    prompting: Prompting | ConversationPrompting | None = None,
 ) -> MultimodalLlama:
     """Load a model for evaluation or answers; ``adapter`` is a run folder or ``none`` for the base model.
 

@@ -2,17 +2,18 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from data.prompts import Prompting
-from data.readers import read_dataset
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.checkpoint import CONFIG_FILE
-from mm_adapter.commands.prepare import Prepared, check_device, prepare, without_images
+from mm_adapter.commands.prepare import check_device
+from mm_adapter.commands.tasks import PreparedTask, make_prompting, prepare_task
+from mm_adapter.conversing import ConversationPrompting
 from mm_adapter.errors import UserError
 from mm_adapter.files import write_json
 from mm_adapter.llama.weights import LoadedLlama, load_llama
@@ -34,18 +35,21 @@ def train(
     resume: bool = False,
     skip_bad: bool = False,
     features: Path | None = None,
+    images: Path | None = None,
     quiet: bool = False,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> dict[str, Any]:
-    """Train an adapter on a dataset's ``train`` split; its ``val`` split chooses the weights that are kept.
+    """Train an adapter on questions or conversations; those of the ``val`` split choose the weights that are kept.
 
     Args:
         config: settings.
-        data: ScienceQA folder, parquet folder or hub id.
+        data: ScienceQA folder, parquet folder or hub id; for conversations a file (JSON, JSONL, CSV) or a folder with
+            train.json and val.json.
         out: run folder; gets the best adapter, config.json, metrics.jsonl, curve.png and run.json.
         resume: go on from the last state in ``out``.
         skip_bad: leave out questions that cannot be used, and say which.
         features: folder of the feature store.
+        images: folder of the pictures of conversations; beside their file by default.
         quiet: show no progress bars.
         say: receives lines for a person.
 
@@ -57,22 +61,13 @@ def train(
     """
     if not resume and ((out / CONFIG_FILE).exists() or (out / STATE_FILE).exists()):
         raise UserError(f"{out}: holds a run already; choose another --out, or go on with it by --resume.")
-    dataset = read_dataset(data, skip_bad=skip_bad)
-    questions = {split: dataset.split(split) for split in ("train", "val")}
-    model = build_model(config)
-    if model.vision is None:
-        questions = {split: without_images(members) for split, members in questions.items()}
-    prepared = {
-        split: prepare(model, members, skip_bad, features, progress=not quiet) for split, members in questions.items()
-    }
-    skipped = {pid: reason for split in questions for pid, reason in dataset.skipped(split).items()}
-    for part in prepared.values():
-        skipped |= part.skipped
+    model = build_model(config, prompting=make_prompting(config, data))
+    prepared = prepare_task(model, config, data, skip_bad, features, images, progress=not quiet)
+    task = prepared.task
     assert model.trained is not None
-    task = QuestionTask(model, prepared["train"].examples, prepared["val"].examples, config)
     trainer = Trainer(model, task, config, out, resume=resume, quiet=quiet)
     write_json(out / "config.json", config.to_json())
-    _announce(say, config, model, prepared, skipped)
+    _announce(say, config, model, prepared)
     try:
         trainer.run()
     except KeyboardInterrupt:
@@ -80,26 +75,32 @@ def train(
         raise
     best = trainer.progress.best
     result = {
-        "best_val_accuracy": best[0] if best else None,
+        **({} if best is None else {"best_val_loss": -best[1]}),
+        **({"best_val_accuracy": best[0]} if best and isinstance(task, QuestionTask) else {}),
         "trained_parameters": trained_parameters(model.trained),
         "steps": trainer.progress.step,
         "seconds": round(trainer.progress.seconds, 1),
-        "questions": len(prepared["train"].examples.questions),
-        "shortened": {split: part.shortened for split, part in prepared.items()},
-        "skipped": skipped,
+        "examples": len(task.pids),
+        "shortened": prepared.shortened,
+        "skipped": prepared.skipped,
     }
     write_json(out / RUN_FILE, result)
     return result
 
 
-def build_model(config: TrainingConfig, base: LoadedLlama | None = None) -> MultimodalLlama:
+def build_model(
+    config: TrainingConfig,
+    base: LoadedLlama | None = None,
+    prompting: Prompting | ConversationPrompting | None = None,
+) -> MultimodalLlama:
     """Return the model of ``config`` with a fresh adapter, or with weights of its own to be trained.
 
     Args:
         base: an already loaded base model; read from ``config.llama`` otherwise.
+        prompting: how questions or requests are put; by default that of questions under ``config``.
     """
     check_device(config.device)
-    prompting = make_prompting(config)
+    prompting = prompting or make_prompting(replace(config, task="questions"), "")
     if base is None:
         base = load_llama(config.llama, getattr(torch, config.dtype), config.device)
     vision = None
@@ -118,25 +119,20 @@ def build_model(config: TrainingConfig, base: LoadedLlama | None = None) -> Mult
     return model
 
 
-def make_prompting(config: TrainingConfig) -> Prompting:
-    """Return how questions are put under ``config``."""
-    names = [field.name for field in fields(Prompting)]
-    return Prompting(**{name: getattr(config, name) for name in names})
-
-
 def _announce(
     say: Callable[[str], None],
     config: TrainingConfig,
     model: MultimodalLlama,
-    prepared: dict[str, Prepared],
-    skipped: dict[str, str],
+    prepared: PreparedTask,
 ) -> None:
     assert model.trained is not None
     frozen = sum(weight.numel() for weight in model.llama.parameters() if not weight.requires_grad)
     say(f"{config.llama}: {frozen:,} parameters frozen, {trained_parameters(model.trained):,} trained")
-    counts = ", ".join(f"{len(part.examples.questions)} {split}" for split, part in prepared.items())
-    shortened = sum(part.shortened for part in prepared.values())
-    say(f"questions: {counts}; {shortened} with a shortened context, {len(skipped)} skipped")
+    task, skipped = prepared.task, prepared.skipped
+    shortened = sum(prepared.shortened.values())
+    say(
+        f"{len(task.pids)} to train on, {len(task.val_pids)} to validate; {shortened} shortened, {len(skipped)} skipped"
+    )
     for pid, reason in list(skipped.items())[:5]:
         say(f"  skipped {pid}: {reason}")
     say(

@@ -15,6 +15,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+TASKS = ["auto", "questions", "conversations"]
 METHODS = ["adapter", "lora", "full"]
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
@@ -24,6 +25,9 @@ class TrainingConfig:
     """Settings of a training run; every field is a key of preset files and an option of ``mm-adapter train``.
 
     Attributes:
+        task: ``questions`` (multiple choice), ``conversations`` (responses to instructions), or ``auto``: what the data
+            is.
+        wording: of conversations: alpaca, own (the model's chat format), chatml, llama-2, llama-3 or mistral.
         llama: base model: a name, path or hub id.
         vision: image tower, or ``none`` for a text-only adapter.
         depths: stages of the tower that give a feature, besides its final embedding.
@@ -63,6 +67,8 @@ class TrainingConfig:
         device: cpu, cuda, cuda:1, mps.
     """
 
+    task: str = "auto"
+    wording: str = "alpaca"
     llama: str = "smollm2-135m"
     vision: str = "efficientnet-lite0"
     depths: int = 4
@@ -120,6 +126,9 @@ class TrainingConfig:
             raise UserError("ranking_weight and language_weight must not be negative, and not both 0.")
         if self.warmup_epochs > self.epochs:
             raise UserError(f"warmup_epochs {self.warmup_epochs} is more than epochs {self.epochs}.")
+        if self.task not in TASKS:
+            known = ", ".join(TASKS)
+            raise UserError(f"task {self.task!r} is not known{suggestion(self.task, TASKS)}; {known} are.")
         if self.method not in METHODS:
             known = ", ".join(METHODS)
             raise UserError(f"method {self.method!r} is not known{suggestion(self.method, METHODS)}; {known} are.")

@@ -24,7 +24,7 @@ def test_run_folder_is_complete(text_run, tiny_folder):
     adapter = {"adapter_config.json", "adapter_model.safetensors"}
     assert files == adapter | {"config.json", "run.json", "metrics.jsonl", "curve.png"}
     run = json.loads((text_run / "run.json").read_text())
-    assert (run["questions"], run["skipped"], run["steps"]) == (46, {}, 6)
+    assert (run["examples"], run["skipped"], run["steps"]) == (46, {}, 6)
     assert run["trained_parameters"] == 2 * 3 * 48 + 2 * 6
     described = json.loads((text_run / "adapter_config.json").read_text())
     assert described["llama"]["name"] == str(tiny_folder)

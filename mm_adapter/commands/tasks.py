@@ -1,0 +1,138 @@
+"""What a dataset asks of a model: choosing options or writing responses, with all that training must know of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from torch import Tensor
+
+from data.conversation import Conversation
+from data.conversation_encoding import encode_conversation
+from data.conversations import is_conversations, read_splits
+from data.prompts import Prompting
+from data.readers import read_dataset
+from mm_adapter.commands.prepare import prepare, without_images
+from mm_adapter.conversations import ConversationSet
+from mm_adapter.conversing import ConversationPrompting
+from mm_adapter.errors import UserError
+from mm_adapter.model import MultimodalLlama
+from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.response_task import ResponseTask
+from mm_adapter.training.task import QuestionTask, Task
+from mm_adapter.vision import extract_features
+from mm_adapter.wheels import cache_folder
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task ready for the loop.
+
+    Attributes:
+        task: what is learned.
+        shortened: split -> examples that were cut to fit.
+        skipped: id -> reason of examples that had to be left out.
+    """
+
+    task: Task
+    shortened: dict[str, int]
+    skipped: dict[str, str]
+
+
+def make_prompting(config: TrainingConfig, data: str) -> Prompting | ConversationPrompting:
+    """Return how questions or requests are put under ``config``; an automatic task is what ``data`` is."""
+    kind = config.task
+    if kind == "auto":
+        kind = "conversations" if is_conversations(data) else "questions"
+    if kind == "conversations":
+        return ConversationPrompting(config.wording, config.max_length)
+    return question_prompting(config)
+
+
+def question_prompting(config: TrainingConfig) -> Prompting:
+    """Return how questions are put under ``config``."""
+    return Prompting(**{field.name: getattr(config, field.name) for field in fields(Prompting)})
+
+
+def prepare_task(
+    model: MultimodalLlama,
+    config: TrainingConfig,
+    data: str,
+    skip_bad: bool = False,
+    features: Path | None = None,
+    images: Path | None = None,
+    progress: bool = True,
+) -> PreparedTask:
+    """Read and encode what a model is to be trained on, as its prompting says.
+
+    Args:
+        skip_bad: leave out questions that cannot be used, by name, instead of stopping.
+        features: folder of the feature store.
+        images: folder of the pictures of conversations; beside the file by default.
+
+    Raises:
+        UserError: nothing usable is there.
+    """
+    if isinstance(model.prompting, Prompting):
+        if images is not None:
+            raise UserError("--image-folder: pictures of questions lie in the dataset's own folder; leave it out.")
+        return _questions(model, config, data, skip_bad, features, progress)
+    return _conversations(model, config, data, features, images, progress)
+
+
+def _questions(
+    model: MultimodalLlama, config: TrainingConfig, data: str, skip_bad: bool, features: Path | None, progress: bool
+) -> PreparedTask:
+    dataset = read_dataset(data, skip_bad=skip_bad)
+    questions = {split: dataset.split(split) for split in ("train", "val")}
+    if model.vision is None:
+        questions = {split: without_images(members) for split, members in questions.items()}
+    prepared = {split: prepare(model, members, skip_bad, features, progress) for split, members in questions.items()}
+    skipped = {pid: reason for split in questions for pid, reason in dataset.skipped(split).items()}
+    for part in prepared.values():
+        skipped |= part.skipped
+    task = QuestionTask(model, prepared["train"].examples, prepared["val"].examples, config)
+    return PreparedTask(task, {split: part.shortened for split, part in prepared.items()}, skipped)
+
+
+def _conversations(
+    model: MultimodalLlama,
+    config: TrainingConfig,
+    data: str,
+    features: Path | None,
+    images: Path | None,
+    progress: bool,
+) -> PreparedTask:
+    splits = read_splits(data, images, config.seed)
+    sets = {split: prepare_conversations(model, members, features, progress) for split, members in splits.items()}
+    shortened = {split: count_cut(part) for split, part in sets.items()}
+    return PreparedTask(ResponseTask(model, sets["train"], sets["val"], config), shortened, {})
+
+
+def prepare_conversations(
+    model: MultimodalLlama, conversations: Sequence[Conversation], features: Path | None = None, progress: bool = True
+) -> ConversationSet:
+    """Encode conversations in the model's wording, with image features where it takes pictures.
+
+    Raises:
+        UserError: a picture that cannot be read, or one for a model that takes none.
+    """
+    found: dict[Path, Tensor] = {}
+    pictured = [conversation for conversation in conversations if conversation.image is not None]
+    if pictured and model.vision is None:
+        raise UserError(
+            f"conversation {pictured[0].id} is about a picture ({len(pictured)} are), and this model takes none; train "
+            "with an image tower (--vision NAME)."
+        )
+    if pictured:
+        paths = [conversation.image for conversation in pictured if conversation.image is not None]
+        found, _ = extract_features(model.tower, paths, features or cache_folder() / "features", progress=progress)
+    wording = model.wording
+    encoded = [encode_conversation(sample, wording, model.tokenizer, model.max_length) for sample in conversations]
+    return ConversationSet(encoded, found)
+
+
+def count_cut(examples: ConversationSet) -> int:
+    """Return how many conversations lost something to fit."""
+    return sum(
+        bool(sample.cut_request or sample.cut_response or sample.dropped_exchanges) for sample in examples.conversations
+    )
