@@ -33,18 +33,21 @@ class PieceTokenizer(FastTokenizer):
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ``ids``, special tokens left out; each byte that is part of no letter becomes a mark."""
-        text = b""
+        parts = [b""]
         for token in ids:
             piece = self.piece(token)
             if token in self.unknown:
-                text += " \u2047 ".encode()
+                parts[-1] += " \u2047 ".encode()
             elif byte := re.fullmatch("<0x([0-9A-F]{2})>", piece):
-                text += bytes.fromhex(byte[1])
-            elif token not in self.special:
-                text += piece.replace("▁", " ").encode()
+                parts[-1] += bytes.fromhex(byte[1])
+            elif token in self.special:
+                parts.append(b"")  # a letter's bytes do not go on after it
+            else:
+                parts[-1] += piece.replace("▁", " ").encode()
         # The library's own decoder gives up on a whole run of bytes where one of them is wrong.
-        decoded = re.sub("[\udc80-\udcff]", "\ufffd", text.decode("utf-8", errors="surrogateescape"))
-        return decoded.removeprefix(" ") if self.space_prefix else decoded
+        text = "".join(part.decode("utf-8", errors="surrogateescape") for part in parts)
+        text = re.sub("[\udc80-\udcff]", "\ufffd", text)
+        return text.removeprefix(" ") if self.space_prefix else text
 
 
 def build_tokenizer(path: Path, values: Mapping[str, Any]) -> FastTokenizer | None:

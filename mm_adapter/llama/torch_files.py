@@ -27,7 +27,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 f"{path}: refused: the file asks for {refused[1]}, which is no tensor; nothing in it was run. "
                 "Use safetensors files of the model."
             ) from error
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        said = re.search(r"WeightsUnpickler error: (.+)", str(error))
+        reason = said[1] if said else (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not a readable file of tensors ({reason}). Fetch it again.") from error
     content = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(

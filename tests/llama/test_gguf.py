@@ -1,5 +1,8 @@
 """GGUF files: every quantisation reads as the package dequantises it, both kinds of vocabulary, damage is named."""
 
+import struct
+import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,13 +140,98 @@ def test_other_architecture(tmp_path: Path, plain_llama: Llama) -> None:
 
 
 def test_rope_scaling_is_refused(tmp_path: Path, plain_llama: Llama) -> None:
-    """Scaled rotary frequencies in a GGUF would silently give other logits."""
+    """A scaling that this decoder lacks would silently give other logits."""
 
     def scaled(writer: gguf.GGUFWriter) -> None:
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
 
-    with pytest.raises(UserError, match="scaling"):
+    with pytest.raises(UserError, match="scaling of type 'yarn'"):
         load_llama(str(write_gguf(tmp_path / "m.gguf", plain_llama, fill=scaled)))
+
+
+def test_rope_factors_and_linear_scaling(tmp_path: Path, plain_llama: Llama) -> None:
+    """Stored factors divide the frequencies pair by pair, a linear factor all of them alike."""
+    factors = torch.linspace(1, 8, 8)
+
+    def linear(writer: gguf.GGUFWriter) -> None:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(4.0)
+
+    plain = plain_llama.frequencies
+    path = tmp_path / "m.gguf"
+    found = load_llama(str(write_gguf(path, plain_llama, rope_factors=factors))).model
+    assert torch.equal(found.frequencies, plain / factors)
+    found = load_llama(str(write_gguf(path, plain_llama, fill=linear))).model
+    assert torch.equal(found.frequencies, plain / 4)
+    found = load_llama(str(write_gguf(path, plain_llama, fill=linear, rope_factors=factors))).model
+    assert torch.allclose(found.frequencies, plain / (4 * factors))
+    with pytest.raises(UserError, match=r"rope_freqs\.weight has shape \(3,\), expected \(8,\)"):
+        load_llama(str(write_gguf(path, plain_llama, rope_factors=torch.ones(3))))
+
+
+@pytest.mark.parametrize(
+    ("key", "number", "message"),
+    [
+        ("expert_count", 8, "mixture of 8 experts"),
+        ("rope.dimension_count", 8, "not a LLaMA"),
+        ("attention.value_length", 8, "not a LLaMA"),
+    ],
+)
+def test_relatives_under_the_same_name(tmp_path: Path, plain_llama: Llama, key: str, number: int, message: str) -> None:
+    """Files of the llama architecture that are something else are refused by what they are."""
+    path = write_gguf(tmp_path / "m.gguf", plain_llama, fill=lambda writer: writer.add_uint32(f"llama.{key}", number))
+    with pytest.raises(UserError, match=message):
+        load_llama(str(path))
+
+
+def test_version_2(tmp_path: Path, plain_llama: Llama) -> None:
+    """Version 2 has the same layout as 3; 1 and 4 are refused by number."""
+    path = write_gguf(tmp_path / "m.gguf", plain_llama)
+    content = path.read_bytes()
+    for version in (2, 1, 4):
+        path.write_bytes(content[:4] + struct.pack("<I", version) + content[8:])
+        if version == 2:
+            assert torch.equal(load_llama(str(path)).model.norm.weight, plain_llama.norm.weight)
+        else:
+            with pytest.raises(UserError, match=f"version {version}; 2 and 3"):
+                load_llama(str(path))
+
+
+def header(*parts: bytes) -> bytes:
+    return b"GGUF" + struct.pack("<I", 3) + b"".join(parts)
+
+
+HUGE = struct.pack("<Q", 1 << 60)
+ONE, NAME = struct.pack("<Q", 1), struct.pack("<Q", 1) + b"a"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header(HUGE, ONE),
+        header(ONE, HUGE),
+        header(ONE, ONE, HUGE),
+        header(ONE, ONE, NAME, struct.pack("<I", 8), HUGE),
+        header(ONE, ONE, NAME, struct.pack("<II", 9, 0), HUGE),
+        header(ONE, ONE, NAME, struct.pack("<II", 9, 8), HUGE),
+        header(ONE, ONE, NAME, struct.pack("<II", 9, 9), HUGE),
+        header(ONE, bytes(8), NAME, struct.pack("<I", 1 << 31)),
+        header(ONE, bytes(8), NAME, struct.pack("<I", 1), HUGE, struct.pack("<IQ", 0, 0)),
+        header(ONE, bytes(8), NAME, struct.pack("<I", 1), ONE, struct.pack("<I", 0), HUGE),
+    ],
+)
+def test_length_fields_of_a_quintillion(tmp_path: Path, content: bytes) -> None:
+    """Counts, texts, lists, axes, sizes and offsets beyond the file are refused before anything is made of them."""
+    path = tmp_path / "m.gguf"
+    path.write_bytes(content + bytes(1 << 20))
+    began = time.perf_counter()
+    tracemalloc.start()
+    with pytest.raises(UserError, match="not a readable GGUF"):
+        load_llama(str(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 22
+    assert time.perf_counter() - began < 1
 
 
 def bare(path: Path, *fields: str) -> Path:
@@ -224,6 +312,16 @@ def test_sentence_piece_vocabulary(tmp_path: Path, piece_model: Any) -> None:
     assert tokenizer.decode([1, *tokenizer.encode("the cat"), 2]) == "the cat"
 
 
+def test_bytes_that_are_no_letters(tmp_path: Path, piece_model: Any) -> None:
+    """A model may write bytes in any order; they read as SentencePiece reads them, also among unknown pieces."""
+    path = write_gguf(tmp_path / "m.gguf", random_llama(vocab_size=340), fill=pieces_of(piece_model))
+    tokenizer = load_llama(str(path)).tokenizer
+    assert tokenizer is not None
+    ids = torch.randint(0, 340, (200, 12), generator=torch.Generator().manual_seed(0)).tolist()
+    for row in ids:
+        assert tokenizer.decode(row) == piece_model.decode(row), row
+
+
 def byte_level(pre: str) -> tuple[Any, Callable[[gguf.GGUFWriter], None]]:
     """A byte-level BPE trained on a few lines, as a ``tokenizers`` object and as GGUF metadata."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -290,12 +388,17 @@ def test_file_without_vocabulary(tmp_path: Path, plain_llama: Llama) -> None:
     assert load_llama(str(write_gguf(tmp_path / "m.gguf", plain_llama))).tokenizer is None
 
 
-def kind_of(name: str) -> Callable[[gguf.GGUFWriter], None]:
+def kind_of(name: str, *tokens: Any) -> Callable[[gguf.GGUFWriter], None]:
     def fill(writer: gguf.GGUFWriter) -> None:
         writer.add_tokenizer_model(name)
-        writer.add_token_list(["a", "b"])
+        writer.add_array("tokenizer.ggml.tokens", list(tokens or ("a", "b")))
 
     return fill
+
+
+def uneven(writer: gguf.GGUFWriter) -> None:
+    kind_of("llama")(writer)
+    writer.add_token_types([1])
 
 
 def strange_words(writer: gguf.GGUFWriter) -> None:
@@ -313,6 +416,8 @@ def too_many(writer: gguf.GGUFWriter) -> None:
     ("fill", "message"),
     [
         (kind_of("bert"), "bert"),
+        (uneven, "token_type has 1 items for 2 tokens"),
+        (kind_of("gpt2", 7), "tokens is not a list of str"),
         (strange_words, "strange"),
         (kind_of("llama"), "eos_token_id is missing"),
         (too_many, "400 tokens, the embedding 320"),

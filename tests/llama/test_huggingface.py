@@ -1,6 +1,7 @@
 """Hugging Face folders: the same logits as transformers, and a clear word about folders that cannot be read."""
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,67 @@ def test_sharded_weights(tmp_path: Path) -> None:
     assert largest_difference(tmp_path, reference) < 1e-5
 
 
+@pytest.mark.parametrize("sharded", [False, True])
+def test_bin_files(tmp_path: Path, sharded: bool) -> None:
+    """Weights that torch pickled, whole or sharded by an index, are the same model."""
+    reference = build(tmp_path, **SHAPES["grouped-query"])
+    tensors = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    names = sorted(tensors)
+    files = {"one.bin": names[::2], "two.bin": names[1::2]} if sharded else {"pytorch_model.bin": names}
+    for file, members in files.items():
+        torch.save({name: tensors[name] for name in members}, tmp_path / file)
+    if sharded:
+        places = {name: file for file, members in files.items() for name in members}
+        (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    assert largest_difference(tmp_path, reference) < 1e-5
+    if sharded:
+        torch.save(tensors, tmp_path / "two.bin")
+        with pytest.raises(UserError, match="there twice"):
+            load_llama(str(tmp_path))
+        (tmp_path / "two.bin").unlink()
+        with pytest.raises(UserError, match=r"two\.bin \(of 2 shards\)"):
+            load_llama(str(tmp_path))
+
+
+def lie(header: dict[str, Any], name: str, **changes: Any) -> bytes:
+    text = json.dumps({**header, name: {**header[name], **changes}}).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+def test_safetensors_headers_that_lie(tmp_path: Path) -> None:
+    """Offsets beyond the file, overlapping, or of another size than the shape are refused, and so are whole numbers."""
+    build(tmp_path)
+    path, name = tmp_path / "model.safetensors", "model.norm.weight"
+    content = path.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+    begin, end = header[name]["data_offsets"]
+    for offsets in ([begin, end + (1 << 60)], [0, end - begin], [begin, end + 4], [end, begin]):
+        path.write_bytes(lie(header, name, data_offsets=offsets) + data)
+        with pytest.raises(UserError, match=r"model\.safetensors: not a readable"):
+            load_llama(str(tmp_path))
+    path.write_bytes(lie(header, name, shape=[1 << 40]) + data)
+    with pytest.raises(UserError, match=r"model\.safetensors: not a readable"):
+        load_llama(str(tmp_path))
+    path.write_bytes(lie(header, name, dtype="I32") + data)
+    with pytest.raises(UserError, match=r"model\.norm\.weight has dtype torch\.int32"):
+        load_llama(str(tmp_path))
+
+
+def test_linear_scaling(tmp_path: Path) -> None:
+    """The oldest way of stretching positions: all frequencies divided alike."""
+    reference = build(tmp_path, rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0})
+    assert largest_difference(tmp_path, reference) < 1e-5
+
+
+def test_a_sliding_window_shortens_the_context(tmp_path: Path) -> None:
+    """Up to its window a Mistral attends to everything; what lies beyond is out of its context here."""
+    reference = build(tmp_path, "mistral", num_key_value_heads=2, sliding_window=70)
+    assert largest_difference(tmp_path, reference) < 1e-5
+    assert load_llama(str(tmp_path)).model.config.context_length == 70
+
+
 def test_mistral_without_window(tmp_path: Path) -> None:
     """A Mistral that attends to everything is a LLaMA."""
     reference = build(tmp_path, "mistral", num_key_value_heads=2, sliding_window=None)
@@ -143,10 +205,15 @@ def test_end_tokens_may_be_a_list(tmp_path: Path) -> None:
     [
         ({"model_type": "gpt_neox"}, "gpt_neox"),
         ({"model_type": None}, "not a LLaMA"),
-        ({"model_type": "mistral", "sliding_window": 64}, "sliding-window"),
+        ({"model_type": "mistral", "sliding_window": "no"}, "sliding_window is 'no'"),
+        ({"quantization_config": {"bits": 4}}, "quantised"),
+        ({"hidden_act": "gelu"}, "gelu"),
+        ({"bos_token_id": 101}, "101 is not a token of 101"),
+        ({"num_hidden_layers": 10**9}, "beyond anything"),
+        ({"num_hidden_layers": 10**6}, "1000000 layers"),
         ({"mlp_bias": True}, "mlp_bias"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),
-        ({"rope_parameters": {"type": "linear", "factor": 2.0}}, "linear"),
+        ({"rope_parameters": {"type": "linear", "factor": "2"}}, "rotary divisor"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 2.0}}, "low_freq_factor"),
         ({"hidden_size": None}, "hidden_size"),
         ({"num_hidden_layers": "3"}, "num_hidden_layers"),
@@ -233,7 +300,8 @@ def test_surplus_tensors_that_old_folders_carry(tmp_path: Path) -> None:
     [
         ({"weight_map": {"a": "../outside.safetensors"}}, "leaves the model's folder"),
         ({"weight_map": {"a": "/etc/passwd"}}, "leaves the model's folder"),
-        ({"weight_map": {"a": "absent.safetensors"}}, "no such weight file"),
+        ({"weight_map": {"a": "absent.safetensors"}}, r"no such weight file: absent\.safetensors"),
+        ({"weight_map": {"a": "config.json"}}, r"neither \.safetensors nor \.bin"),
         ({"weight_map": {"a": 3}}, "no weight_map"),
         ({}, "no weight_map"),
         ([], "no weight_map"),

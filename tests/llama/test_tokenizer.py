@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
+import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, processors
 
+from mm_adapter.commands.inspect import inspect
 from mm_adapter.errors import UserError
 from mm_adapter.llama.tokenizer_files import read_tokenizer
 from mm_adapter.llama.weights import load_llama
@@ -99,6 +102,22 @@ def test_damaged_file(tmp_path: Path, name: str) -> None:
 def test_no_tokenizer(tmp_path: Path) -> None:
     """A folder without one is no error here."""
     assert read_tokenizer(tmp_path, ()) is None
+
+
+def test_a_padded_embedding(folder: Path) -> None:
+    """Rows of an embedding beyond the vocabulary are padding, up to a point: then it is another model's tokenizer."""
+    for rows, fits in ((264, True), (258 + 1025, False)):
+        tensors = load_file(folder / "model.safetensors")
+        tensors["model.embed_tokens.weight"] = torch.zeros(rows, 48)
+        save_file(tensors, folder / "model.safetensors")
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "vocab_size": rows}))
+        if fits:
+            assert inspect(str(folder)).facts["padding"] == 6
+            assert load_llama(str(folder)).tokenizer is not None
+        else:
+            with pytest.raises(UserError, match="258 tokens, the embedding 1283"):
+                load_llama(str(folder))
 
 
 def test_tokenizer_of_another_model(folder: Path) -> None:
