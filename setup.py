@@ -24,6 +24,8 @@ setup(
         "numpy",
         # GGUF is the format of the default model: its layout and its quantisations are best read by its own package.
         "gguf>=0.10",
+        # Chat templates are written in its language; torch brings it anyway.
+        "jinja2>=3.1",
         # The training curve of every run is a PNG.
         "matplotlib>=3.7",
         # Presets are TOML; the standard library reads it from Python 3.11 on.
