@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 from mm_adapter.convert_options import add_convert
 from mm_adapter.errors import UserError, suggestion
+from mm_adapter.generate_options import add_chat, add_generate
+from mm_adapter.model_options import add_model_options
 
 DATA_HELP = "ScienceQA folder (problems.json), folder of parquet files, or hub id"
 
@@ -63,7 +65,19 @@ def build_parser() -> Parser:
         prog="mm-adapter", description="Multimodal question answering with a frozen LLaMA.", allow_abbrev=False
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in (_demo, _demo_data, _features, _train, _evaluate, _score, _answer, _inspect, add_convert):
+    for add in (
+        _demo,
+        _demo_data,
+        _features,
+        _train,
+        _evaluate,
+        _score,
+        _answer,
+        add_generate,
+        add_chat,
+        _inspect,
+        add_convert,
+    ):
         add(commands)
     parser.commands = dict(commands.choices)
     return parser
@@ -236,12 +250,7 @@ def _inspect(commands: Any) -> None:
 
 
 def _model_options(parser: Parser) -> None:
-    parser.add_argument("--adapter", required=True, help="run folder, or none for the base model")
-    parser.add_argument("--llama", help="base model: the adapter's own by default")
-    parser.add_argument(
-        "--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="of frozen weights"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+    add_model_options(parser)
     parser.add_argument("--template", help="prompt template of the base model: QC-A or QCM-A")
     parser.add_argument("--answer-format", help="of the base model: text or letter")
     parser.add_argument("--ranking", help="of the base model: mean or sum")
