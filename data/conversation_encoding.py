@@ -57,7 +57,7 @@ def encode_conversation(
     tokens, targets = asked + answered, [False] * len(asked) + [True] * len(answered)
     taken = 1
     for request, response in exchanges[1:]:
-        asked = tokenizer.encode_continuation(template.render(request, first=False).text)
+        asked = encode_later_request(request, template, tokenizer)
         answered = _encode_response(response, tokenizer)
         if len(tokens) + len(asked) + len(answered) > max_length:
             break
@@ -73,6 +73,11 @@ def encode_conversation(
 def encode_request(turn: Turn, template: ConversationTemplate, tokenizer: Encoder) -> list[int]:
     """Return the ids of a first request, as they stand before its response in training: what generation begins with."""
     return [*tokenizer.begin, *tokenizer.encode(template.render(turn).text)]
+
+
+def encode_later_request(turn: Turn, template: ConversationTemplate, tokenizer: Encoder) -> list[int]:
+    """Return the ids of a request as they follow the end token of the response before it."""
+    return tokenizer.encode_continuation(template.render(turn, first=False).text)
 
 
 def _fit_first(

@@ -35,7 +35,15 @@ def read_records(path: Path, what: str) -> list[tuple[str, Any]]:
     Raises:
         UserError: the file cannot be read or is not JSON, or nothing is in it.
     """
-    text = read_text(path, what)
+    return parse_records(path, read_text(path, what), what)
+
+
+def parse_records(path: Path, text: str, what: str) -> list[tuple[str, Any]]:
+    """Return the records in a text that was read already, as ``read_records`` does; ``path`` is for messages.
+
+    Raises:
+        UserError: the text is not JSON, or nothing is in it.
+    """
     records = list(_of_list(path, text) if text.lstrip().startswith("[") else _of_lines(path, text))
     if not records:
         raise UserError(f"{path}: {what} is empty.")

@@ -66,7 +66,9 @@ def stream_tokens(
         raise UserError("an empty prompt cannot be continued; give some text.")
     if longest >= llama.config.context_length:
         raise UserError(f"the prompt has {longest} tokens, the model's context is {llama.config.context_length}.")
-    max_new_tokens = min(max_new_tokens, llama.config.context_length - longest)
+    # A short prompt beside a long one has the room that it has alone.
+    limits = [min(max_new_tokens, llama.config.context_length - len(prompt)) for prompt in prompts]
+    max_new_tokens = max(limits)
     tokens, padding = _left_padded(prompts, longest, llama.device)
     capacity = longest + max_new_tokens
     start = 0 if cache is None else cache.length
@@ -76,7 +78,7 @@ def stream_tokens(
     running = [True] * len(prompts)
     positions = (torch.arange(longest, device=llama.device) - padding[:, None]).clamp(min=0)
     tokens, positions = tokens[:, start:], positions[:, start:]
-    for _ in range(max_new_tokens):
+    for count in range(max_new_tokens):
         stop = start + tokens.shape[1]
         mask = None if visible is None else visible[:, :, start:stop, :stop]
         last = torch.tensor([tokens.shape[1] - 1], device=llama.device)
@@ -84,7 +86,7 @@ def stream_tokens(
         chosen = sampling.choose(llama.logits(hidden_states[:, -1]).float(), seen, generator)
         step: list[int | None] = []
         for index, token in enumerate(chosen.tolist()):
-            running[index] = running[index] and token not in stops
+            running[index] = running[index] and token not in stops and count < limits[index]
             step.append(token if running[index] else None)
             if running[index]:
                 seen[index].append(token)

@@ -34,7 +34,7 @@ from mm_adapter.llama.tokenizer import Tokenizer
 from mm_adapter.llama.weights import DEFAULT_LLAMA, LoadedLlama, load_llama
 from mm_adapter.sampling import Sampling
 from mm_adapter.scoring import OptionScores, score_options
-from mm_adapter.streaming import TextStream
+from mm_adapter.streaming import TextStream, stream_texts
 from mm_adapter.update import ModelUpdate, load_update, make_update
 from mm_adapter.vision import ImageTower, VisionConfig
 
@@ -239,6 +239,8 @@ class MultimodalLlama(nn.Module):
         Raises:
             UserError: the picture cannot be read, or the model takes none.
         """
+        if self.adapter is None:
+            raise UserError("the base model takes no pictures; name an adapter that was trained with an image tower.")
         picture = image if isinstance(image, Image.Image) else open_image(Path(image))
         views = self.tower.preprocess(picture.convert("RGB"))
         return self.tower.encode(views[None].to(self.llama.device))
@@ -259,8 +261,6 @@ class MultimodalLlama(nn.Module):
         """
         if choices is not None and len(choices) < 2:
             raise UserError(f"{len(choices)} choices; give at least two, or none for a free answer.")
-        if image is not None and self.adapter is None:
-            raise UserError("the base model takes no pictures; name an adapter that was trained with an image tower.")
         if choices is not None and not all(choice.strip() for choice in choices):
             raise UserError("a choice is empty; every choice needs a text.")
         features = None if image is None else self.image_features(image)
@@ -346,20 +346,15 @@ class MultimodalLlama(nn.Module):
             prefixes = self.prefixes(image_features, has_image)
         texts = [TextStream(self.tokenizer, stops) for _ in encoded]
         steps = stream_tokens(self.llama, encoded, self.end_tokens, prefixes, max_new_tokens, sampling, generator)
-        for step in steps:
-            for text, token in zip(texts, step, strict=True):
-                if token is not None:
-                    text.push(token)
-            if all(text.stopped for text in texts):
-                break
-        for text in texts:
-            text.finish()
+        for _ in stream_texts(steps, texts):
+            pass
         return [text.text for text in texts]
 
     @property
     def end_tokens(self) -> set[int]:
-        """Ids that end what the model writes."""
-        return {self.tokenizer.end, *self.llama.config.end_tokens}
+        """Ids that end what the model writes; those that end a turn in its chat format among them."""
+        turn_ends = () if self._chat is None else self._chat.stops
+        return {self.tokenizer.end, *self.llama.config.end_tokens, *turn_ends}
 
 
 def _read_prompting(folder: Path, description: AdapterDescription) -> Prompting | ConversationPrompting:

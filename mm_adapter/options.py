@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 from mm_adapter.convert_options import add_convert
 from mm_adapter.errors import UserError, suggestion
+from mm_adapter.generate_options import add_chat, add_generate
+from mm_adapter.model_options import add_asking_options, load_asked_model
 
 DATA_HELP = "ScienceQA folder (problems.json), parquet folder, hub id; to train also a file of conversations"
 
@@ -63,7 +65,19 @@ def build_parser() -> Parser:
         prog="mm-adapter", description="Multimodal question answering with a frozen LLaMA.", allow_abbrev=False
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in (_demo, _demo_data, _features, _train, _evaluate, _score, _answer, _inspect, add_convert):
+    for add in (
+        _demo,
+        _demo_data,
+        _features,
+        _train,
+        _evaluate,
+        _score,
+        _answer,
+        add_generate,
+        add_chat,
+        _inspect,
+        add_convert,
+    ):
         add(commands)
     parser.commands = dict(commands.choices)
     return parser
@@ -158,7 +172,7 @@ def _evaluate(commands: Any) -> None:
         from mm_adapter.commands.evaluate_responses import evaluate_responses
         from mm_adapter.conversing import ConversationPrompting
 
-        name, model = Path(options.adapter).name, _load_model(options)
+        name, model = Path(options.adapter).name, load_asked_model(options)
         if isinstance(model.prompting, ConversationPrompting):
             found = evaluate_responses(
                 model, options.data, options.split, options.out, options.features, options.image_folder, options.quiet
@@ -185,7 +199,7 @@ def _evaluate(commands: Any) -> None:
         print(notes(metrics))
 
     parser = _command(commands, "evaluate", run, "Answer the questions of a split and report accuracy by class.")
-    _model_options(parser)
+    add_asking_options(parser)
     parser.add_argument("--split", default="test", help="train, val or test")
     parser.add_argument("--out", type=Path, required=True, help="folder for predictions and tables")
     parser.add_argument("--images", default="real", choices=("real", "none", "shuffled"), help="pictures to show")
@@ -219,7 +233,7 @@ def _score(commands: Any) -> None:
 
 def _answer(commands: Any) -> None:
     def run(options: argparse.Namespace) -> None:
-        model = _load_model(options)
+        model = load_asked_model(options)
         answer = model.answer(options.question, options.image, options.choices, options.context, options.max_new_tokens)
         if options.json:
             choices = options.choices or []
@@ -231,7 +245,7 @@ def _answer(commands: Any) -> None:
             print(f"  {'*' if index == answer.choice else ' '} {probability:6.1%}  {text}")
 
     parser = _command(commands, "answer", run, "Answer one question, about a picture if one is named.")
-    _model_options(parser)
+    add_asking_options(parser)
     parser.add_argument("--image", type=Path, help="picture")
     parser.add_argument("--question", required=True, help="what is asked")
     parser.add_argument("--choices", nargs="+", help="options; without them the answer is written freely")
@@ -250,41 +264,6 @@ def _inspect(commands: Any) -> None:
     parser = _command(commands, "inspect", run, "Say what a model, adapter or feature store is, and if it can be used.")
     parser.add_argument("name", metavar="PATH|NAME", help="file, folder, or name of a model")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
-
-
-def _model_options(parser: Parser) -> None:
-    parser.add_argument("--adapter", required=True, help="run folder, or none for the base model")
-    parser.add_argument("--llama", help="base model: the adapter's own by default")
-    parser.add_argument(
-        "--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="of frozen weights"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
-    parser.add_argument("--template", help="prompt template of the base model: QC-A, QCM-A, CQ-A or CQM-A")
-    parser.add_argument("--answer-format", help="of the base model: text or letter")
-    parser.add_argument("--ranking", help="of the base model: mean or sum")
-    parser.add_argument("--chat", help="chat format of the base model: own, chatml, llama-2, llama-3, mistral or none")
-    parser.add_argument("--wording", help="of conversations with the base model: alpaca, or a chat format")
-
-
-def _load_model(options: argparse.Namespace) -> Any:
-    from data.prompts import Prompting
-    from mm_adapter.commands.evaluate import load_model
-    from mm_adapter.conversing import ConversationPrompting
-
-    names = ("template", "answer_format", "ranking", "chat", "wording")
-    chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if chosen and options.adapter != "none":
-        raise UserError(
-            f"--{next(iter(chosen)).replace('_', '-')}: an adapter is asked as it was taught; leave it out."
-        )
-    prompting: Prompting | ConversationPrompting
-    if options.wording is not None:
-        if len(chosen) > 1:
-            raise UserError("--wording is of conversations, the other options are of questions; give one kind.")
-        prompting = ConversationPrompting(options.wording)
-    else:
-        prompting = Prompting(**chosen)
-    return load_model(options.adapter, options.llama, options.dtype, options.device, prompting)
 
 
 def _data_options(parser: Parser, device: bool = True) -> None:

@@ -14,11 +14,11 @@ class Sampling:
     """How a next token is chosen.
 
     Attributes:
-        temperature: 0 for the most likely token; else logits are divided by it before the draw.
+        temperature: 0 for the most likely token; else, from 1e-5 up, logits are divided by it before the draw.
         top_k: draw from this many most likely tokens alone; 0 for all.
         top_p: draw from the fewest tokens whose probabilities reach this sum (arXiv 1904.09751, section 3.1).
-        repetition_penalty: over 1 makes tokens that stand in prompt or answer less likely (arXiv 1909.05858,
-            section 4.1): positive logits are divided by it, negative ones multiplied.
+        repetition_penalty: from 0.01 to 100; over 1 makes tokens that stand in prompt or answer less likely
+            (arXiv 1909.05858, section 4.1): positive logits are divided by it, negative ones multiplied.
     """
 
     temperature: float = 0.0
@@ -27,14 +27,15 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise UserError(f"temperature is {self.temperature}; it must be at least 0 and finite.")
+        # Less would leave the range of float32 when logits are divided by it.
+        if self.temperature != 0 and not 1e-5 <= self.temperature < float("inf"):
+            raise UserError(f"temperature is {self.temperature}; it must be 0, or at least 1e-5 and finite.")
         if self.top_k < 0:
             raise UserError(f"top_k is {self.top_k}; it must be 0 (all tokens) or a number of tokens.")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p is {self.top_p}; it must be over 0 and at most 1.")
-        if not 0 < self.repetition_penalty < float("inf"):
-            raise UserError(f"repetition_penalty is {self.repetition_penalty}; it must be over 0 and finite.")
+        if not 0.01 <= self.repetition_penalty <= 100:
+            raise UserError(f"repetition_penalty is {self.repetition_penalty}; it must be from 0.01 to 100.")
 
     def choose(self, logits: Tensor, seen: Sequence[Sequence[int]], generator: torch.Generator | None = None) -> Tensor:
         """Return the next token of each row, ``(B,)`` int64.

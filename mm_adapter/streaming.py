@@ -1,10 +1,24 @@
 """From tokens to text as they come: whole characters only, up to a stop string."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mm_adapter.llama.tokenizer import Tokenizer
 
 UNFINISHED = "\ufffd"  # what a decoder shows for a character of which bytes are still to come
+
+
+def stream_texts(steps: Iterable[Sequence[int | None]], texts: "Sequence[TextStream]") -> Iterator[list[str]]:
+    """Yield the new text of every row, step by step, until all have ended or met a stop string.
+
+    Args:
+        steps: the next token of each row, None where it has ended, see ``mm_adapter.generation.stream_tokens``.
+        texts: one per row; they gather what is given out.
+    """
+    for step in steps:
+        yield ["" if token is None else text.push(token) for text, token in zip(texts, step, strict=True)]
+        if all(token is None or text.stopped for text, token in zip(texts, step, strict=True)):
+            break
+    yield [text.finish() for text in texts]
 
 
 class TextStream:

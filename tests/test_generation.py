@@ -88,6 +88,13 @@ def test_the_context_is_never_left(lively_llama: Llama) -> None:
         generate_tokens(lively_llama, [[1], []], -1)
 
 
+def test_a_long_neighbour_takes_no_room(lively_llama: Llama) -> None:
+    """Each row of a batch ends where its own context does."""
+    together = generate_tokens(lively_llama, [[1] * 253, [5, 6, 7]], -1, max_new_tokens=10)
+    assert together == [generate_tokens(lively_llama, [row], -1, None, 10)[0] for row in ([1] * 253, [5, 6, 7])]
+    assert [len(row) for row in together] == [3, 10]
+
+
 def test_no_prompts_no_text(lively_llama: Llama) -> None:
     """An empty batch is an empty answer."""
     assert generate_tokens(lively_llama, [], -1) == []

@@ -67,10 +67,12 @@ def test_repetition_is_punished_whatever_the_sign() -> None:
     [
         {"temperature": -1.0},
         {"temperature": float("nan")},
+        {"temperature": 1e-40},
         {"top_k": -1},
         {"top_p": 0.0},
         {"top_p": 1.1},
         {"repetition_penalty": 0.0},
+        {"repetition_penalty": 1e38},
     ],
 )
 def test_values_that_make_no_sense(values: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Attention to adaption prompts: gated with a softmax of its own, or joined to the text's."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ class GatedPrefix:
 
     A picture's vector is added to all K prompts alike. It shifts every prompt's score by the same amount, which a
     softmax does not see, and every value by the same vector, which a softmax hands on whole. So it is added to the
-    outcome, and the prompts' own keys and values serve the whole batch.
+    outcome, and the prompts' own keys and values serve the whole batch of a training step. Where tokens are written one
+    by one, it is added to the values instead, once: what depends on the prefix alone is computed with the first token.
 
     Attributes:
         keys, values: ``(1, Hkv, K, head_dim)``, of the prompts alone.
@@ -37,16 +39,25 @@ class GatedPrefix:
         """Return attention to the text plus the gated attention to the prompts, ``(B, H, T, head_dim)``."""
         to_text = attend(queries, keys, values, mask, causal)
         batch = queries.shape[0]
+        prompt_values = self.values if isinstance(mask, Packing) else self.shifted_values
         to_prompts = attend(
-            queries, self.keys.expand(batch, -1, -1, -1), self.values.expand(batch, -1, -1, -1), None, False
+            queries, self.keys.expand(batch, -1, -1, -1), prompt_values.expand(batch, -1, -1, -1), None, False
         )
-        if self.image_values is not None:
-            shift = self.image_values
-            if isinstance(mask, Packing):
-                shift = shift[:, :, 0].index_select(0, mask.owners).transpose(0, 1)[None]
+        if isinstance(mask, Packing) and self.image_values is not None:
+            shift = self.image_values[:, :, 0].index_select(0, mask.owners).transpose(0, 1)[None]
             to_prompts = to_prompts + shift.repeat_interleave(queries.shape[1] // shift.shape[1], dim=1)
+        return torch.addcmul(to_text, self.strength, to_prompts)
+
+    @cached_property
+    def strength(self) -> Tensor:
+        """What the attention to the prompts is multiplied by, ``(1, H, 1, 1)``."""
         gate = self.gate.float().tanh() if self.squash else self.gate.float()
-        return torch.addcmul(to_text, gate.to(queries.dtype).view(1, -1, 1, 1), to_prompts)
+        return gate.to(self.values.dtype).view(1, -1, 1, 1)
+
+    @cached_property
+    def shifted_values(self) -> Tensor:
+        """The values with the pictures' vectors added, ``(B or 1, Hkv, K, head_dim)``."""
+        return self.values if self.image_values is None else self.values + self.image_values
 
 
 @dataclass(frozen=True)

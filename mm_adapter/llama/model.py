@@ -120,6 +120,13 @@ class KVCache:
         """Positions stored so far."""
         return self.layers[0].length
 
+    def truncate(self, length: int) -> None:
+        """Forget the positions from ``length`` on."""
+        # All the same length: a pass that was interrupted has filled the lower layers alone.
+        length = min(length, *(layer.length for layer in self.layers))
+        for layer in self.layers:
+            layer.length = length
+
 
 Prefixes = Sequence[AttentionPrefix | None]
 

@@ -1,0 +1,62 @@
+"""Options that choose a model, the same for every subcommand that answers or writes."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from mm_adapter.errors import UserError
+
+if TYPE_CHECKING:
+    from mm_adapter.model import MultimodalLlama
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--adapter``, ``--llama``, ``--dtype`` and ``--device``."""
+    parser.add_argument("--adapter", required=True, help="run folder, or none for the base model")
+    parser.add_argument("--llama", help="base model: the adapter's own by default")
+    parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of frozen weights")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+
+
+def load_chosen_model(options: argparse.Namespace) -> "MultimodalLlama":
+    """Return the ``MultimodalLlama`` that the options name."""
+    from mm_adapter.commands.evaluate import load_model
+
+    return load_model(options.adapter, options.llama, options.dtype, options.device)
+
+
+def add_asking_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that ask: which model, and how the base model is asked."""
+    add_model_options(parser)
+    parser.add_argument("--template", help="prompt template of the base model: QC-A, QCM-A, CQ-A or CQM-A")
+    parser.add_argument("--answer-format", help="of the base model: text or letter")
+    parser.add_argument("--ranking", help="of the base model: mean or sum")
+    parser.add_argument("--chat", help="chat format of the base model: own, chatml, llama-2, llama-3, mistral or none")
+    parser.add_argument("--wording", help="of conversations with the base model: alpaca, or a chat format")
+
+
+def load_asked_model(options: argparse.Namespace) -> "MultimodalLlama":
+    """Load the model that the options name; imported late, since torch takes seconds.
+
+    Raises:
+        UserError: the options contradict one another, or the model cannot be loaded.
+    """
+    from data.prompts import Prompting
+    from mm_adapter.commands.evaluate import load_model
+    from mm_adapter.conversing import ConversationPrompting
+
+    names = ("template", "answer_format", "ranking", "chat", "wording")
+    chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if chosen and options.adapter != "none":
+        raise UserError(
+            f"--{next(iter(chosen)).replace('_', '-')}: an adapter is asked as it was taught; leave it out."
+        )
+    prompting: Prompting | ConversationPrompting
+    if options.wording is not None:
+        if len(chosen) > 1:
+            raise UserError("--wording is of conversations, the other options are of questions; give one kind.")
+        prompting = ConversationPrompting(options.wording)
+    else:
+        prompting = Prompting(**chosen)
+    return load_model(options.adapter, options.llama, options.dtype, options.device, prompting)
