@@ -68,8 +68,10 @@ class ChatSession:
         """
         with torch.no_grad():
             features = None if image is None else self.model.image_features(image)
-            self._prefixes = self.model.prefixes(features)
+            prefixes = self.model.prefixes(features)
+        # In this order, or an interruption would leave keys of the other picture in use.
         self._read = []
+        self._prefixes = prefixes
 
     def reset(self) -> None:
         """Forget what was said; the picture stays."""

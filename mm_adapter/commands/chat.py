@@ -18,7 +18,7 @@ def chat(
     say: Callable[[str], None],
     patient: bool = False,
 ) -> None:
-    """Answer line after line until they end or ``/quit`` comes.
+    """Answer line after line until they end or ``/quit`` comes; Ctrl-C ends what is being done for one line.
 
     Args:
         session: the conversation.
@@ -41,6 +41,9 @@ def chat(
                 _obey(session, text, say)
             else:
                 _answer(session, text, write, say)
+        except KeyboardInterrupt:
+            write("\n")
+            say("interrupted")
         except UserError as error:
             if not patient:
                 raise
@@ -64,10 +67,7 @@ def _answer(session: ChatSession, text: str, write: Callable[[str], None], say: 
     pieces = session.say(text)
     if session.dropped:
         say(f"the context is full: the oldest exchanges were dropped ({session.dropped})")
-    try:
-        with closing(pieces):
-            for piece in pieces:
-                write(piece)
-    except KeyboardInterrupt:
-        say("the answer was interrupted")
+    with closing(pieces):
+        for piece in pieces:
+            write(piece)
     write("\n")

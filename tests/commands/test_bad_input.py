@@ -497,7 +497,10 @@ def test_words_that_look_like_options_are_words(command, text_run):
     assert command("answer", "--adapter", text_run, *question).status == 0
 
 
-@pytest.mark.parametrize("verb", ["demo", "demo-data", "features", "train", "evaluate", "score", "answer"])
+VERBS = ["demo", "demo-data", "features", "train", "evaluate", "score", "answer", "generate", "chat"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_of_every_command(command, capsys, verb):
     """--help works and ends with 0."""
     with pytest.raises(SystemExit) as ended:

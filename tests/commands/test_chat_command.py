@@ -63,9 +63,27 @@ def test_an_interrupted_answer_ends_alone(tiny_folder):
             raise KeyboardInterrupt
 
     chat(session, ["Hello", "Again"], write, said.append)
-    assert said == ["the answer was interrupted"]
+    assert said == ["interrupted"]
     assert written.count("\n") == 2
     assert len(session.exchanges) == 2
+
+
+def test_an_interruption_before_the_answer(tiny_folder, monkeypatch):
+    """Ctrl-C right after a line, while it is still being put into ids, forgets that line alone."""
+    session = ChatSession(MultimodalLlama.from_pretrained(str(tiny_folder)), Writing(6))
+    encode, left = session._encode, [True]
+
+    def interrupted(*values):
+        if left:
+            left.pop()
+            raise KeyboardInterrupt
+        return encode(*values)
+
+    monkeypatch.setattr(session, "_encode", interrupted)
+    said = []
+    chat(session, ["Hello", "Again"], lambda piece: None, said.append)
+    assert said == ["interrupted"]
+    assert [request.text for request, _ in session.exchanges] == ["Again"]
 
 
 @pytest.mark.parametrize(
