@@ -8,15 +8,17 @@ from mm_adapter.training.config import TrainingConfig, config_types, load_config
 
 def test_all_presets_load():
     """A preset that comes with the package and does not load helps nobody."""
-    assert preset_names() == ["demo", "paper-7b", "smollm2"]
+    assert preset_names() == ["alpaca-7b", "alpaca-smollm2", "demo", "paper-7b", "smollm2"]
     assert all(isinstance(load_config(name), TrainingConfig) for name in preset_names())
 
 
-def test_paper_preset_is_the_paper():
-    """The published settings, and the rate that was really used: 9e-3 is for 256 questions."""
-    paper = load_config("paper-7b")
+@pytest.mark.parametrize(("preset", "task"), [("paper-7b", "auto"), ("alpaca-7b", "conversations")])
+def test_paper_presets_are_the_paper(preset, task):
+    """The published settings, and the rate that was really used: 9e-3 is for 256 samples."""
+    paper = load_config(preset)
     assert (paper.prompt_length, paper.layers, paper.epochs, paper.warmup_epochs) == (10, 30, 5, 2)
-    assert (paper.batch_size, paper.weight_decay, paper.answer_format) == (64, 0.02, "letter")
+    assert (paper.batch_size, paper.weight_decay, paper.task) == (64, 0.02, task)
+    assert paper.answer_format == "letter" or task == "conversations"
     assert paper.rate == pytest.approx(9e-3 * 64 / 256)
 
 
