@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import mm_adapter.training.trainer as trainer_module
+from mm_adapter.training.task import QuestionTask
 
 # A test run in the background has SIGINT ignored, and so would its children.
 CODE = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from mm_adapter.cli import main"
@@ -62,16 +63,16 @@ def test_out_that_holds_a_run_is_refused(refused, small, demo_folder, text_run):
 
 def test_interrupt_says_how_to_go_on(command, small, demo_folder, text_run, tmp_path, monkeypatch):
     """Ctrl-C: exit status 130 and the way on; --resume then ends with the adapter of the undisturbed run."""
-    real = trainer_module.Trainer._loss
+    real = QuestionTask.losses
     calls = []
 
-    def interrupting(self, indices):
+    def interrupting(self, indices, cache):
         calls.append(indices)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return real(self, indices)
+        return real(self, indices, cache)
 
-    monkeypatch.setattr(trainer_module.Trainer, "_loss", interrupting)
+    monkeypatch.setattr(QuestionTask, "losses", interrupting)
     arguments = ["train", "--data", demo_folder, "--out", tmp_path / "run", *small]
     outcome = command(*arguments)
     assert outcome.status == 130
