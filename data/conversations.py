@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,21 @@ def read_split(source: str, split: str, images: Path | None = None) -> list[Conv
     file = _split_file(source, split)
     if file is None and os.path.isdir(source) and is_conversations(source):
         raise UserError(f"{source}: there is no {split}.json, {split}.jsonl or {split}.csv in this folder.")
-    return read_conversations(source if file is None else str(file), images, split)
+    return _with_own_ids(read_conversations(source if file is None else str(file), images, split))
+
+
+def _with_own_ids(conversations: list[Conversation]) -> list[Conversation]:
+    """Number ids that come again, as in sets that were merged: what is kept for a conversation is kept by its id."""
+    seen: set[str] = set()
+    result = []
+    for conversation in conversations:
+        name, again = conversation.id, 1
+        while name in seen:
+            again += 1
+            name = f"{conversation.id} ({again})"
+        seen.add(name)
+        result.append(replace(conversation, id=name))
+    return result
 
 
 def _split_file(source: str, split: str) -> Path | None:

@@ -118,7 +118,7 @@ class MultimodalLlama(nn.Module):
         base = load_llama(llama or description.llama["name"], dtype, device)
         check_base(folder, description, base.name, base.fingerprint)
         if description.update is not None:
-            update = make_update(base.model, description.update)
+            update = make_update(base.model, description.update, training=False)
             load_update(update, read_weights(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE))
             base.model.requires_grad_(False)
             return cls(base, prompting=_read_prompting(folder, description), update=update)

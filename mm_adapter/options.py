@@ -174,11 +174,14 @@ def _evaluate(commands: Any) -> None:
 
         name, model = Path(options.adapter).name, load_asked_model(options)
         if isinstance(model.prompting, ConversationPrompting):
+            for option, usual in (("images", "real"), ("decoding", "likelihood"), ("skip_bad", False)):
+                if getattr(options, option) != usual:
+                    raise UserError(f"--{option.replace('_', '-')} is of questions; leave it out with conversations.")
             found = evaluate_responses(
                 model, options.data, options.split, options.out, options.features, options.image_folder, options.quiet
             )
             print(
-                f"{name}: loss per token {found['loss_per_token']:.4f}, perplexity {found['perplexity']:.2f} "
+                f"{name}: loss per token {found['loss_per_token']:.4f}, perplexity {found['perplexity'] or 0:.2f} "
                 f"({found['conversations']} conversations, {found['response_tokens']} tokens of responses)"
             )
             return

@@ -54,19 +54,20 @@ class ModelUpdate(nn.Module):
         return {name.replace("/", "."): weight.detach() for name, weight in self.weights.items()}
 
 
-def make_update(llama: Llama, config: UpdateConfig, seed: int = 0) -> ModelUpdate:
+def make_update(llama: Llama, config: UpdateConfig, seed: int = 0, training: bool = True) -> ModelUpdate:
     """Make a model's weights trainable, in place.
 
     Args:
         llama: the frozen model; with ``lora`` its projections are wrapped.
         config: which weights, and how.
         seed: of the low-rank matrices.
+        training: refuse weights that small steps would not change; not needed where trained ones are only loaded.
 
     Raises:
         UserError: the PEFT library is missing, or ``full`` is asked for in half precision.
     """
     if config.method == "full":
-        if llama.dtype != torch.float32:
+        if training and llama.dtype != torch.float32:
             raise UserError(
                 "method full trains the weights themselves: in half precision small steps are lost; use dtype float32."
             )

@@ -8,8 +8,11 @@ from typing import Any
 from data.conversations import read_split
 from mm_adapter.commands.tasks import count_cut, prepare_conversations
 from mm_adapter.conversations import measure_responses
+from mm_adapter.errors import UserError
 from mm_adapter.files import write_json, write_text
 from mm_adapter.model import MultimodalLlama
+
+_LARGEST = 700.0  # beyond it, or for NaN, a perplexity is no number any more
 
 
 def evaluate_responses(
@@ -33,16 +36,18 @@ def evaluate_responses(
         quiet: show no progress bars.
 
     Returns:
-        What ``metrics.json`` holds: loss per token, perplexity, counts.
+        What ``metrics.json`` holds: loss per token, perplexity (None where it is beyond all numbers), counts.
 
     Raises:
         UserError: bad data; nothing is written then.
     """
     examples = prepare_conversations(model, read_split(data, split, images), features, progress=not quiet)
     found = measure_responses(model, examples)
+    if math.isnan(found.loss):
+        raise UserError(f"{data}: the loss of the responses is not a number; the adapter or the model is damaged.")
     metrics = {
         "loss_per_token": found.loss,
-        "perplexity": math.exp(found.loss),
+        "perplexity": math.exp(found.loss) if found.loss < _LARGEST else None,
         "response_tokens": found.tokens,
         "conversations": len(examples.conversations),
         "shortened": count_cut(examples),

@@ -57,8 +57,8 @@ class Trainer:
         self.warmup_steps = round(config.warmup_epochs * self.steps_per_epoch)
         self.look_every = max(1, round(self.steps_per_epoch / config.evaluations))
         self.progress = Progress(0, self.order.get_state())
-        # What a run must find unchanged to go on: the base's weights and the questions, by their pids.
-        pids = "\n".join((*task.pids, *task.val_pids))
+        # What a run must find unchanged to go on: the base's weights and the examples, by their ids and lengths.
+        pids = "\n".join((*task.pids, *task.val_pids, *map(str, task.lengths)))
         self.origin = {"base": model.base_fingerprint, "questions": hashlib.sha256(pids.encode()).hexdigest()}
         if resume:
             self._restore()

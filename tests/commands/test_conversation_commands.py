@@ -12,6 +12,7 @@ from PIL import Image
 
 from data.conversation import USER, Turn
 from data.conversation_encoding import encode_request
+from data.conversations import read_split
 from mm_adapter.model import MultimodalLlama
 
 WORDS = ("red", "blue", "green", "black", "white", "brown")
@@ -93,7 +94,7 @@ def test_responses_are_learned_and_measured(command, tiny_folder, instructions, 
     assert answer.text == "It is red."
 
 
-def test_a_table_of_pictures_trains(command, small, pictures, store, tmp_path):
+def test_a_table_of_pictures_trains(command, refused, small, pictures, store, tmp_path):
     """A CSV with pictures and without is enough; a part of it is held out."""
     options = [option for option in small if option not in ("--vision", "none")]
     where = ["--data", pictures / "table.csv", "--out", tmp_path / "run", "--features", store]
@@ -102,10 +103,12 @@ def test_a_table_of_pictures_trains(command, small, pictures, store, tmp_path):
     assert "17 to train on, 1 to validate" in outcome.err
     described = json.loads((tmp_path / "run" / "adapter_config.json").read_text())
     assert described["vision"]["tower"] == "efficientnet-lite0"
-    outcome = command(
-        "evaluate", "--adapter", tmp_path / "run", *where[:2], "--out", tmp_path / "e", *where[4:], "--quiet"
-    )
+    data = ["--data", pictures / "table.csv", "--features", store, "--quiet"]
+    arguments = ["evaluate", "--adapter", tmp_path / "run", "--out", tmp_path / "measured", *data]
+    outcome = command(*arguments)
     assert "18 conversations" in outcome.out
+    for option in (("--images", "none"), ("--decoding", "generate"), ("--skip-bad",)):
+        assert "is of questions" in refused(*arguments, *option)
 
 
 def test_conversations_of_several_turns_train(command, small, pictures, tmp_path):
@@ -143,3 +146,12 @@ def test_bad_conversations(refused, small, pictures, instructions, tmp_path):
     assert "chat format" in refused("train", "--data", instructions, "--wording", "own", *where)
     assert "--image-folder" in refused("train", "--data", tmp_path, "--image-folder", pictures, *where)
     assert not (tmp_path / "run").exists()
+
+
+def test_ids_that_come_again_are_numbered(instructions, tmp_path):
+    """Merged sets repeat ids; what is kept for one conversation is never taken for another."""
+    records = [{"id": name, "instruction": "a", "output": "b"} for name in ("1", "1", "1 (2)", "1")]
+    (tmp_path / "merged.json").write_text(json.dumps(records))
+    names = [conversation.id for conversation in read_split(str(tmp_path / "merged.json"), "train")]
+    assert len(set(names)) == 4
+    assert names[0] == "1"

@@ -41,6 +41,7 @@ def test_it_learns_and_its_files_answer_alike(make_trainer, fresh_base, method, 
     loaded = MultimodalLlama.from_pretrained(adapter=trainer.folder)
     tokens = torch.arange(20)[None]
     assert torch.equal(loaded(tokens), trainer.model(tokens))
+    assert MultimodalLlama.from_pretrained(adapter=trainer.folder, dtype=torch.bfloat16)(tokens).isfinite().all()
     assert loaded.answer("Why?", choices=["a", "b"]) == trainer.model.answer("Why?", choices=["a", "b"])
 
 
