@@ -10,7 +10,7 @@ from torch import Tensor
 from data.batching import TokenBatch, token_batches
 from data.conversation_batching import collate_conversations
 from data.conversation_encoding import EncodedConversation
-from mm_adapter.examples import stack_features
+from mm_adapter.examples import StateCache, stack_features
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring import target_likelihoods
 
@@ -60,14 +60,14 @@ class ResponseLoss:
 
 
 def response_log_likelihoods(
-    model: MultimodalLlama, examples: ConversationSet, indices: Sequence[int], states: Tensor | None = None
-) -> tuple[Tensor, Tensor, TokenBatch]:
+    model: MultimodalLlama, examples: ConversationSet, indices: Sequence[int], cache: StateCache | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the log-likelihood of each conversation's responses and their tokens, ``(B,)`` float32 each.
 
     Differentiable with respect to what is trained.
 
     Args:
-        states: ``(1, N, D)`` that enter the first adapted layer, where they were kept.
+        cache: of the states that enter the first adapted layer, where they are kept.
     """
     batch, features, has_image = examples.batch(indices)
     device = model.llama.device
@@ -76,10 +76,11 @@ def response_log_likelihoods(
         None if features is None else features.to(device), None if has_image is None else has_image.to(device)
     )
     first = 0 if model.adapter is None else model.adapter.first_layer
+    states = None if cache is None else cache.states(batch)
     chosen = target_likelihoods(model.llama, batch, prefixes, states, first)
     owners = batch.packing.owners[batch.sources][batch.source_of]
     zeros = chosen.new_zeros(len(batch.pids))
-    return zeros.index_add(0, owners, chosen), zeros.index_add(0, owners, torch.ones_like(chosen)), batch
+    return zeros.index_add(0, owners, chosen), zeros.index_add(0, owners, torch.ones_like(chosen))
 
 
 @torch.no_grad()
@@ -88,7 +89,7 @@ def measure_responses(model: MultimodalLlama, examples: ConversationSet, token_b
     losses: dict[int, float] = {}
     total, tokens = 0.0, 0
     for indices in token_batches(examples.lengths, token_budget):
-        sums, counts, _ = response_log_likelihoods(model, examples, indices)
+        sums, counts = response_log_likelihoods(model, examples, indices)
         total, tokens = total - float(sums.sum()), tokens + int(counts.sum())
         losses.update(zip(indices, (-sums / counts.clamp(min=1)).tolist(), strict=True))
     ordered = tuple(losses[index] for index in range(len(examples.conversations)))

@@ -180,8 +180,9 @@ def _evaluate(commands: Any) -> None:
             found = evaluate_responses(
                 model, options.data, options.split, options.out, options.features, options.image_folder, options.quiet
             )
+            perplexity = "beyond all numbers" if found["perplexity"] is None else f"{found['perplexity']:.2f}"
             print(
-                f"{name}: loss per token {found['loss_per_token']:.4f}, perplexity {found['perplexity'] or 0:.2f} "
+                f"{name}: loss per token {found['loss_per_token']:.4f}, perplexity {perplexity} "
                 f"({found['conversations']} conversations, {found['response_tokens']} tokens of responses)"
             )
             return

@@ -30,8 +30,7 @@ class ResponseTask:
 
     def losses(self, indices: Sequence[int], cache: StateCache | None) -> Tensor:
         """Return the loss of each conversation, ``(B,)``; their mean over an epoch is the loss per token."""
-        states = None if cache is None else cache.states(self.train_set.batch(indices)[0].to(self.model.llama.device))
-        sums, _, _ = response_log_likelihoods(self.model, self.train_set, indices, states)
+        sums, _ = response_log_likelihoods(self.model, self.train_set, indices, cache)
         return -sums / self._mean_tokens
 
     def keep_states(self, indices: Sequence[int], cache: StateCache) -> None:
