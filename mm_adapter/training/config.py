@@ -17,6 +17,8 @@ else:
 
 TASKS = ["auto", "questions", "conversations"]
 METHODS = ["adapter", "lora", "full"]
+QUANTIZATIONS = ["none", "int8", "int4", "blocks"]
+SHARDINGS = ["none", "full"]
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
 
@@ -65,6 +67,10 @@ class TrainingConfig:
         evaluations: looks at the validation split per epoch.
         cache_states: keep the output of the layers below the adapter in memory.
         device: cpu, cuda, cuda:1, mps.
+        quantization: of the frozen weights: none, int8, int4, or blocks (as they lie in a GGUF file).
+        checkpoint_layers: keep only what enters each layer, and compute the rest again on the way back.
+        offload: keep the frozen layers in the host's memory, each brought to the device for its turn.
+        sharding: none (every rank holds the frozen weights) or full (each holds a part of every layer).
     """
 
     task: str = "auto"
@@ -105,6 +111,10 @@ class TrainingConfig:
     evaluations: float = 1.0
     cache_states: bool = True
     device: str = "cpu"
+    quantization: str = "none"
+    checkpoint_layers: bool = False
+    offload: bool = False
+    sharding: str = "none"
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -126,12 +136,12 @@ class TrainingConfig:
             raise UserError("ranking_weight and language_weight must not be negative, and not both 0.")
         if self.warmup_epochs > self.epochs:
             raise UserError(f"warmup_epochs {self.warmup_epochs} is more than epochs {self.epochs}.")
-        if self.task not in TASKS:
-            known = ", ".join(TASKS)
-            raise UserError(f"task {self.task!r} is not known{suggestion(self.task, TASKS)}; {known} are.")
-        if self.method not in METHODS:
-            known = ", ".join(METHODS)
-            raise UserError(f"method {self.method!r} is not known{suggestion(self.method, METHODS)}; {known} are.")
+        choices = {"task": TASKS, "method": METHODS, "quantization": QUANTIZATIONS, "sharding": SHARDINGS}
+        for name, known in choices.items():
+            value = getattr(self, name)
+            if value not in known:
+                near = suggestion(value, known)
+                raise UserError(f"{name} {value!r} is not known{near}; {', '.join(known)} are.")
         if self.method != "adapter" and self.vision != "none":
             raise UserError(f"method {self.method} sees no pictures; name vision none with it (--vision none).")
         if self.dtype not in ("float32", "bfloat16", "float16"):
