@@ -1,6 +1,6 @@
 """Batches of questions in which the options of one question share its prefix's computation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -207,17 +207,3 @@ def token_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
 
 def _by_length(lengths: Sequence[int]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
-
-
-def shuffled_steps(
-    lengths: Sequence[int], batch_size: int, token_budget: int, generator: torch.Generator
-) -> Iterator[list[list[int]]]:
-    """Yield one epoch of optimiser steps, each a list of micro-batches of indices into ``lengths``.
-
-    Questions are shuffled and cut into steps of ``batch_size``: what a step learns from is random. A step of more
-    tokens than the budget takes several passes.
-    """
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    for start in range(0, len(order), batch_size):
-        step = order[start : start + batch_size]
-        yield [[step[local] for local in batch] for batch in token_batches([lengths[i] for i in step], token_budget)]

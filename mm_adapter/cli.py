@@ -4,11 +4,15 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mm_adapter.errors import UserError
+from mm_adapter.errors import Stopped, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
+    """Run the command line.
+
+    Returns:
+        The exit status: 0, also after a SIGTERM that left the state of a run; 2 for bad input; 130 after Ctrl-C.
+    """
     from mm_adapter.options import build_parser, parse
 
     try:
@@ -16,8 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse(parser, sys.argv[1:] if arguments is None else list(arguments))
         options.run(options)
     except UserError as error:
-        print(f"mm-adapter: {error}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        print(f"mm-adapter: {error}" if rank == "0" else f"mm-adapter, rank {rank}: {error}", file=sys.stderr)
         return 2
+    except Stopped:
+        # The machine was wanted back, and everything is kept: what was asked for was done.
+        return 0
     except KeyboardInterrupt:
         print("mm-adapter: interrupted", file=sys.stderr)
         return 130

@@ -1,5 +1,6 @@
 """Encoded conversations together with their image features: what instruction following is trained and measured on."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from data.conversation_batching import collate_conversations
 from data.conversation_encoding import EncodedConversation
 from mm_adapter.examples import StateCache, stack_features
 from mm_adapter.model import MultimodalLlama
+from mm_adapter.ranks import ALONE, Ranks
 from mm_adapter.scoring import target_likelihoods
 
 
@@ -84,13 +86,16 @@ def response_log_likelihoods(
 
 
 @torch.no_grad()
-def measure_responses(model: MultimodalLlama, examples: ConversationSet, token_budget: int = 4096) -> ResponseLoss:
-    """Return how likely the model finds every response, in batches of similar length."""
-    losses: dict[int, float] = {}
-    total, tokens = 0.0, 0
-    for indices in token_batches(examples.lengths, token_budget):
+def measure_responses(
+    model: MultimodalLlama, examples: ConversationSet, token_budget: int = 4096, ranks: Ranks = ALONE
+) -> ResponseLoss:
+    """Return how likely the model finds every response, in batches of similar length that the ranks share."""
+    own: dict[int, tuple[float, int]] = {}
+    for indices in ranks.share(token_batches(examples.lengths, token_budget), even=model.llama.sharded):
         sums, counts = response_log_likelihoods(model, examples, indices)
-        total, tokens = total - float(sums.sum()), tokens + int(counts.sum())
-        losses.update(zip(indices, (-sums / counts.clamp(min=1)).tolist(), strict=True))
-    ordered = tuple(losses[index] for index in range(len(examples.conversations)))
-    return ResponseLoss(total / max(1, tokens), ordered, tokens)
+        own.update(zip(indices, zip(sums.tolist(), counts.int().tolist(), strict=True), strict=True))
+    found = {index: measured for part in ranks.gather(own) for index, measured in part.items()}
+    ordered = [found[index] for index in range(len(examples.conversations))]
+    tokens = sum(count for _, count in ordered)
+    by_conversation = tuple(-total / max(1, count) for total, count in ordered)
+    return ResponseLoss(-math.fsum(total for total, _ in ordered) / max(1, tokens), by_conversation, tokens)

@@ -1,4 +1,4 @@
-"""The one exception that is meant for a person to read."""
+"""The exceptions of the package: one for a person to read, one for a run that was asked to end."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +9,13 @@ class UserError(Exception):
     """Something that the user can mend: says what was wrong, where, and what to do.
 
     The command line prints the message alone on stderr and exits with status 2; a library caller can catch it.
+    """
+
+
+class Stopped(BaseException):
+    """A run was asked to end by SIGTERM, and its state is kept.
+
+    Like ``KeyboardInterrupt`` no ``Exception``: nothing that handles failures is to handle it.
     """
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from data.batching import OptionBatch, TokenBatch, collate, token_batches
 from data.encoding import EncodedQuestion
 from mm_adapter.model import MultimodalLlama
+from mm_adapter.ranks import ALONE, Ranks
 from mm_adapter.scoring import lower_states
 
 
@@ -102,11 +103,16 @@ class Scored:
 
 
 @torch.no_grad()
-def score_examples(model: MultimodalLlama, examples: ExampleSet, token_budget: int = 4096) -> list[Scored]:
-    """Score every option of every question, in the order of ``examples``, in batches of similar length."""
+def score_examples(
+    model: MultimodalLlama, examples: ExampleSet, token_budget: int = 4096, ranks: Ranks = ALONE
+) -> list[Scored]:
+    """Score every option of every question, in the order of ``examples``, in batches of similar length.
+
+    Whole batches are shared out among ranks, so what a question scores does not depend on how many there are.
+    """
     results: dict[int, Scored] = {}
     device = model.llama.device
-    for indices in token_batches(examples.lengths, token_budget):
+    for indices in ranks.share(token_batches(examples.lengths, token_budget), even=model.llama.sharded):
         batch, features, has_image = examples.batch(indices, with_tail=False)
         batch = batch.to(device)
         features = None if features is None else features.to(device)
@@ -116,4 +122,5 @@ def score_examples(model: MultimodalLlama, examples: ExampleSet, token_budget: i
             question = examples.questions[index].question
             loss = 0.0 if question.answer < 0 else -float(scores.log_softmax(dim=0)[question.answer])
             results[index] = Scored(question.pid, tuple(scores.tolist()), int(scores.argmax()), loss)
-    return [results[index] for index in range(len(examples.questions))]
+    found = {index: scored for part in ranks.gather(results) for index, scored in part.items()}
+    return [found[index] for index in range(len(examples.questions))]

@@ -3,12 +3,15 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mm_adapter.convert_options import add_convert
 from mm_adapter.errors import UserError, suggestion
 from mm_adapter.generate_options import add_chat, add_generate
 from mm_adapter.model_options import add_asking_options, load_asked_model
+
+if TYPE_CHECKING:
+    from mm_adapter.ranks import Ranks
 
 DATA_HELP = "ScienceQA folder (problems.json), parquet folder, hub id; to train also a file of conversations"
 
@@ -158,7 +161,14 @@ def _train(commands: Any) -> None:
     parser = _command(commands, "train", run, "Train an adapter; every setting of a preset is an option.")
     parser.add_argument("--preset", help="preset name or TOML file")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
-    parser.add_argument("--resume", action="store_true", help="go on from the last state in --out")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="must",
+        default="no",
+        choices=("must", "auto", "no"),
+        help="go on from the last state in --out; auto: where there is one",
+    )
     parser.add_argument("--features", type=Path, help="folder of the feature store")
     parser.add_argument("--image-folder", type=Path, help="pictures of conversations; beside their file by default")
     _data_options(parser, device=False)
@@ -167,40 +177,13 @@ def _train(commands: Any) -> None:
 
 def _evaluate(commands: Any) -> None:
     def run(options: argparse.Namespace) -> None:
-        from eval.report import notes, official_table, to_text
-        from mm_adapter.commands.evaluate import evaluate
-        from mm_adapter.commands.evaluate_responses import evaluate_responses
-        from mm_adapter.conversing import ConversationPrompting
+        from mm_adapter.ranks import joined_ranks
 
-        name, model = Path(options.adapter).name, load_asked_model(options)
-        if isinstance(model.prompting, ConversationPrompting):
-            for option, usual in (("images", "real"), ("decoding", "likelihood"), ("skip_bad", False)):
-                if getattr(options, option) != usual:
-                    raise UserError(f"--{option.replace('_', '-')} is of questions; leave it out with conversations.")
-            found = evaluate_responses(
-                model, options.data, options.split, options.out, options.features, options.image_folder, options.quiet
-            )
-            perplexity = "beyond all numbers" if found["perplexity"] is None else f"{found['perplexity']:.2f}"
-            print(
-                f"{name}: loss per token {found['loss_per_token']:.4f}, perplexity {perplexity} "
-                f"({found['conversations']} conversations, {found['response_tokens']} tokens of responses)"
-            )
-            return
-        metrics = evaluate(
-            model,
-            options.data,
-            options.split,
-            options.out,
-            options.images,
-            options.decoding,
-            name,
-            options.skip_bad,
-            options.features,
-            options.seed,
-            options.quiet,
-        )
-        print(to_text(official_table({name: metrics.official})))
-        print(notes(metrics))
+        with joined_ranks(options.device) as ranks:
+            options.device = ranks.device(options.device)
+            text = _evaluated(options, ranks)
+        if ranks.is_first:
+            print(text)
 
     parser = _command(commands, "evaluate", run, "Answer the questions of a split and report accuracy by class.")
     add_asking_options(parser)
@@ -212,6 +195,41 @@ def _evaluate(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of shuffled pictures")
     parser.add_argument("--image-folder", type=Path, help="pictures of conversations; beside their file by default")
     _data_options(parser, device=False)
+
+
+def _evaluated(options: argparse.Namespace, ranks: "Ranks") -> str:
+    from eval.report import notes, official_table, to_text
+    from mm_adapter.commands.evaluate import evaluate
+    from mm_adapter.commands.evaluate_responses import evaluate_responses
+    from mm_adapter.conversing import ConversationPrompting
+
+    name, model = Path(options.adapter).name, load_asked_model(options)
+    data, split, out, features = options.data, options.split, options.out, options.features
+    if isinstance(model.prompting, ConversationPrompting):
+        for option, usual in (("images", "real"), ("decoding", "likelihood"), ("skip_bad", False)):
+            if getattr(options, option) != usual:
+                raise UserError(f"--{option.replace('_', '-')} is of questions; leave it out with conversations.")
+        found = evaluate_responses(model, data, split, out, features, options.image_folder, options.quiet, ranks)
+        perplexity = "beyond all numbers" if found["perplexity"] is None else f"{found['perplexity']:.2f}"
+        return (
+            f"{name}: loss per token {found['loss_per_token']:.4f}, perplexity {perplexity} "
+            f"({found['conversations']} conversations, {found['response_tokens']} tokens of responses)"
+        )
+    metrics = evaluate(
+        model,
+        data,
+        split,
+        out,
+        options.images,
+        options.decoding,
+        name,
+        options.skip_bad,
+        features,
+        options.seed,
+        options.quiet,
+        ranks=ranks,
+    )
+    return f"{to_text(official_table({name: metrics.official}))}\n{notes(metrics)}"
 
 
 def _score(commands: Any) -> None:

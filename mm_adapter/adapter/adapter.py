@@ -1,11 +1,12 @@
 """The trainable part: adaption prompts, gates and the visual projection."""
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from mm_adapter.adapter.attention import GatedPrefix, JoinedPrefix, Prefix
+from mm_adapter.adapter.attention import DeferredPrefix, GatedPrefix, JoinedPrefix, Prefix
 from mm_adapter.adapter.config import AdapterConfig
 from mm_adapter.adapter.projection import VisualProjection
 from mm_adapter.errors import UserError
@@ -63,25 +64,29 @@ class Adapter(nn.Module):
             UserError: image features for a text-only adapter, or of the wrong width.
         """
         image = self._image_vectors(image_features, has_image)
-        squash = self.config.gate_activation == "tanh"
         result: list[Prefix | None] = [None] * self.first_layer
         for index in range(self.config.layers):
             attention: Attention = llama.layers[self.first_layer + index].attention  # type: ignore[assignment]
-            prompts = self.prompts[index]
-            if self.gates is not None and self.config.prompt_heads == "litgpt-0.5.5":
-                keys, values = litgpt_heads(attention, prompts.to(llama.dtype))
-                result.append(GatedPrefix(keys, values, self.gates[index], squash=squash))
-                continue
-            values, image_values = _project(attention, attention.value, prompts, image, llama.dtype)
-            if self.gates is not None:
-                keys, _ = _project(attention, attention.key, prompts, None, llama.dtype)
-                result.append(GatedPrefix(keys, values, self.gates[index], image_values, squash))
-                continue
-            keys, image_keys = _project(attention, attention.key, prompts, image, llama.dtype)
-            if image_keys is not None and image_values is not None:
-                keys, values = keys + image_keys, values + image_values
-            result.append(JoinedPrefix(keys, values))
+            build = partial(self._prefix, index, attention, image, llama.dtype)
+            result.append(DeferredPrefix(build) if llama.sharded else build())
         return result
+
+    def _prefix(
+        self, index: int, attention: Attention, image: Tensor | None, dtype: torch.dtype
+    ) -> GatedPrefix | JoinedPrefix:
+        """Project the prompts of adapted layer ``index`` and the pictures' vectors ``(B, D)``."""
+        prompts, squash = self.prompts[index], self.config.gate_activation == "tanh"
+        if self.gates is not None and self.config.prompt_heads == "litgpt-0.5.5":
+            keys, values = litgpt_heads(attention, prompts.to(dtype))
+            return GatedPrefix(keys, values, self.gates[index], squash=squash)
+        values, image_values = _project(attention, attention.value, prompts, image, dtype)
+        if self.gates is not None:
+            keys, _ = _project(attention, attention.key, prompts, None, dtype)
+            return GatedPrefix(keys, values, self.gates[index], image_values, squash)
+        keys, image_keys = _project(attention, attention.key, prompts, image, dtype)
+        if image_keys is not None and image_values is not None:
+            keys, values = keys + image_keys, values + image_values
+        return JoinedPrefix(keys, values)
 
     def _image_vectors(self, image_features: Tensor | None, has_image: Tensor | None) -> Tensor | None:
         if image_features is None:

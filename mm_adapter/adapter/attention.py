@@ -1,5 +1,6 @@
 """Attention to adaption prompts: gated with a softmax of its own, or joined to the text's."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -90,4 +91,25 @@ class JoinedPrefix:
         return self if self.keys.shape[0] == 1 else JoinedPrefix(self.keys[members], self.values[members])
 
 
-Prefix = GatedPrefix | JoinedPrefix
+class DeferredPrefix:
+    """A prefix that is projected when its layer runs: only then are the weights of that layer there.
+
+    Args:
+        build: makes the prefix.
+    """
+
+    def __init__(self, build: Callable[[], GatedPrefix | JoinedPrefix]) -> None:
+        self._build = build
+        self._built: GatedPrefix | JoinedPrefix | None = None
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
+        """Attend as the prefix does."""
+        if torch.is_grad_enabled():
+            # A layer that is computed again on the way back must make the same graph again.
+            return self._build().attend(queries, keys, values, mask, causal)
+        if self._built is None:
+            self._built = self._build()
+        return self._built.attend(queries, keys, values, mask, causal)
+
+
+Prefix = GatedPrefix | JoinedPrefix | DeferredPrefix

@@ -21,6 +21,7 @@ from mm_adapter.conversing import ConversationPrompting
 from mm_adapter.errors import UserError, suggestion
 from mm_adapter.examples import ExampleSet, score_examples
 from mm_adapter.model import MultimodalLlama
+from mm_adapter.ranks import ALONE, Ranks
 
 IMAGES = ("real", "none", "shuffled")
 DECODINGS = ("likelihood", "generate")
@@ -39,6 +40,7 @@ def evaluate(
     seed: int = 0,
     quiet: bool = False,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    ranks: Ranks = ALONE,
 ) -> Metrics:
     """Answer every question of a split; write predictions, the official result format, and the tables.
 
@@ -55,6 +57,7 @@ def evaluate(
         seed: of the shuffling.
         quiet: show no progress bars.
         say: receives lines for a person.
+        ranks: the processes that share the questions; the first one writes.
 
     Raises:
         UserError: bad data or arguments; nothing is written then.
@@ -65,18 +68,20 @@ def evaluate(
     dataset: Dataset = read_dataset(data, skip_bad=skip_bad)
     questions = dataset.split(split)
     asked = _with_images(model, questions, images, seed)
-    prepared = prepare(model, asked, skip_bad, features, progress=not quiet)
-    if prepared.shortened:
+    progress = not quiet and ranks.is_first
+    prepared = prepare(model, asked, skip_bad, features, progress, ranks)
+    if prepared.shortened and ranks.is_first:
         say(f"{prepared.shortened} questions have a shortened context")
     run = _by_likelihood if decoding == "likelihood" else _by_generation
-    predictions = run(model, prepared.examples)
+    predictions = run(model, prepared.examples, ranks)
     skipped = {**dataset.skipped(split), **prepared.skipped}
     # In the files too, so that they are complete and score as here.
     predictions += [Prediction(pid, UNREADABLE) for pid in prepared.skipped]
     metrics = evaluate_predictions(predictions, questions, skipped)
-    write_predictions(out / "predictions.jsonl", predictions)
-    write_official(out / "official.json", predictions)
-    write_report(out, metrics, name)
+    if ranks.is_first:
+        write_predictions(out / "predictions.jsonl", predictions)
+        write_official(out / "official.json", predictions)
+        write_report(out, metrics, name)
     return metrics
 
 
@@ -116,27 +121,29 @@ def shuffle_images(questions: Sequence[Question], seed: int) -> list[Question]:
     return result
 
 
-def _by_likelihood(model: MultimodalLlama, examples: ExampleSet) -> list[Prediction]:
+def _by_likelihood(model: MultimodalLlama, examples: ExampleSet, ranks: Ranks) -> list[Prediction]:
     predictions = []
-    for scored, encoded in zip(score_examples(model, examples), examples.questions, strict=True):
+    for scored, encoded in zip(score_examples(model, examples, ranks=ranks), examples.questions, strict=True):
         probabilities = torch.tensor(scored.scores, dtype=torch.float64).softmax(dim=0).tolist()
         text = encoded.question.options[scored.choice]
         predictions.append(Prediction(scored.pid, scored.choice, scored.scores, tuple(probabilities), text))
     return predictions
 
 
-def _by_generation(model: MultimodalLlama, examples: ExampleSet, batch_size: int = 16) -> list[Prediction]:
-    written: dict[int, str] = {}
+def _by_generation(
+    model: MultimodalLlama, examples: ExampleSet, ranks: Ranks, batch_size: int = 16
+) -> list[Prediction]:
+    own: dict[int, str] = {}
     order = sorted(range(len(examples.questions)), key=lambda index: len(examples.questions[index].prefix))
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
+    for indices in ranks.share([order[start : start + batch_size] for start in range(0, len(order), batch_size)]):
         _, features, has_image = examples.batch(indices, with_tail=False)
         features = None if features is None else features.to(model.llama.device)
         has_image = None if has_image is None else has_image.to(model.llama.device)
         prefixes = [examples.questions[index].prefix for index in indices]
         longest = max(len(option) for index in indices for option in examples.questions[index].options)
         texts = model.generate(prefixes, features, has_image, max_new_tokens=longest + 8)
-        written.update(zip(indices, texts, strict=True))
+        own.update(zip(indices, texts, strict=True))
+    written = {index: text for part in ranks.gather(own) for index, text in part.items()}
     predictions = []
     for index, encoded in enumerate(examples.questions):
         choice = parse_choice(written[index], encoded.question.options)

@@ -11,6 +11,7 @@ from mm_adapter.conversations import measure_responses
 from mm_adapter.errors import UserError
 from mm_adapter.files import write_json, write_text
 from mm_adapter.model import MultimodalLlama
+from mm_adapter.ranks import ALONE, Ranks
 
 _LARGEST = 700.0  # beyond it, or for NaN, a perplexity is no number any more
 
@@ -23,6 +24,7 @@ def evaluate_responses(
     features: Path | None = None,
     images: Path | None = None,
     quiet: bool = False,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Measure the loss per token of every response of a split; write metrics.json and responses.jsonl.
 
@@ -34,6 +36,7 @@ def evaluate_responses(
         features: folder of the feature store.
         images: folder of the pictures; beside the file by default.
         quiet: show no progress bars.
+        ranks: the processes that share the conversations; the first one writes.
 
     Returns:
         What ``metrics.json`` holds: loss per token, perplexity (None where it is beyond all numbers), counts.
@@ -41,8 +44,9 @@ def evaluate_responses(
     Raises:
         UserError: bad data; nothing is written then.
     """
-    examples = prepare_conversations(model, read_split(data, split, images), features, progress=not quiet)
-    found = measure_responses(model, examples)
+    progress = not quiet and ranks.is_first
+    examples = prepare_conversations(model, read_split(data, split, images), features, progress, ranks)
+    found = measure_responses(model, examples, ranks=ranks)
     if math.isnan(found.loss):
         raise UserError(f"{data}: the loss of the responses is not a number; the adapter or the model is damaged.")
     metrics = {
@@ -52,6 +56,8 @@ def evaluate_responses(
         "conversations": len(examples.conversations),
         "shortened": count_cut(examples),
     }
+    if not ranks.is_first:
+        return metrics
     rows = [
         json.dumps({"id": sample.id, "loss_per_token": loss, "response_tokens": sum(sample.targets)})
         for sample, loss in zip(examples.conversations, found.by_conversation, strict=True)

@@ -12,6 +12,7 @@ from data.question import Question
 from mm_adapter.errors import UserError
 from mm_adapter.examples import ExampleSet
 from mm_adapter.model import MultimodalLlama
+from mm_adapter.ranks import ALONE, Ranks
 from mm_adapter.vision import extract_features
 from mm_adapter.wheels import cache_folder
 
@@ -37,12 +38,14 @@ def prepare(
     skip_bad: bool = False,
     features: Path | None = None,
     progress: bool = True,
+    ranks: Ranks = ALONE,
 ) -> Prepared:
     """Encode questions as the model's adapter was taught, with image features where it takes pictures.
 
     Args:
         skip_bad: leave out questions with a bad picture or too much text, by name, instead of stopping.
         features: folder of the feature store; the cache folder by default.
+        ranks: the processes that share the work of image features.
 
     Raises:
         UserError: a question that cannot be used, unless ``skip_bad``; or none is left.
@@ -53,7 +56,7 @@ def prepare(
         images = [question.image for question in questions if question.image is not None]
         if images:
             store = features or cache_folder() / "features"
-            found, bad = extract_features(model.tower, images, store, skip_bad=skip_bad, progress=progress)
+            found, bad = extract_features(model.tower, images, store, skip_bad=skip_bad, progress=progress, ranks=ranks)
             skipped = {q.pid: bad[q.image] for q in questions if q.image in bad}
     usable = [question for question in questions if question.pid not in skipped]
     encoded, too_long = encode_questions(usable, model.template, model.tokenizer, model.max_length, skip_bad)

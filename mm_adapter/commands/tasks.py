@@ -16,6 +16,7 @@ from mm_adapter.conversations import ConversationSet
 from mm_adapter.conversing import ConversationPrompting
 from mm_adapter.errors import UserError
 from mm_adapter.model import MultimodalLlama
+from mm_adapter.ranks import ALONE, Ranks
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.response_task import ResponseTask
 from mm_adapter.training.task import QuestionTask, Task
@@ -61,6 +62,7 @@ def prepare_task(
     features: Path | None = None,
     images: Path | None = None,
     progress: bool = True,
+    ranks: Ranks = ALONE,
 ) -> PreparedTask:
     """Read and encode what a model is to be trained on, as its prompting says.
 
@@ -68,6 +70,7 @@ def prepare_task(
         skip_bad: leave out questions that cannot be used, by name, instead of stopping.
         features: folder of the feature store.
         images: folder of the pictures of conversations; beside the file by default.
+        ranks: the processes that share the work of image features.
 
     Raises:
         UserError: nothing usable is there.
@@ -75,18 +78,26 @@ def prepare_task(
     if isinstance(model.prompting, Prompting):
         if images is not None:
             raise UserError("--image-folder: pictures of questions lie in the dataset's own folder; leave it out.")
-        return _questions(model, config, data, skip_bad, features, progress)
-    return _conversations(model, config, data, features, images, progress)
+        return _questions(model, config, data, skip_bad, features, progress, ranks)
+    return _conversations(model, config, data, features, images, progress, ranks)
 
 
 def _questions(
-    model: MultimodalLlama, config: TrainingConfig, data: str, skip_bad: bool, features: Path | None, progress: bool
+    model: MultimodalLlama,
+    config: TrainingConfig,
+    data: str,
+    skip_bad: bool,
+    features: Path | None,
+    progress: bool,
+    ranks: Ranks,
 ) -> PreparedTask:
     dataset = read_dataset(data, skip_bad=skip_bad)
     questions = {split: dataset.split(split) for split in ("train", "val")}
     if model.vision is None:
         questions = {split: without_images(members) for split, members in questions.items()}
-    prepared = {split: prepare(model, members, skip_bad, features, progress) for split, members in questions.items()}
+    prepared = {
+        split: prepare(model, members, skip_bad, features, progress, ranks) for split, members in questions.items()
+    }
     skipped = {pid: reason for split in questions for pid, reason in dataset.skipped(split).items()}
     for part in prepared.values():
         skipped |= part.skipped
@@ -101,15 +112,22 @@ def _conversations(
     features: Path | None,
     images: Path | None,
     progress: bool,
+    ranks: Ranks,
 ) -> PreparedTask:
     splits = read_splits(data, images, config.seed)
-    sets = {split: prepare_conversations(model, members, features, progress) for split, members in splits.items()}
+    sets = {
+        split: prepare_conversations(model, members, features, progress, ranks) for split, members in splits.items()
+    }
     shortened = {split: count_cut(part) for split, part in sets.items()}
     return PreparedTask(ResponseTask(model, sets["train"], sets["val"], config), shortened, {})
 
 
 def prepare_conversations(
-    model: MultimodalLlama, conversations: Sequence[Conversation], features: Path | None = None, progress: bool = True
+    model: MultimodalLlama,
+    conversations: Sequence[Conversation],
+    features: Path | None = None,
+    progress: bool = True,
+    ranks: Ranks = ALONE,
 ) -> ConversationSet:
     """Encode conversations in the model's wording, with image features where it takes pictures.
 
@@ -125,7 +143,8 @@ def prepare_conversations(
         )
     if pictured:
         paths = [conversation.image for conversation in pictured if conversation.image is not None]
-        found, _ = extract_features(model.tower, paths, features or cache_folder() / "features", progress=progress)
+        store = features or cache_folder() / "features"
+        found, _ = extract_features(model.tower, paths, store, progress=progress, ranks=ranks)
     wording = model.wording
     encoded = [encode_conversation(sample, wording, model.tokenizer, model.max_length) for sample in conversations]
     return ConversationSet(encoded, found)

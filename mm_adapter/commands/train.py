@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from mm_adapter.adapter.checkpoint import CONFIG_FILE
 from mm_adapter.commands.prepare import check_device
 from mm_adapter.commands.tasks import PreparedTask, make_prompting, prepare_task
 from mm_adapter.conversing import ConversationPrompting
-from mm_adapter.errors import UserError
-from mm_adapter.files import write_json
+from mm_adapter.errors import Stopped, UserError
+from mm_adapter.files import read_json, write_json
+from mm_adapter.llama.shared import load_shared
 from mm_adapter.llama.weights import LoadedLlama, load_llama
 from mm_adapter.model import MultimodalLlama
+from mm_adapter.ranks import ALONE, Ranks, joined_ranks
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.state import STATE_FILE
+from mm_adapter.training.state import delete_states, has_whole_state, state_files
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
 from mm_adapter.update import UpdateConfig, make_update
@@ -32,7 +34,7 @@ def train(
     config: TrainingConfig,
     data: str,
     out: Path,
-    resume: bool = False,
+    resume: str = "no",
     skip_bad: bool = False,
     features: Path | None = None,
     images: Path | None = None,
@@ -45,8 +47,9 @@ def train(
         config: settings.
         data: ScienceQA folder, parquet folder or hub id; for conversations a file (JSON, JSONL, CSV) or a folder with
             train.json and val.json.
-        out: run folder; gets the best adapter, config.json, metrics.jsonl, curve.png and run.json.
-        resume: go on from the last state in ``out``.
+        out: run folder, which the first rank writes; gets the best adapter, config.json, metrics.jsonl, curve.png and
+            run.json.
+        resume: ``must`` go on from the last state in ``out``; ``auto``: where there is one; or ``no``.
         skip_bad: leave out questions that cannot be used, and say which.
         features: folder of the feature store.
         images: folder of the pictures of conversations; beside their file by default.
@@ -59,18 +62,71 @@ def train(
     Raises:
         UserError: bad settings or data, or ``out`` holds another run.
     """
-    if not resume and ((out / CONFIG_FILE).exists() or (out / STATE_FILE).exists()):
-        raise UserError(f"{out}: holds a run already; choose another --out, or go on with it by --resume.")
-    model = build_model(config, prompting=make_prompting(config, data))
-    prepared = prepare_task(model, config, data, skip_bad, features, images, progress=not quiet)
+    with joined_ranks(config.device) as ranks:
+        # The first rank alone looks at the folder, before anything is written, and speaks.
+        start = ranks.broadcast(_start(out, resume, say) if ranks.is_first else None)
+        if start.result is not None:
+            return start.result
+        say = say if ranks.is_first else _silent
+        quiet = quiet or not ranks.is_first
+        return _train(config, data, out, start.resume, skip_bad, features, images, quiet, say, ranks)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """How a run begins: from a state or not, or not at all where its result is there."""
+
+    resume: bool
+    result: dict[str, Any] | None = None
+
+
+def _start(out: Path, resume: str, say: Callable[[str], None]) -> _Start:
+    if resume == "must":
+        return _Start(True)
+    if resume == "no":
+        if (out / CONFIG_FILE).exists() or state_files(out):
+            raise UserError(f"{out}: holds a run already; choose another --out, or go on with it by --resume.")
+        return _Start(False)
+    if (out / RUN_FILE).is_file():
+        say(f"{out}: this run has come to its end already")
+        result: dict[str, Any] = read_json(out / RUN_FILE, "result of the run")
+        return _Start(False, result)
+    whole = has_whole_state(out)
+    if not whole and state_files(out):
+        say(f"{out}: no state of this run is whole; it begins anew")
+        delete_states(out)
+    return _Start(whole)
+
+
+def _silent(line: str) -> None:
+    """Say nothing: the first rank does."""
+
+
+def _train(
+    config: TrainingConfig,
+    data: str,
+    out: Path,
+    resume: bool,
+    skip_bad: bool,
+    features: Path | None,
+    images: Path | None,
+    quiet: bool,
+    say: Callable[[str], None],
+    ranks: Ranks,
+) -> dict[str, Any]:
+    model = build_model(config, prompting=make_prompting(config, data), ranks=ranks)
+    prepared = prepare_task(model, config, data, skip_bad, features, images, progress=not quiet, ranks=ranks)
     task = prepared.task
     assert model.trained is not None
-    trainer = Trainer(model, task, config, out, resume=resume, quiet=quiet)
-    write_json(out / "config.json", config.to_json())
-    _announce(say, config, model, prepared)
+    trainer = Trainer(model, task, config, out, resume=resume, quiet=quiet, ranks=ranks)
+    if ranks.is_first:
+        write_json(out / "config.json", config.to_json())
+    _announce(say, config, model, prepared, ranks)
+    for note in trainer.notes:
+        say(note)
     try:
         trainer.run()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         say(f"stopped at step {trainer.progress.step}; the state is kept. Go on with the same command and --resume.")
         raise
     best = trainer.progress.best
@@ -81,10 +137,14 @@ def train(
         "steps": trainer.progress.step,
         "seconds": round(trainer.progress.seconds, 1),
         "examples": len(task.pids),
+        "ranks": ranks.count,
+        "steps_left_out": trainer.progress.skipped,
         "shortened": prepared.shortened,
         "skipped": prepared.skipped,
     }
-    write_json(out / RUN_FILE, result)
+    if ranks.is_first:
+        write_json(out / RUN_FILE, result)
+    trainer.finish()
     return result
 
 
@@ -92,17 +152,34 @@ def build_model(
     config: TrainingConfig,
     base: LoadedLlama | None = None,
     prompting: Prompting | ConversationPrompting | None = None,
+    ranks: Ranks = ALONE,
 ) -> MultimodalLlama:
     """Return the model of ``config`` with a fresh adapter, or with weights of its own to be trained.
 
     Args:
         base: an already loaded base model; read from ``config.llama`` otherwise.
         prompting: how questions or requests are put; by default that of questions under ``config``.
+        ranks: the processes that share the work; on one host they share the frozen weights too.
+
+    Raises:
+        UserError: something cannot be loaded, or the settings exclude each other.
     """
-    check_device(config.device)
+    device = ranks.device(config.device)
+    check_device(device)
+    if config.sharding != "none" and ranks.count == 1:
+        raise UserError("sharding full: there is one process, and nothing to share; start several with torchrun.")
+    if config.sharding != "none" and config.method != "adapter":
+        raise UserError(f"sharding full holds frozen weights; with method {config.method} leave it out.")
     prompting = prompting or make_prompting(replace(config, task="questions"), "")
     if base is None:
-        base = load_llama(config.llama, getattr(torch, config.dtype), config.device)
+        dtype = getattr(torch, config.dtype)
+        shared = device == "cpu" and ranks.local_count > 1
+        base = load_shared(config.llama, dtype, ranks) if shared else load_llama(config.llama, dtype, device)
+    if config.sharding != "none":
+        # Imported here: it takes a second, and few runs need it.
+        from mm_adapter.llama.sharding import shard
+
+        shard(base.model)
     vision = None
     if config.vision != "none":
         views = tuple(view.strip() for view in config.views.split(","))
@@ -124,8 +201,11 @@ def _announce(
     config: TrainingConfig,
     model: MultimodalLlama,
     prepared: PreparedTask,
+    ranks: Ranks,
 ) -> None:
     assert model.trained is not None
+    if ranks.count > 1:
+        say(f"{ranks.count} ranks share every batch of {config.batch_size}")
     frozen = sum(weight.numel() for weight in model.llama.parameters() if not weight.requires_grad)
     say(f"{config.llama}: {frozen:,} parameters frozen, {trained_parameters(model.trained):,} trained")
     task, skipped = prepared.task, prepared.skipped

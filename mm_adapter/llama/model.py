@@ -147,6 +147,7 @@ class Llama(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.config = config
+        self.sharded = False  # among ranks: a layer's weights are whole within its own pass alone
         # Zeros, since weights are read from files: the usual random draw costs 2.6 s of imports on the meta device.
         rows = torch.zeros(config.vocab_size, config.hidden_size)
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size, _weight=rows)

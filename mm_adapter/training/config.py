@@ -70,6 +70,10 @@ class TrainingConfig:
         quantization: of the frozen weights: none, int8, int4, or blocks (as they lie in a GGUF file).
         checkpoint_layers: keep only what enters each layer, and compute the rest again on the way back.
         offload: keep the frozen layers in the host's memory, each brought to the device for its turn.
+        save_minutes: time between states that a run can be gone on from; 0 for none but those at looks.
+        save_steps: steps between such states; 0 for none.
+        keep_states: how many of the last states to keep.
+        skip_limit: steps that may be left out since their loss or gradient is not finite, before the run ends.
         sharding: none (every rank holds the frozen weights) or full (each holds a part of every layer).
     """
 
@@ -115,6 +119,10 @@ class TrainingConfig:
     checkpoint_layers: bool = False
     offload: bool = False
     sharding: str = "none"
+    save_minutes: float = 5.0
+    save_steps: int = 0
+    keep_states: int = 2
+    skip_limit: int = 10
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -122,11 +130,30 @@ class TrainingConfig:
                 raise UserError(f"{name} is {value!r}; it must be a finite number.")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed is {self.seed}; it must be at least 0 and less than 2 ** 63.")
-        positive = ("layers", "prompt_length", "bottleneck", "epochs", "batch_size", "token_budget", "base_rate")
+        positive = (
+            "layers",
+            "prompt_length",
+            "bottleneck",
+            "epochs",
+            "batch_size",
+            "token_budget",
+            "base_rate",
+            "keep_states",
+        )
         for name in (*positive, "evaluations"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name)!r}; it must be greater than 0.")
-        for name in ("warmup_epochs", "gate_rate", "projection_rate", "weight_decay", "clip", "depths"):
+        for name in (
+            "warmup_epochs",
+            "gate_rate",
+            "projection_rate",
+            "weight_decay",
+            "clip",
+            "depths",
+            "save_minutes",
+            "save_steps",
+            "skip_limit",
+        ):
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name} is {getattr(self, name)!r}; it must not be negative.")
         for name in ("smoothing", "average_decay"):

@@ -14,14 +14,16 @@ class MetricsLog:
     """Appends one JSON object per event to ``metrics.jsonl``.
 
     Args:
-        folder: of the run.
+        folder: of the run; None to write nothing, as the ranks do that are not the first.
         keep_steps: events of later steps are dropped first: a resumed run repeats them.
     """
 
-    def __init__(self, folder: Path, keep_steps: int = 0) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / METRICS_FILE
+    def __init__(self, folder: Path | None, keep_steps: int = 0) -> None:
         self.events: list[dict[str, Any]] = []
+        self.path = None if folder is None else folder / METRICS_FILE
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         if keep_steps and self.path.is_file():
             events = [_parse(line) for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()]
             self.events = [event for event in events if event.get("step", keep_steps + 1) <= keep_steps]
@@ -34,6 +36,8 @@ class MetricsLog:
             UserError: the file cannot be written.
         """
         self.events.append(event)
+        if self.path is None:
+            return
         try:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(event) + "\n")
@@ -45,6 +49,8 @@ class MetricsLog:
 
     def draw(self) -> None:
         """Write ``curve.png``: loss of training and validation, validation accuracy, by step."""
+        if self.path is None:
+            return
         # Imported here: a training step needs no plotting library, and it takes a second to load.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -7,6 +7,7 @@ from torch import Tensor
 from mm_adapter.conversations import ConversationSet, measure_responses, response_log_likelihoods
 from mm_adapter.examples import StateCache
 from mm_adapter.model import MultimodalLlama
+from mm_adapter.ranks import ALONE, Ranks
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.task import Validation
 
@@ -37,6 +38,7 @@ class ResponseTask:
         """Fill ``cache`` with the states of these conversations."""
         cache.states(self.train_set.batch(indices)[0].to(self.model.llama.device))
 
-    def validate(self) -> Validation:
+    def validate(self, ranks: Ranks = ALONE) -> Validation:
         """Return the loss per token of the held-out responses."""
-        return Validation(measure_responses(self.model, self.val_set, max(self.config.token_budget, 4096)).loss)
+        budget = max(self.config.token_budget, 4096)
+        return Validation(measure_responses(self.model, self.val_set, budget, ranks).loss)

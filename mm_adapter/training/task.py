@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mm_adapter.examples import ExampleSet, StateCache, score_examples
 from mm_adapter.model import MultimodalLlama
+from mm_adapter.ranks import ALONE, Ranks
 from mm_adapter.scoring import ranking_loss
 from mm_adapter.training.config import TrainingConfig
 
@@ -60,8 +61,8 @@ class Task(Protocol):
         """Fill ``cache`` with what lies below the adapter, as ``losses`` would, without computing losses."""
         ...
 
-    def validate(self) -> Validation:
-        """Return how good the adapter is on the held-out examples."""
+    def validate(self, ranks: Ranks = ALONE) -> Validation:
+        """Return how good the adapter is on the held-out examples, which the ranks share."""
         ...
 
 
@@ -95,8 +96,8 @@ class QuestionTask:
         """Fill ``cache`` with the states of these questions."""
         cache.states(self.train_set.batch(indices, with_tail=True)[0].to(self.model.llama.device))
 
-    def validate(self) -> Validation:
+    def validate(self, ranks: Ranks = ALONE) -> Validation:
         """Score every option of the validation questions."""
-        outcome = score_examples(self.model, self.val_set, max(self.config.token_budget, 4096))
+        outcome = score_examples(self.model, self.val_set, max(self.config.token_budget, 4096), ranks)
         right = [o.choice == q.question.answer for o, q in zip(outcome, self.val_set.questions, strict=True)]
         return Validation(sum(o.loss for o in outcome) / len(outcome), 100 * sum(right) / len(right))

@@ -1,10 +1,8 @@
 """The training loop: which examples, in which order, and what is kept."""
 
-import copy
 import hashlib
 import math
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +10,18 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from data.batching import shuffled_steps
+from data.steps import shuffled_steps
 from mm_adapter.errors import UserError
 from mm_adapter.examples import StateCache
 from mm_adapter.model import MultimodalLlama
+from mm_adapter.ranks import ALONE, Ranks
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.log import MetricsLog
-from mm_adapter.training.optimization import AverageWeights, make_optimizer, schedule, set_rate
-from mm_adapter.training.state import STATE_FILE, Progress, load_state, save_state
-from mm_adapter.training.task import Task
+from mm_adapter.training.optimization import AverageWeights, schedule, set_rate
+from mm_adapter.training.signals import StopRequest
+from mm_adapter.training.state import Progress, delete_states, load_state, save_state
+from mm_adapter.training.step import Outcome, Stepper
+from mm_adapter.training.task import Task, Validation
 
 
 class Trainer:
@@ -30,9 +31,13 @@ class Trainer:
         model: with the adapter to be trained; nothing else of it is changed.
         task: what it is trained for.
         config: settings of the run.
-        folder: where metrics, the best adapter and the last state are written.
-        resume: go on from the last state in ``folder``.
+        folder: where metrics, the best adapter and the states are written.
+        resume: go on from the last whole state in ``folder``.
         quiet: show no progress bar.
+        ranks: the processes that share every step; each has the same model and task, and the first one writes.
+
+    Attributes:
+        notes: what a person should know of the state that was gone on from.
     """
 
     def __init__(
@@ -43,159 +48,218 @@ class Trainer:
         folder: Path,
         resume: bool = False,
         quiet: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         if model.trained is None:
             raise UserError("the model has no adapter to train.")
         self.model, self.trained, self.config, self.folder = model, model.trained, config, folder
-        self.task, self.quiet = task, quiet
-        self.optimizer = make_optimizer(self.trained, config)
+        self.task, self.ranks, self.quiet = task, ranks, quiet or not ranks.is_first
+        sharded = config.sharding != "none"
+        # A rank that knows a state would skip layers that the others wait to gather.
+        self.cache = StateCache(model) if config.cache_states and not sharded else None
+        self.stepper = Stepper(self.trained, task, self.cache, config, ranks, lockstep=sharded)
+        self.optimizer = self.stepper.optimizer
         self.average = AverageWeights(self.trained, config.average_decay) if config.average_decay else None
-        self.cache = StateCache(model) if config.cache_states else None
         self.order = torch.Generator().manual_seed(config.seed)
         self.steps_per_epoch = math.ceil(len(task.pids) / config.batch_size)
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.warmup_steps = round(config.warmup_epochs * self.steps_per_epoch)
         self.look_every = max(1, round(self.steps_per_epoch / config.evaluations))
         self.progress = Progress(0, self.order.get_state())
+        self.notes: list[str] = []
         # What a run must find unchanged to go on: the base's weights and the examples, by their ids and lengths.
         pids = "\n".join((*task.pids, *task.val_pids, *map(str, task.lengths)))
         self.origin = {"base": model.base_fingerprint, "questions": hashlib.sha256(pids.encode()).hexdigest()}
         if resume:
             self._restore()
-        self.log = MetricsLog(folder, self.progress.step)
+        self.log = MetricsLog(folder if ranks.is_first else None, self.progress.step)
         self._resumed_seconds = self.progress.seconds
-        self._start = time.perf_counter()
+        self._start = self._saved = time.perf_counter()
 
     def run(self) -> None:
-        """Train to the end; on Ctrl-C, keep the state of the last whole step and raise ``KeyboardInterrupt``."""
+        """Train to the end.
+
+        On Ctrl-C or SIGTERM, end after the step under way, keep the state, and raise ``KeyboardInterrupt`` or
+        ``Stopped``.
+
+        Raises:
+            UserError: too many steps in which loss or gradient were not finite, or something cannot be written.
+        """
         self.trained.train()
-        self._keep()
-        self._restore_cache()
         bar = tqdm(total=self.total_steps, initial=self.progress.step, desc="training", unit="step", disable=self.quiet)
         try:
-            with bar:
-                self._look_if_due(bar)
+            with StopRequest() as stop, bar:
+                with stop.at_once():
+                    self._restore_cache()
+                self._look_if_due(bar, stop)
                 while self.progress.step < self.total_steps:
-                    self._epoch(bar)
-        except KeyboardInterrupt:
-            # It may have come in the middle of an update, or while averaged weights stood in for those in training.
-            self.progress, parts = self._kept
-            save_state(self.folder, self.progress, parts, self.config.to_json())
-            raise
+                    self._epoch(bar, stop)
         finally:
             self.log.draw()
-        (self.folder / STATE_FILE).unlink(missing_ok=True)
 
-    def _epoch(self, bar: "tqdm[Any]") -> None:
-        config = self.config
+    def finish(self) -> None:
+        """Delete the states of a run that has come to its end."""
+        if self.ranks.is_first:
+            delete_states(self.folder)
+
+    def _epoch(self, bar: "tqdm[Any]", stop: StopRequest) -> None:
         done = self.progress.step % self.steps_per_epoch
         self.order.set_state(self.progress.epoch_start)
-        lengths = self.task.lengths
-        steps = list(shuffled_steps(lengths, config.batch_size, config.token_budget, self.order))
-        for micro_batches in steps[done:]:
+        steps = list(shuffled_steps(len(self.task.pids), self.config.batch_size, self.order))
+        for indices in steps[done:]:
             if self.progress.step >= self.total_steps:
                 return
-            event = self._step(micro_batches)
-            if self.progress.step % self.steps_per_epoch == 0:
-                self.progress.epoch_start = self.order.get_state()
-            self._keep()
+            event = self._step(indices, stop)
             bar.update()
             bar.set_postfix_str(
                 f"loss {event['loss']:.3f}, rate {event['rate']:.1e}, {event['questions_per_second']:.1f} questions/s"
             )
-            self._look_if_due(bar)
+            self._look_if_due(bar, stop)
 
-    def _step(self, micro_batches: list[list[int]]) -> dict[str, Any]:
+    def _step(self, indices: list[int], stop: StopRequest) -> dict[str, Any]:
         start = time.perf_counter()
         share = schedule(self.progress.step, self.total_steps, self.warmup_steps)
         set_rate(self.optimizer, share)
-        count = sum(map(len, micro_batches))
-        losses = []
-        for indices in micro_batches:
-            loss = self.task.losses(indices, self.cache).sum() / count
-            if not bool(loss.isfinite()):
-                pids = ", ".join(self.task.pids[index] for index in indices)
-                raise UserError(f"the loss is not finite at step {self.progress.step + 1} on {pids}; lower base_rate.")
-            loss.backward()
-            losses.append(float(loss.detach()))
-        if self.config.clip:
-            torch.nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
+        outcome = self.stepper.take(indices, (*stop.told(), self.ranks.is_first and self._save_is_due()))
+        if outcome.learned and self.average is not None:
             self.average.update(self.trained)
         self.progress.step += 1
+        self.progress.skipped += not outcome.learned
+        if self.progress.step % self.steps_per_epoch == 0:
+            self.progress.epoch_start = self.order.get_state()
         self.progress.seconds = self._resumed_seconds + time.perf_counter() - self._start
         event = {
             "step": self.progress.step,
             "epoch": round(self.progress.step / self.steps_per_epoch, 4),
-            "loss": sum(losses),
+            "loss": outcome.loss,
             "rate": self.config.rate * share,
-            "questions_per_second": count / (time.perf_counter() - start),
+            "questions_per_second": len(indices) / (time.perf_counter() - start),
+            **({"idle": round(outcome.idle, 4)} if self.ranks.count > 1 else {}),
+            **({} if outcome.learned else {"skipped": list(outcome.culprits)}),
         }
         self.log.add(**event)
+        self._after(outcome, stop)
         return event
 
-    def _look_if_due(self, bar: "tqdm[Any]") -> None:
+    def _after(self, outcome: Outcome, stop: StopRequest) -> None:
+        if self.progress.skipped > self.config.skip_limit:
+            named = ", ".join(outcome.culprits[:10])
+            raise UserError(
+                f"the loss or its gradient was not finite in {self.progress.skipped} steps, the last one step "
+                f"{self.progress.step} on {named}; lower base_rate, or look at these examples."
+            )
+        *signals, due = outcome.told
+        stop.agree(signals)
+        if stop.received is not None or due:
+            self._save()
+        if stop.received is not None:
+            stop.act()
+
+    def _look_if_due(self, bar: "tqdm[Any]", stop: StopRequest) -> None:
         step = self.progress.step
         if step > self.progress.looked and (step % self.look_every == 0 or step == self.total_steps):
-            self._look(bar)
+            self._look(bar, stop)
 
-    def _look(self, bar: "tqdm[Any]") -> None:
+    def _look(self, bar: "tqdm[Any]", stop: StopRequest) -> None:
         """Score the validation questions, keep the weights if they are the best so far, and save the state."""
-        own = {name: tensor.clone() for name, tensor in self.trained.state_dict().items()}
-        if self.average is not None:
-            self.trained.load_state_dict(self.average.weights)
-        self.trained.eval()
-        found = self.task.validate()
+        found = self._validate(stop)
+        self.progress.looked = self.progress.step
         best = self.progress.best is None or found.rank > tuple(self.progress.best)
         if best:
             self.progress.best = found.rank
-            self.model.save_pretrained(self.folder)
-        self.trained.load_state_dict(own)
-        self.trained.train()
         accuracy = {} if found.accuracy is None else {"val_accuracy": found.accuracy}
         self.log.add(step=self.progress.step, **accuracy, val_loss=found.loss, best=best)
-        self.progress.looked = self.progress.step
-        self._keep()
-        save_state(self.folder, *self._kept, self.config.to_json())
+        self._save()
         if not self.quiet:
             epoch = self.progress.step / self.steps_per_epoch
             bar.write(f"epoch {epoch:.2f}: validation {found}{' (best)' if best else ''}")
 
-    def _keep(self) -> None:
-        """Copy all that a later run needs to go on from here."""
+    def _validate(self, stop: StopRequest) -> Validation:
+        """Return how good the weights are, and write them if they are the best; an end in between keeps the state."""
+        own = None
+        if self.average is not None:
+            own = {name: tensor.clone() for name, tensor in self.trained.state_dict().items()}
+            self.trained.load_state_dict(self.average.weights)
+        self.trained.eval()
+        complete = False
+        try:
+            with stop.at_once():
+                found = self.task.validate(self.ranks)
+            if self.ranks.is_first and (self.progress.best is None or found.rank > tuple(self.progress.best)):
+                self.model.save_pretrained(self.folder)
+            complete = True
+        finally:
+            if own is not None:
+                self.trained.load_state_dict(own)
+            self.trained.train()
+            if not complete:
+                self._save()
+        return found
+
+    def _save_is_due(self) -> bool:
+        config = self.config
+        by_step = config.save_steps and (self.progress.step + 1) % config.save_steps == 0
+        by_time = config.save_minutes and time.perf_counter() - self._saved > 60 * config.save_minutes
+        return bool(by_step or by_time)
+
+    def _save(self) -> None:
+        """Write all that a later run needs to go on from here.
+
+        What is drawn at random in training is the order alone, and its generator's state is the same on all ranks.
+        """
+        self._saved = time.perf_counter()
+        if not self.ranks.is_first:
+            return
         parts: dict[str, Any] = {
             "trained": self.trained.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.stepper.scaler.state_dict(),
             "origin": self.origin,
+            "torch": str(torch.__version__),
+            "ranks": self.ranks.count,
         }
         if self.average is not None:
             parts["average"] = {"steps": self.average.steps, "weights": self.average.weights}
-        self._kept = replace(self.progress), copy.deepcopy(parts)
+        save_state(self.folder, self.progress, parts, self.config.to_json(), self.config.keep_states)
 
     def _restore_cache(self) -> None:
         """Keep the same states as the run that is gone on with: what else was in a batch decides how they are rounded.
 
-        They were computed in the first epoch, so its steps up to now are gone through again, without the adapter.
+        They were computed when this rank first met them, so the steps up to now are gone through again, without the
+        adapter.
         """
         if self.cache is None or not self.progress.step:
             return
-        order = torch.Generator().manual_seed(self.config.seed)
-        config, lengths = self.config, self.task.lengths
-        first_epoch = list(shuffled_steps(lengths, config.batch_size, config.token_budget, order))
-        for step in tqdm(first_epoch[: self.progress.step], desc="lower layers", unit="step", disable=self.quiet):
-            for indices in step:
-                self.task.keep_states(indices, self.cache)
+        order, missing = torch.Generator().manual_seed(self.config.seed), set(self.task.pids)
+        bar = tqdm(total=self.progress.step, desc="lower layers", unit="step", disable=self.quiet)
+        with bar:
+            while missing and bar.n < self.progress.step:
+                for indices in shuffled_steps(len(self.task.pids), self.config.batch_size, order):
+                    if bar.n == self.progress.step:
+                        break
+                    for batch in self.stepper.passes(indices)[0]:
+                        if not missing.isdisjoint(pids := [self.task.pids[index] for index in batch]):
+                            self.task.keep_states(batch, self.cache)
+                            missing.difference_update(pids)
+                    bar.update()
 
     def _restore(self) -> None:
-        self.progress, parts = load_state(self.folder, self.config.to_json())
-        changed = [name for name, value in parts.get("origin", self.origin).items() if self.origin.get(name) != value]
+        saved = load_state(self.folder, self.config.to_json()) if self.ranks.is_first else None
+        saved = self.ranks.broadcast(saved)
+        assert saved is not None
+        self.progress, parts = saved.progress, saved.parts
+        changed = [name for name, value in parts["origin"].items() if self.origin.get(name) != value]
         if changed:
             what = {"base": f"weights of {self.model.base_name}", "questions": "questions"}[changed[0]]
             raise UserError(f"{self.folder}: cannot go on, the {what} are not those it was begun with; use the same.")
+        self.notes += [f"{path}: {reason}; left out" for path, reason in saved.damaged.items()]
+        self.notes.append(f"going on after step {self.progress.step}")
+        for name, now in (("torch", str(torch.__version__)), ("ranks", self.ranks.count)):
+            if parts[name] != now:
+                self.notes.append(f"begun with {name} {parts[name]}, now {now}: the last digits will differ")
         self.trained.load_state_dict(parts["trained"])
         self.optimizer.load_state_dict(parts["optimizer"])
+        self.stepper.scaler.load_state_dict(parts["scaler"])
         if self.average is not None:
             self.average.steps = parts["average"]["steps"]
             for name, tensor in parts["average"]["weights"].items():

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from mm_adapter.errors import UserError
 from mm_adapter.files import write_atomically
 from mm_adapter.images import content_hash, open_image
+from mm_adapter.ranks import ALONE, Ranks
 from mm_adapter.vision.tower import ImageTower
 
 
@@ -56,6 +57,7 @@ def extract_features(
     batch_size: int = 16,
     skip_bad: bool = False,
     progress: bool = True,
+    ranks: Ranks = ALONE,
 ) -> tuple[dict[Path, Tensor], dict[Path, str]]:
     """Return the features of every picture, reading known ones from the store in ``folder`` and computing the rest.
 
@@ -69,6 +71,7 @@ def extract_features(
         batch_size: pictures per pass of the tower.
         skip_bad: return bad pictures by name and reason instead of raising at the first.
         progress: show a progress bar on stderr.
+        ranks: the processes that share whole batches of pictures; the first one writes the store.
 
     Returns:
         Features ``(F,)`` float32 by path, and the reasons for those that could not be read.
@@ -76,7 +79,7 @@ def extract_features(
     Raises:
         UserError: a picture is missing or bad and ``skip_bad`` is false, or the store cannot be written.
     """
-    store = FeatureStore(folder, tower)
+    store = ranks.broadcast(FeatureStore(folder, tower) if ranks.is_first else None)
     keys: dict[Path, str] = {}
     bad: dict[Path, str] = {}
     missing: dict[str, Path] = {}
@@ -93,13 +96,26 @@ def extract_features(
     failed: dict[str, str] = {}
     if missing:
         try:
-            _compute(tower, missing, store, failed, batch_size, skip_bad, progress)
+            own = _own_part(missing, batch_size, ranks)
+            _compute(tower, own, store, failed, batch_size, skip_bad, progress)
+            found = {key: store.features[key] for key in own if key not in failed}
+            for computed, errors in ranks.gather((found, failed)):
+                store.features.update(computed)
+                failed.update(errors)
         finally:
-            store.save()
+            if ranks.is_first:
+                store.save()
     for path, key in keys.items():
         if key in failed:
             bad[path] = failed[key]
     return {path: store.features[key] for path, key in keys.items() if key not in failed}, bad
+
+
+def _own_part(missing: dict[str, Path], batch_size: int, ranks: Ranks) -> dict[str, Path]:
+    """Return this rank's pictures: whole batches, since what else is in a batch decides the last digits."""
+    items = list(missing.items())
+    batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
+    return dict(item for batch in ranks.share(batches) for item in batch)
 
 
 def _compute(

@@ -357,7 +357,7 @@ def full_disk(monkeypatch, name):
     monkeypatch.setattr(files.os, "fsync", fsync)
 
 
-@pytest.mark.parametrize("file", ["adapter_model", "adapter_config", "last_state", "config.json", "curve.png"])
+@pytest.mark.parametrize("file", ["adapter_model", "adapter_config", "0000000", "config.json", "curve.png"])
 def test_full_disk_in_training(command, small, demo_folder, tmp_path, monkeypatch, file):
     """The file is named, no half of it is left."""
     full_disk(monkeypatch, file)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-import mm_adapter.training.trainer as trainer_module
+from mm_adapter.training.state import state_files
 from mm_adapter.training.task import QuestionTask
 
 # A test run in the background has SIGINT ignored, and so would its children.
@@ -69,7 +69,7 @@ def test_interrupt_says_how_to_go_on(command, small, demo_folder, text_run, tmp_
     def interrupting(self, indices, cache):
         calls.append(indices)
         if len(calls) == 4:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return real(self, indices, cache)
 
     monkeypatch.setattr(QuestionTask, "losses", interrupting)
@@ -77,12 +77,12 @@ def test_interrupt_says_how_to_go_on(command, small, demo_folder, text_run, tmp_
     outcome = command(*arguments)
     assert outcome.status == 130
     assert "Go on with the same command and --resume." in outcome.err
-    assert (tmp_path / "run" / "last_state.pt").is_file()
+    assert state_files(tmp_path / "run")
     assert command(*arguments).status == 2
     assert command(*arguments, "--resume").status == 0
     resumed, whole = (folder / "adapter_model.safetensors" for folder in (tmp_path / "run", text_run))
     assert resumed.read_bytes() == whole.read_bytes()
-    assert not (tmp_path / "run" / "last_state.pt").exists()
+    assert not (tmp_path / "run" / "states").exists()
 
 
 def test_resume_is_refused_with_other_settings_data_or_nothing(
@@ -92,17 +92,18 @@ def test_resume_is_refused_with_other_settings_data_or_nothing(
     arguments = ["--out", tmp_path / "run", *small]
     assert "start without --resume" in refused("train", "--data", demo_folder, *arguments, "--resume")
     assert not (tmp_path / "run").exists()
-    real = trainer_module.Trainer._step
-    monkeypatch.setattr(trainer_module.Trainer, "_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    real = QuestionTask.losses
+    monkeypatch.setattr(QuestionTask, "losses", lambda *a: [signal.raise_signal(signal.SIGINT), real(*a)][1])
     assert command("train", "--data", demo_folder, *arguments).status == 130
-    monkeypatch.setattr(trainer_module.Trainer, "_step", real)
-    state = (tmp_path / "run" / "last_state.pt").read_bytes()
+    monkeypatch.setattr(QuestionTask, "losses", real)
+    states = [path.read_bytes() for path in state_files(tmp_path / "run")]
+    assert states
     message = refused_last(command("train", "--data", demo_folder, *arguments, "--resume", "--clip", "0.5"))
     assert "other settings (clip: 1.0, now 0.5)" in message
     broken_data.change("pid_splits.json", lambda splits: splits["train"].reverse())
     message = refused_last(command("train", "--data", broken_data.folder, *arguments, "--resume"))
     assert "questions are not those it was begun with" in message
-    assert (tmp_path / "run" / "last_state.pt").read_bytes() == state
+    assert [path.read_bytes() for path in state_files(tmp_path / "run")] == states
 
 
 def refused_last(outcome):

@@ -1,11 +1,10 @@
 """Batches: every question once, inside the budget, options blind to each other, no padding but in attention."""
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.batching import attention_groups, collate, shuffled_steps, token_batches
+from data.batching import attention_groups, collate, token_batches
 from data.encoding import EncodedQuestion
 from data.question import Question
 
@@ -138,20 +137,3 @@ def test_attention_groups_cost_the_least(lengths: list[int], overhead: int) -> N
     assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
     found = sum(max(lengths[index] for index in group) ** 2 * len(group) + overhead for group in groups)
     assert found == min(cost(cuts) for cuts in range(1 << (len(ordered) - 1)))
-
-
-@pytest.mark.parametrize("count", [1, 7, 32])
-def test_steps_are_seeded_and_complete(count: int) -> None:
-    """An epoch visits every question once, in an order that the seed alone decides."""
-    lengths = [5 + index % 9 for index in range(count)]
-
-    def epoch(seed: int) -> list[list[list[int]]]:
-        return list(shuffled_steps(lengths, 8, 60, torch.Generator().manual_seed(seed)))
-
-    assert epoch(1) == epoch(1)
-    for seed in (1, 2):
-        steps = epoch(seed)
-        assert sorted(index for step in steps for batch in step for index in batch) == list(range(count))
-        assert [sum(map(len, step)) for step in steps] == [8] * (count // 8) + ([count % 8] if count % 8 else [])
-    if count > 7:
-        assert epoch(1) != epoch(2)

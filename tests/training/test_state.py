@@ -1,23 +1,26 @@
 """The state of a run: complete, refused when it does not fit, never half-written."""
 
 import errno
+import hashlib
+import io
 
 import pytest
 import torch
 
 from mm_adapter.errors import UserError
-from mm_adapter.training.state import STATE_FILE, Progress, load_state, save_state
+from mm_adapter.training.state import Progress, has_whole_state, load_state, save_state, state_files
 
 
-def saved(folder, **config):
-    save_state(folder, Progress(3, torch.arange(4), (50.0, -1.0), 2.5), {"adapter": {"a": torch.ones(2)}}, config)
-    return folder / STATE_FILE
+def saved(folder, step=3, **config):
+    progress = Progress(step, torch.arange(4), (50.0, -1.0), 2.5)
+    return save_state(folder, progress, {"adapter": {"a": torch.ones(2)}}, config)
 
 
 def test_what_is_saved_comes_back(tmp_path):
     """Step, order, best result, time and tensors."""
     saved(tmp_path, layers=2)
-    progress, parts = load_state(tmp_path, {"layers": 2})
+    found = load_state(tmp_path, {"layers": 2})
+    progress, parts = found.progress, found.parts
     assert (progress.step, tuple(progress.best), progress.seconds) == (3, (50.0, -1.0), 2.5)
     assert torch.equal(progress.epoch_start, torch.arange(4))
     assert torch.equal(parts["adapter"]["a"], torch.ones(2))
@@ -41,13 +44,17 @@ def test_damaged_state(tmp_path, keep):
     """A cut file is refused by name."""
     path = saved(tmp_path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UserError, match=r"last_state.pt: damaged state"):
+    with pytest.raises(UserError, match=r"00000003-.*pt: damaged state"):
         load_state(tmp_path, {})
 
 
 def test_state_with_code_in_it_is_refused(tmp_path):
     """A state from a stranger cannot run anything: only tensors and plain values are read."""
-    torch.save({"progress": print}, tmp_path / STATE_FILE)
+    content = io.BytesIO()
+    torch.save({"progress": print}, content)
+    digest = hashlib.sha256(content.getvalue()).hexdigest()[:16]
+    saved(tmp_path).with_name(f"00000009-{digest}.pt").write_bytes(content.getvalue())
+    state_files(tmp_path)[1].unlink()
     with pytest.raises(UserError, match="damaged state"):
         load_state(tmp_path, {})
 
@@ -61,7 +68,34 @@ def test_full_disk_keeps_the_old_state(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(UserError, match=r"last_state.pt: cannot be written \(No space left on device\)"):
-        saved(tmp_path)
+    with pytest.raises(UserError, match=r"00000004-.*pt: cannot be written \(No space left on device\)"):
+        saved(tmp_path, step=4)
     assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == [STATE_FILE]
+    assert [*path.parent.iterdir()] == [path]
+
+
+def test_last_states_are_kept(tmp_path):
+    """Two by default: the last may be damaged by what ended the run; the latest comes first."""
+    paths = [saved(tmp_path, step) for step in (1, 2, 30, 4)]
+    assert state_files(tmp_path) == [paths[2], paths[3]]
+
+
+def test_one_flipped_bit_is_noticed(tmp_path):
+    """Weights are not trusted to be what was written: the state before is gone on from, and the damage is told."""
+    saved(tmp_path, 1)
+    path = saved(tmp_path, 2)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    found = load_state(tmp_path, {})
+    assert found.progress.step == 1
+    assert list(found.damaged) == [str(path)]
+    assert has_whole_state(tmp_path)
+    state_files(tmp_path)[1].unlink()
+    assert not has_whole_state(tmp_path)
+
+
+def test_how_a_run_is_carried_out_may_change(tmp_path):
+    """Another device, or states by time: the same run."""
+    saved(tmp_path, device="cpu", sharding="none", layers=2)
+    assert load_state(tmp_path, {"device": "cuda", "sharding": "full", "layers": 2}).progress.step == 3

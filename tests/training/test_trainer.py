@@ -1,14 +1,15 @@
 """The loop trains the adapter and nothing else, gives the same weights each time, and goes on where it stopped."""
 
 import json
+import signal
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from mm_adapter.errors import UserError
+from mm_adapter.errors import Stopped, UserError
 from mm_adapter.examples import StateCache
-from mm_adapter.training.state import STATE_FILE
+from mm_adapter.training.state import state_files
 from mm_adapter.training.trainer import Trainer, trained_parameters
 
 
@@ -24,11 +25,11 @@ def events(trainer):
     return [json.loads(line) for line in trainer.log.path.read_text().splitlines()]
 
 
-def gradients_of_step(trainer, micro_batches):
+def gradients_of_step(trainer, indices):
     """Return the gradients that one step would use, before clipping."""
     found = []
-    trainer.optimizer.step = lambda: found.extend(p.grad.clone() for p in trainer.trained.parameters())
-    trainer._step(micro_batches)
+    trainer.optimizer.step = lambda *_: found.extend(p.grad.clone() for p in trainer.trained.parameters())
+    trainer.stepper.take(indices)
     return found
 
 
@@ -64,48 +65,54 @@ def test_same_seed_same_bytes(make_trainer):
     assert files[0] == files[1] != files[2]
 
 
-@pytest.mark.parametrize("place", ["before", "update", "average", "look", "saving"])
+@pytest.mark.parametrize("place", ["losses", "update", "average", "look", "saving"])
 @pytest.mark.parametrize("decay", [0.0, 0.9])
-def test_interrupted_anywhere_then_resumed_is_the_same_run(make_trainer, monkeypatch, place, decay):
-    """Ctrl-C in mid-step, in mid-update or in a validation with averaged weights: resumed, not one bit differs."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_anywhere_then_resumed_is_the_same_run(make_trainer, monkeypatch, place, decay, number):
+    """A signal in mid-step, in mid-update or in a validation with averaged weights: resumed, not one bit differs."""
     values = {"epochs": 3.0, "batch_size": 5, "average_decay": decay, "evaluations": 1.0}
     whole = make_trainer("whole", **values)
     whole.run()
     trainer = make_trainer("cut", **values)
     calls = 0
 
-    def interrupting(function, when, after):
+    def signalled(function, when):
         def call(*arguments, **options):
             nonlocal calls
             calls += 1
-            if calls < when:
-                return function(*arguments, **options)
-            if after:
-                function(*arguments, **options)
-            raise KeyboardInterrupt
+            if calls == when:
+                signal.raise_signal(number)
+            return function(*arguments, **options)
 
         return call
 
-    if place == "before":
-        trainer.task.losses = interrupting(trainer.task.losses, 4, after=False)
+    if place == "losses":
+        trainer.task.losses = signalled(trainer.task.losses, 4)
     elif place == "update":
-        trainer.optimizer.step = interrupting(trainer.optimizer.step, 5, after=True)
+        trainer.optimizer.step = signalled(trainer.optimizer.step, 5)
     elif place == "average" and trainer.average is not None:
-        trainer.average.update = interrupting(trainer.average.update, 3, after=True)
+        trainer.average.update = signalled(trainer.average.update, 3)
     elif place == "saving":
-        trainer.model.save_pretrained = interrupting(trainer.model.save_pretrained, 1, after=True)
+        trainer.model.save_pretrained = signalled(trainer.model.save_pretrained, 1)
     else:
         import mm_adapter.training.task as module
 
-        monkeypatch.setattr(module, "score_examples", interrupting(module.score_examples, 2, after=False))
-    with pytest.raises(KeyboardInterrupt):
+        monkeypatch.setattr(module, "score_examples", signalled(module.score_examples, 2))
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else Stopped):
         trainer.run()
+    assert signal.getsignal(number) is before
     monkeypatch.undo()
-    assert (trainer.folder / STATE_FILE).is_file()
+    assert state_files(trainer.folder)
     assert (trainer.folder / "curve.png").is_file()
     resumed = make_trainer("cut", resume=True, **values)
-    assert 0 < resumed.progress.step < whole.total_steps
+    assert resumed.progress.step == trainer.progress.step < whole.total_steps
     resumed.run()
+    agree(whole, resumed)
+
+
+def agree(whole, resumed):
+    """The same weights, the same files, the same events, timings apart."""
     assert same(weights(whole), weights(resumed))
     names = ("adapter_model.safetensors", "adapter_config.json")
     assert all((whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes() for name in names)
@@ -115,27 +122,47 @@ def test_interrupted_anywhere_then_resumed_is_the_same_run(make_trainer, monkeyp
     assert whole.progress.best == tuple(resumed.progress.best)
 
 
-def test_killed_at_the_end_of_an_epoch_then_resumed(make_trainer, tmp_path, monkeypatch):
-    """A machine that dies right after the state was saved: the next epoch still has its own order."""
-    values = {"epochs": 3.0, "batch_size": 6}
+@pytest.mark.parametrize("step", [2, 3, 4, 6])
+def test_killed_between_saves_then_resumed(make_trainer, monkeypatch, step):
+    """A machine that dies some steps after the last state: the steps since are taken again, to the same bits."""
+    values = {"epochs": 3.0, "batch_size": 5, "save_steps": 2, "average_decay": 0.9}
     whole = make_trainer("whole", **values)
     whole.run()
     trainer = make_trainer("cut", **values)
-    monkeypatch.setattr(Trainer, "_step", _die_at(3, Trainer._step))
+    monkeypatch.setattr(Trainer, "_step", _die_at(step + 1, Trainer._step))
     with pytest.raises(SystemError):
         trainer.run()
     monkeypatch.undo()
     resumed = make_trainer("cut", resume=True, **values)
-    assert resumed.progress.step == 2 == resumed.steps_per_epoch
+    assert resumed.progress.step == max(found for found in (2, 3, 4, 6) if found <= step)
     resumed.run()
-    assert same(weights(whole), weights(resumed))
+    agree(whole, resumed)
+
+
+def test_damaged_last_state_falls_back_to_the_one_before(make_trainer, monkeypatch):
+    """A state cut in half is named and left out; the run goes on from the last whole one, to the same bits."""
+    values = {"epochs": 3.0, "batch_size": 5, "save_steps": 1}
+    whole = make_trainer("whole", **values)
+    whole.run()
+    trainer = make_trainer("cut", **values)
+    monkeypatch.setattr(Trainer, "_step", _die_at(6, Trainer._step))
+    with pytest.raises(SystemError):
+        trainer.run()
+    monkeypatch.undo()
+    last, _ = state_files(trainer.folder)
+    last.write_bytes(last.read_bytes()[:1000])
+    resumed = make_trainer("cut", resume=True, **values)
+    assert resumed.progress.step == 4
+    assert any(str(last) in note and "left out" in note for note in resumed.notes)
+    resumed.run()
+    agree(whole, resumed)
 
 
 def _die_at(step, function):
-    def call(self, micro_batches):
+    def call(self, indices, stop):
         if self.progress.step + 1 == step:
             raise SystemError
-        return function(self, micro_batches)
+        return function(self, indices, stop)
 
     return call
 
@@ -163,9 +190,9 @@ def test_resume_with_other_settings_or_questions_is_refused(make_trainer, monkey
 def test_micro_batches_equal_one_big_batch(make_trainer, pictures):
     """Accumulation and the token budget change memory, not gradients."""
     values = {"clip": 0.0, "pictures": pictures, "cache_states": False}
-    big = gradients_of_step(open_gates(make_trainer("a", **values)), [list(range(12))])
-    small = gradients_of_step(open_gates(make_trainer("b", **values)), [[index] for index in range(12)])
-    uneven = gradients_of_step(open_gates(make_trainer("c", **values)), [[3, 1, 5, 4, 0], [2], [11, 6, 7, 8, 10, 9]])
+    big = gradients_of_step(open_gates(make_trainer("a", **values)), list(range(12)))
+    small = gradients_of_step(open_gates(make_trainer("b", **values, token_budget=1)), list(range(12)))
+    uneven = gradients_of_step(open_gates(make_trainer("c", **values, token_budget=400)), list(range(12)))
     assert float(big[0].abs().max()) > 1e-4
     for one, other, third in zip(big, small, uneven, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
@@ -191,7 +218,7 @@ def test_cached_states_equal_computed_ones(make_trainer):
     again, computed = (run.task.losses([0, 9], run.cache) for run in (cached, plain))
     assert torch.allclose(again, computed, atol=1e-5)
     assert torch.allclose(first[[3, 2]], computed, atol=1e-5)
-    one, other = (gradients_of_step(run, [indices]) for run in (cached, plain))
+    one, other = (gradients_of_step(run, indices) for run in (cached, plain))
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(one, other, strict=True))
 
 
@@ -226,7 +253,9 @@ def test_every_way_of_asking_and_training_runs(make_trainer, values):
     tensors = load_file(trainer.folder / "adapter_model.safetensors")
     assert all(tensor.dtype == torch.float32 for tensor in tensors.values())
     assert ("gates" in tensors) == (values.get("attention") != "random-init")
-    assert not (trainer.folder / STATE_FILE).exists()
+    assert state_files(trainer.folder)
+    trainer.finish()
+    assert not state_files(trainer.folder)
 
 
 def test_rate_in_the_log_is_the_schedule(make_trainer):
@@ -244,8 +273,8 @@ def test_best_on_validation_is_kept(make_trainer, monkeypatch):
 
     real, looks, seen = module.score_examples, [], []
 
-    def scripted(model, examples, budget):
-        outcome = real(model, examples, budget)
+    def scripted(model, examples, budget, ranks):
+        outcome = real(model, examples, budget, ranks)
         wrong = [3, 1, 2, 2][len(looks)]
         looks.append(1)
         seen.append({name: tensor.clone() for name, tensor in model.adapter.state_dict().items()})
@@ -269,14 +298,49 @@ def test_best_on_validation_is_kept(make_trainer, monkeypatch):
     assert [event["best"] for event in events(trainer) if "best" in event] == [True, True, False, False]
 
 
-def test_loss_that_is_not_finite_names_the_questions(make_trainer):
-    """A run that blew up stops at once, says where, and saves nothing broken."""
-    trainer = make_trainer(batch_size=2)
+def poisoned(trainer, pids):
+    """Let the losses of some questions not be finite."""
+    real = trainer.task.losses
+
+    def losses(indices, cache):
+        found = real(indices, cache)
+        return found * torch.tensor([float("nan") if trainer.task.pids[index] in pids else 1.0 for index in indices])
+
+    trainer.task.losses = losses
+
+
+def test_step_that_is_not_finite_is_left_out(make_trainer):
+    """One poisoned question: its steps change nothing, are counted, and name it; the run goes on to its end."""
+    trainer = make_trainer(batch_size=2, epochs=2.0)
+    bad = trainer.task.pids[3]
+    poisoned(trainer, {bad})
+    trainer.run()
+    found = [event["skipped"] for event in events(trainer) if "skipped" in event]
+    assert found == [[bad], [bad]]
+    assert trainer.progress.skipped == 2
+    assert all(bool(tensor.isfinite().all()) for tensor in weights(trainer).values())
+
+
+def test_too_many_steps_that_are_not_finite_end_the_run(make_trainer):
+    """A run that blew up stops after the limit, says where, and saves nothing broken."""
+    trainer = make_trainer(batch_size=2, skip_limit=2)
     with torch.no_grad():
         trainer.trained.prompts.fill_(float("nan"))
-    with pytest.raises(UserError, match=r"not finite at step 1 on .*lower base_rate"):
+    with pytest.raises(UserError, match=r"not finite in 3 steps, the last one step 3 on .*lower base_rate"):
         trainer.run()
     assert not (trainer.folder / "adapter_model.safetensors").exists()
+
+
+def test_half_precision_gradients_are_scaled(make_trainer):
+    """In float16 the loss is scaled up for the way back, and the trained weights still move as in float32."""
+    moved = []
+    for dtype in ("float32", "float16"):
+        trainer = make_trainer(dtype, dtype=dtype, batch_size=12, pictures=True, base=None)
+        before = weights(trainer)
+        trainer.run()
+        assert trainer.stepper.scaler.is_enabled() == (dtype == "float16")
+        moved.append(torch.cat([(after - before[name]).flatten() for name, after in weights(trainer).items()]))
+    assert torch.nn.functional.cosine_similarity(moved[0], moved[1], dim=0) > 0.9
 
 
 def test_no_adapter_no_training(make_trainer, make_config, tmp_path):

@@ -1,0 +1,26 @@
+"""Frozen layers that no device holds whole: each rank keeps a part, and all is there for a layer's own turn."""
+
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+from mm_adapter.llama.model import Llama
+
+
+def shard(llama: Llama) -> None:
+    """Give every rank a part of each decoder layer, by FSDP2 (``fully_shard``), in place.
+
+    Embedding, last norm and head stay whole on every rank: their use is not within one pass, and they are 4 % of a 7B
+    model. The next layer's parts are gathered while one computes.
+
+    Args:
+        llama: frozen, the same on all ranks of the process group.
+    """
+    mesh = init_device_mesh(llama.device.type, (dist.get_world_size(),))
+    for layer in llama.layers:
+        fully_shard(layer, mesh=mesh)
+    inside = {parameter for layer in llama.layers for parameter in layer.parameters()}
+    whole = {parameter for parameter in llama.parameters() if parameter not in inside}
+    fully_shard(llama, mesh=mesh, ignored_params=whole)
+    register_fsdp_forward_method(llama, "run_layers")
+    llama.sharded = True

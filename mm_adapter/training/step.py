@@ -1,0 +1,143 @@
+"""One step of the optimiser on a global batch, whatever the number of ranks that share it."""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from data.steps import micro_batches, share_out
+from mm_adapter.adapter import Adapter
+from mm_adapter.examples import StateCache
+from mm_adapter.ranks import Ranks
+from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.optimization import make_optimizer
+from mm_adapter.training.task import Task
+from mm_adapter.update import ModelUpdate
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a step.
+
+    Attributes:
+        loss: mean over the global batch.
+        learned: false where nothing was changed, since the loss or its gradient was not finite.
+        culprits: ids of the examples whose losses were not finite; all of the step where only the gradient was not.
+        idle: share of the ranks' time in which some wait for the one with most tokens.
+        told: sums over ranks of what each handed in.
+    """
+
+    loss: float
+    learned: bool
+    culprits: tuple[str, ...]
+    idle: float
+    told: tuple[float, ...]
+
+
+class StepLosses(nn.Module):
+    """The losses of examples, as a module whose parameters are those that are trained: all that DDP needs to watch."""
+
+    def __init__(self, trained: Adapter | ModelUpdate, task: Task, cache: StateCache | None) -> None:
+        super().__init__()
+        self.trained, self.task, self.cache = trained, task, cache
+
+    def forward(self, indices: Sequence[int]) -> Tensor:
+        """Return the loss of each example, ``(B,)``; one zero for none.
+
+        Every trained tensor has a part in it, of no weight where the examples give it none (no picture, no projection):
+        ranks reduce the same tensors, and what the optimiser does with them does not depend on who met which example.
+        """
+        nothing = 0.0 * torch.stack([parameter.sum() for parameter in self.trained.parameters()]).sum()
+        return nothing[None] if not indices else self.task.losses(indices, self.cache) + nothing
+
+
+class Stepper:
+    """Computes gradients of the mean loss over a global batch, and moves the trained weights.
+
+    Args:
+        trained: the adapter, or what is trained in its place.
+        task: gives the losses.
+        cache: of states below the adapter.
+        config: rates, clipping, tokens per pass.
+        ranks: the processes among which a batch is shared out.
+        lockstep: every rank makes as many passes as any other, since each pass gathers weights from all.
+    """
+
+    def __init__(
+        self,
+        trained: Adapter | ModelUpdate,
+        task: Task,
+        cache: StateCache | None,
+        config: TrainingConfig,
+        ranks: Ranks,
+        lockstep: bool = False,
+    ) -> None:
+        self.trained, self.task, self.config, self.ranks, self.lockstep = trained, task, config, ranks, lockstep
+        self.optimizer = make_optimizer(trained, config)
+        device = next(trained.parameters()).device
+        # Half-precision gradients of a mean over many tokens vanish; in bfloat16 they have the range of float32.
+        self.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**12, enabled=config.dtype == "float16")
+        self.losses: nn.Module = StepLosses(trained, task, cache)
+        self.reduced: DistributedDataParallel | None = None
+        if ranks.count > 1:
+            devices = [device.index] if device.type == "cuda" else None
+            # One bucket, reduced in the last pass of a step, views of it as gradients: no copy, no needless message.
+            self.reduced = DistributedDataParallel(
+                self.losses, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+
+    def passes(self, indices: Sequence[int]) -> tuple[list[list[int]], int]:
+        """Return this rank's passes over a step's examples, and how many of them count."""
+        shares = share_out(indices, self.task.lengths, self.ranks.count)
+        split = [micro_batches(share, self.task.lengths, self.config.token_budget) for share in shares]
+        own = split[self.ranks.rank]
+        if not self.lockstep:
+            return own or [[]], len(own)
+        shortest = min(indices, key=lambda index: self.task.lengths[index])
+        return own + [[shortest]] * (max(map(len, split)) - len(own)), len(own)
+
+    def take(self, indices: Sequence[int], told: Sequence[float] = ()) -> Outcome:
+        """Learn from the examples ``indices`` of the global batch, the same on all ranks.
+
+        Args:
+            told: what this rank wants summed over ranks, on the way.
+        """
+        own, counted = self.passes(indices)
+        loss, culprits = 0.0, []
+        for number, batch in enumerate(own):
+            module = self.losses if self.reduced is None else self.reduced
+            waits = self.reduced is not None and number < len(own) - 1
+            with self.reduced.no_sync() if waits and self.reduced is not None else contextlib.nullcontext():
+                losses = module(batch)
+                # DDP takes the mean over ranks of what is a sum over all of them.
+                share = self.ranks.count / len(indices) if number < counted else 0.0
+                self.scaler.scale(losses.sum() * share).backward()
+            if number < counted:
+                values = losses.tolist()
+                loss += sum(values) / len(indices)
+                culprits += [
+                    self.task.pids[i] for i, value in zip(batch, values, strict=True) if not math.isfinite(value)
+                ]
+        loss, failed, *sums = self.ranks.total([loss, len(culprits), *told])
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.clip or math.inf)
+        learned = not failed and bool(norm.isfinite())
+        # In half precision a first gradient may overflow: the scaler leaves it out and tries a smaller scale.
+        overflow = not failed and self.scaler.is_enabled() and self.scaler.get_scale() > 1
+        if learned or overflow:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            named = [pid for part in self.ranks.gather(culprits) for pid in part]
+            culprits = named or [self.task.pids[index] for index in indices]
+        self.optimizer.zero_grad(set_to_none=True)
+        return Outcome(loss, learned or overflow, tuple(culprits), self._idle(indices), tuple(sums))
+
+    def _idle(self, indices: Sequence[int]) -> float:
+        lengths = self.task.lengths
+        tokens = [sum(lengths[i] for i in share) for share in share_out(indices, lengths, self.ranks.count)]
+        return 1 - sum(tokens) / (len(tokens) * max(tokens))
