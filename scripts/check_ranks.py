@@ -1,0 +1,107 @@
+"""One process and several: the same losses, the same adapter.
+
+    python scripts/check_ranks.py [--ranks 2 4 8] [--kinds data full] [--json FILE]
+
+A tiny random model is trained by ``mm-adapter train`` alone, then under ``torchrun`` over gloo, on the same global
+batches: replicated (DDP) and with the frozen layers sharded (FSDP2), in one pass a step and in many, on numbers of
+questions and batch sizes that no number of ranks divides, on pictures and none mixed. With eight ranks for batches of
+seven there is always a rank without an example, and there are always ranks without a picture. Losses of every step and
+the final weights agree within float32's rounding, or the bar is missed.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiny import adapter, losses, start, write_llama, write_questions
+
+from mm_adapter.files import write_json
+
+BAR = 1e-5
+SETTINGS = {
+    "one pass": ["--token-budget", "100000"],
+    "accumulated": ["--token-budget", "300"],
+    "text only": ["--vision", "none"],
+}
+KINDS = {"data": ("DDP", []), "full": ("FSDP2", ["--sharding", "full"])}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the check works.
+
+    Attributes:
+        folder: of model, questions, features and runs.
+        options: of every training.
+    """
+
+    folder: Path
+    options: list[str]
+
+    @classmethod
+    def make(cls, folder: Path) -> "Place":
+        """Write model and questions; the prompts are small in number, so that the projection matters."""
+        llama, data = write_llama(folder / "llama"), write_questions(folder / "data", 75)
+        options = ["--llama", str(llama), "--data", str(data), "--features", str(folder / "features"), "--quiet"]
+        options += ["--layers", "3", "--prompt-length", "3", "--bottleneck", "8", "--batch-size", "7", "--epochs", "2"]
+        return cls(folder, [*options, "--warmup-epochs", "0.2", "--base-rate", "0.3", "--max-length", "700"])
+
+    def train(self, name: str, ranks: int, more: list[str]) -> Path:
+        """Train once; return the run's folder."""
+        out, log = self.folder / name, self.folder / f"{name}.log"
+        arguments = ["train", *self.options, "--out", str(out), *more]
+        if start(arguments, ranks, log=log).wait():
+            raise SystemExit(f"{' '.join(arguments)} failed with {ranks} ranks:\n{log.read_text()[-3000:]}")
+        return out
+
+
+def differences(one: Path, other: Path) -> tuple[float, float]:
+    """Return the largest difference of two runs' losses, and of their weights."""
+    of_losses = max(abs(a - b) for a, b in zip(losses(one), losses(other), strict=True))
+    mine, theirs = adapter(one), adapter(other)
+    return of_losses, max(float((tensor - theirs[name]).abs().max()) for name, tensor in mine.items())
+
+
+def check(ranks: list[int], kinds: list[str]) -> list[dict[str, Any]]:
+    """Run every case; return the bars."""
+    folder = Path(tempfile.mkdtemp(prefix="mm-adapter-ranks-"))
+    bars = []
+    try:
+        place = Place.make(folder)
+        for setting, more in SETTINGS.items():
+            alone = place.train(f"{setting}-1".replace(" ", "-"), 1, more)
+            for kind in kinds:
+                engine, sharding = KINDS[kind]
+                for count in ranks:
+                    run = place.train(f"{setting}-{kind}-{count}".replace(" ", "-"), count, [*more, *sharding])
+                    of_losses, of_weights = differences(alone, run)
+                    value = max(of_losses, of_weights)
+                    name = f"{engine}, {count} ranks, {setting}"
+                    bars.append({"name": name, "value": value, "bar": BAR, "holds": value <= BAR})
+                    print(f"{name:34} losses {of_losses:.1e}  weights {of_weights:.1e}", flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return bars
+
+
+def main() -> int:
+    """Check, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4, 8], help="numbers of processes")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="data: DDP, full: FSDP2")
+    parser.add_argument("--json", type=Path, help="write the bars to this file")
+    options = parser.parse_args()
+    bars = check(options.ranks, options.kinds)
+    if options.json is not None:
+        write_json(options.json, {"bars": bars})
+    missed = [bar["name"] for bar in bars if not bar["holds"]]
+    print(f"{len(bars) - len(missed)} of {len(bars)} cases within {BAR:g}" + (f"; missed: {missed}" if missed else ""))
+    return bool(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
