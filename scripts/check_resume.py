@@ -1,0 +1,157 @@
+"""A run that is killed again and again ends in the weights of the run that was not.
+
+    python scripts/check_resume.py [--kills N] [--seed S] [--json FILE]
+
+A tiny model is trained alone and by four ranks under ``torchrun``, without being disturbed, then once more for every
+kill: begun, ended at a moment that the seed draws (SIGKILL; SIGTERM; SIGKILL while a state is being written; SIGKILL of
+one rank of four, after which ``torchrun`` starts all of them again), gone on with by ``--resume auto`` until it is
+done. The adapter that it leaves is compared byte by byte. A state is written at every step, so that kills meet writes.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tiny import descendants, kill_all, start, write_llama, write_questions
+from tqdm import tqdm
+
+from mm_adapter.files import write_json
+
+KINDS = ("kill", "term", "in a save", "rank of four")
+PATIENCE = 300.0  # seconds for a run
+
+
+class Trial:
+    """Runs of one kind in a folder of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        llama, data = write_llama(folder / "llama"), write_questions(folder / "data", 75)
+        self.options = ["--llama", str(llama), "--data", str(data), "--vision", "none", "--quiet", "--layers", "2"]
+        self.options += ["--prompt-length", "3", "--batch-size", "6", "--epochs", "12", "--warmup-epochs", "0.5"]
+        self.options += ["--base-rate", "0.3", "--max-length", "700", "--average-decay", "0.9", "--save-steps", "1"]
+
+    def begin(self, name: str, ranks: int) -> "subprocess.Popen[bytes]":
+        """Start or go on with a run."""
+        arguments = ["train", *self.options, "--out", str(self.folder / name), "--resume", "auto"]
+        launcher = [f"--max-restarts={3 if ranks > 1 else 0}"] if ranks > 1 else []
+        return start(arguments, ranks, launcher, log=self.folder / f"{name}.log")
+
+    def whole(self, name: str, ranks: int) -> tuple[bytes, float]:
+        """Return the adapter of an undisturbed run, and the seconds that it took."""
+        began = time.monotonic()
+        self.end(name, self.begin(name, ranks))
+        return self.weights(name), time.monotonic() - began
+
+    def end(self, name: str, process: "subprocess.Popen[bytes]") -> None:
+        """Let a run come to its end."""
+        try:
+            status = process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            kill_all(process)
+            raise SystemExit(f"{name} hangs:\n{self.log(name)}") from None
+        if status:
+            raise SystemExit(f"{name} ended with status {status}:\n{self.log(name)}")
+
+    def weights(self, name: str) -> bytes:
+        """Return the bytes of a run's adapter."""
+        return (self.folder / name / "adapter_model.safetensors").read_bytes()
+
+    def log(self, name: str) -> str:
+        """Return the end of what a run said."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")[-3000:]
+
+    def disturb(self, name: str, kind: str, after: float, draw: random.Random) -> bool:
+        """Begin a run, end it as ``kind`` says after some seconds, and go on; return if there was a run to end."""
+        ranks = 4 if kind == "rank of four" else 1
+        process = self.begin(name, ranks)
+        states = self.folder / name / "states"
+        deadline = time.monotonic() + after
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.01)
+        if kind == "in a save":
+            # Half-written states have names with a dot in front.
+            while process.poll() is None and not any(path.name.startswith(".") for path in _entries(states)):
+                pass
+        met = process.poll() is None
+        if kind == "term":
+            process.send_signal(signal.SIGTERM)
+            if met and process.wait(timeout=PATIENCE) not in (0, -signal.SIGTERM):
+                raise SystemExit(f"{name}: SIGTERM ended it with {process.returncode}:\n{self.log(name)}")
+        elif kind == "rank of four":
+            workers = [child for child in descendants(process.pid) if _is_worker(child)]
+            met = bool(workers)
+            if workers:
+                os.kill(draw.choice(workers), signal.SIGKILL)
+            self.end(name, process)
+            return met
+        else:
+            process.kill()
+            process.wait()
+        self.end(name, self.begin(name, ranks))
+        return met
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _is_worker(process: int) -> bool:
+    try:
+        arguments = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+        environment = Path(f"/proc/{process}/environ").read_bytes()
+    except OSError:
+        return False
+    return b"mm_adapter.cli" in arguments and b"\0RANK=" in environment
+
+
+def check(kills: int, seed: int) -> list[dict[str, Any]]:
+    """Disturb ``kills`` runs, kinds in turn; return the bars."""
+    draw = random.Random(seed)
+    folder = Path(tempfile.mkdtemp(prefix="mm-adapter-resume-"))
+    counts = {kind: [0, 0, 0] for kind in KINDS}  # runs, met while they ran, same bytes
+    try:
+        trial = Trial(folder)
+        whole = {ranks: trial.whole(f"whole-{ranks}", ranks) for ranks in ((1, 4) if kills >= len(KINDS) else (1,))}
+        for number in tqdm(range(kills), desc="killed runs", unit="run"):
+            kind = KINDS[number % len(KINDS)]
+            expected, seconds = whole[4 if kind == "rank of four" else 1]
+            name = f"run-{number}"
+            met = trial.disturb(name, kind, draw.uniform(0.2, 0.98) * seconds, draw)
+            count = counts[kind]
+            count[0], count[1] = count[0] + 1, count[1] + met
+            count[2] += trial.weights(name) == expected
+            shutil.rmtree(folder / name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    bars = []
+    for kind, (runs, met, same) in counts.items():
+        if runs:
+            print(f"{kind:14} {runs:3} runs, {met:3} ended before their time, {same:3} with the same bytes")
+            bars.append({"name": f"same bytes after: {kind}", "value": same, "bar": runs, "holds": same == runs})
+    return bars
+
+
+def main() -> int:
+    """Check, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50, help="runs to end before their time")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--json", type=Path, help="write the bars to this file")
+    options = parser.parse_args()
+    bars = check(options.kills, options.seed)
+    if options.json is not None:
+        write_json(options.json, {"bars": bars})
+    return not all(bar["holds"] for bar in bars)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
