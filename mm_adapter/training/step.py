@@ -86,9 +86,7 @@ class Stepper:
         if ranks.count > 1:
             devices = [device.index] if device.type == "cuda" else None
             # One bucket, reduced in the last pass of a step, views of it as gradients: no copy, no needless message.
-            self.reduced = DistributedDataParallel(
-                self.losses, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            self.reduced = DistributedDataParallel(self.losses, device_ids=devices, gradient_as_bucket_view=True)
 
     def passes(self, indices: Sequence[int]) -> tuple[list[list[int]], int]:
         """Return this rank's passes over a step's examples, and how many of them count."""

@@ -3,6 +3,8 @@
 import hashlib
 import math
 import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -230,18 +232,20 @@ class Trainer:
         """
         if self.cache is None or not self.progress.step:
             return
-        order, missing = torch.Generator().manual_seed(self.config.seed), set(self.task.pids)
-        bar = tqdm(total=self.progress.step, desc="lower layers", unit="step", disable=self.quiet)
-        with bar:
-            while missing and bar.n < self.progress.step:
-                for indices in shuffled_steps(len(self.task.pids), self.config.batch_size, order):
-                    if bar.n == self.progress.step:
-                        break
-                    for batch in self.stepper.passes(indices)[0]:
-                        if not missing.isdisjoint(pids := [self.task.pids[index] for index in batch]):
-                            self.task.keep_states(batch, self.cache)
-                            missing.difference_update(pids)
-                    bar.update()
+        missing = set(self.task.pids)
+        steps = islice(self._steps_from_the_start(), self.progress.step)
+        for indices in tqdm(steps, "lower layers", self.progress.step, unit="step", disable=self.quiet):
+            for batch in self.stepper.passes(indices)[0]:
+                if not missing.isdisjoint(pids := [self.task.pids[index] for index in batch]):
+                    self.task.keep_states(batch, self.cache)
+                    missing.difference_update(pids)
+            if not missing:
+                break
+
+    def _steps_from_the_start(self) -> Iterator[list[int]]:
+        order = torch.Generator().manual_seed(self.config.seed)
+        while True:
+            yield from shuffled_steps(len(self.task.pids), self.config.batch_size, order)
 
     def _restore(self) -> None:
         saved = load_state(self.folder, self.config.to_json()) if self.ranks.is_first else None
