@@ -101,6 +101,8 @@ def check() -> list[dict[str, Any]]:
         meeting.wait("the end", lambda: nodes[0].poll() is not None)
         again = any(event.get("idle") is not None for event in meeting.events() if event["step"] > back)
         run = folder / "shared"
+        if nodes[0].returncode:
+            raise SystemExit(f"the first node ended with status {nodes[0].returncode}")
         of_losses = max(abs(a - b) for a, b in zip(losses(whole), losses(run), strict=True))
         mine, theirs = adapter(whole), adapter(run)
         of_weights = max(float((tensor - theirs[name]).abs().max()) for name, tensor in mine.items())

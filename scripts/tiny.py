@@ -89,6 +89,8 @@ def start(
     root = str(Path(__file__).resolve().parent.parent)
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "GLOO_SOCKET_IFNAME": "lo"}
+    # A node that comes back would wait in vain: sharing its store, torchrun tells the address in the first round alone.
+    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     output = subprocess.DEVNULL if log is None else open(log, "ab")  # noqa: SIM115 - the child's from here on
     return subprocess.Popen(
         [sys.executable, *program], env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
