@@ -16,6 +16,7 @@ from mm_adapter.commands.tasks import PreparedTask, make_prompting, prepare_task
 from mm_adapter.conversing import ConversationPrompting
 from mm_adapter.errors import UserError
 from mm_adapter.files import write_json
+from mm_adapter.llama.frozen import count_frozen
 from mm_adapter.llama.weights import LoadedLlama, load_llama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.training.config import TrainingConfig
@@ -102,7 +103,9 @@ def build_model(
     check_device(config.device)
     prompting = prompting or make_prompting(replace(config, task="questions"), "")
     if base is None:
-        base = load_llama(config.llama, getattr(torch, config.dtype), config.device)
+        dtype = getattr(torch, config.dtype)
+        base = load_llama(config.llama, dtype, config.device, config.quantization, config.offload)
+    base.model.checkpoint_layers = config.checkpoint_layers
     vision = None
     if config.vision != "none":
         views = tuple(view.strip() for view in config.views.split(","))
@@ -126,8 +129,8 @@ def _announce(
     prepared: PreparedTask,
 ) -> None:
     assert model.trained is not None
-    frozen = sum(weight.numel() for weight in model.llama.parameters() if not weight.requires_grad)
-    say(f"{config.llama}: {frozen:,} parameters frozen, {trained_parameters(model.trained):,} trained")
+    trained = trained_parameters(model.trained)
+    say(f"{config.llama}: {count_frozen(model.llama):,} parameters frozen, {trained:,} trained")
     task, skipped = prepared.task, prepared.skipped
     shortened = sum(prepared.shortened.values())
     say(

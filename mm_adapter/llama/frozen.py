@@ -23,7 +23,7 @@ class FrozenLinear(nn.Linear):
     def __init__(self, matrix: Matrix, bias: nn.Parameter | None = None) -> None:
         super().__init__(matrix.shape[1], matrix.shape[0], bias=False, device="meta")
         self.register_parameter("weight", None)
-        self.bias = bias
+        self.register_parameter("bias", bias)
         self.matrix = matrix
 
     def forward(self, features: Tensor) -> Tensor:

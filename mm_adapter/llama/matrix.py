@@ -52,7 +52,8 @@ class Matrix(ABC):
     def map(self: Self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return the matrix with every tensor changed."""
         own = {field.name for field in fields(self)}
-        return replace(self, **{name: change(tensor) for name, tensor in self.tensors().items() if name in own})
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in self.tensors().items() if name in own}
+        return replace(self, **changed)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return its tensors by name."""

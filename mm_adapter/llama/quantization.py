@@ -1,12 +1,10 @@
 """Which tensors of a model are kept as frozen matrices, and in which form."""
 
-import math
-
 from mm_adapter.errors import UserError, suggestion
 from mm_adapter.fingerprint import Sampler
-from mm_adapter.llama.bitsandbytes_matrix import BLOCK, Int4Matrix, Int8Matrix
 from mm_adapter.llama.matrix import Matrix
 from mm_adapter.llama.source import StoredTensor
+from mm_adapter.llama.torchao_matrix import GROUP, Int4Matrix, Int8Matrix
 
 QUANTIZATIONS = ("none", "int8", "int4", "blocks")
 _FINE = ("embedding", "head")  # every token's meaning, and small errors are every answer's: never below 8 bits by us
@@ -27,7 +25,7 @@ def quantized(name: str, stored: StoredTensor, quantization: str) -> tuple[Matri
     """Return a stored tensor as a frozen matrix and the digest of its stored values; None where it stays as it is.
 
     Quantised are matrices, so all but norms and biases. With int4 the embedding and the head are kept in 8 bits, and so
-    is a matrix that does not divide into blocks. Rows are read and quantised some at a time.
+    is a matrix whose rows do not divide into groups. Rows are read and quantised some at a time.
 
     Args:
         name: canonical, without ``.weight``.
@@ -41,9 +39,11 @@ def quantized(name: str, stored: StoredTensor, quantization: str) -> tuple[Matri
     shape = (stored.shape[0], stored.shape[1])
     if quantization == "blocks":
         if stored.blocks is None:
-            raise UserError("quantization blocks is of GGUF files; this model is in another format, where int8 and int4 are.")
+            raise UserError(
+                "quantization blocks is of GGUF files; this model is in another format, where int8 and int4 are."
+            )
         return stored.blocks(), stored.digest()
-    fine = quantization == "int8" or name in _FINE or math.prod(shape) % BLOCK
+    fine = quantization == "int8" or name in _FINE or shape[1] % GROUP
     sampler = Sampler(shape)
-    kind = Int8Matrix if fine else Int4Matrix
+    kind: type[Int8Matrix | Int4Matrix] = Int8Matrix if fine else Int4Matrix
     return kind.quantize(shape, stored.sampled(sampler)), sampler.digest()
