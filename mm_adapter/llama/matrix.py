@@ -9,10 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Of a matrix is made dense at a time: what a product needs beyond its operands. Rows come in multiples of 64, so that a
-# piece begins where a block of any quantisation does.
-PIECE = 1 << 21
-ROWS = 64
+_PIECE = 1 << 21  # values that are made dense at a time: what a product needs beyond its operands
 
 Self = TypeVar("Self", bound="Matrix")
 
@@ -31,12 +28,12 @@ class Matrix(ABC):
         """Return some rows ``(R, columns)`` in ``dtype``, on the device of the matrix.
 
         Args:
-            rows: a slice that begins at a multiple of 64, or int64 indices ``(R,)``.
+            rows: a slice, or int64 indices ``(R,)``.
         """
 
     def pieces(self) -> Iterator[slice]:
         """Yield the rows that are made dense together."""
-        step = max(1, PIECE // (self.shape[1] * ROWS)) * ROWS
+        step = max(1, _PIECE // self.shape[1])
         for first in range(0, self.shape[0], step):
             yield slice(first, min(first + step, self.shape[0]))
 

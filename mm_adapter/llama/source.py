@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mm_adapter.fingerprint import Sampler
 from mm_adapter.llama.config import LlamaConfig
-from mm_adapter.llama.matrix import ROWS, Matrix
+from mm_adapter.llama.matrix import Matrix
 from mm_adapter.llama.pages import MappedFile
 from mm_adapter.llama.tokenizer import Tokenizer
 
@@ -50,7 +50,7 @@ class StoredTensor:
         return target, sampler.digest()
 
     def sampled(self, sampler: Sampler) -> Iterator[Tensor]:
-        """Yield all rows, some at a time, and show them to ``sampler``; the first of each are multiples of 64."""
+        """Yield all rows, some at a time, and show them to ``sampler``."""
         for first, rows in self._slabs():
             sampler.add(first * self._width, rows)
             yield rows
@@ -74,8 +74,7 @@ class StoredTensor:
         return math.prod(self.shape[1:])
 
     def _slabs(self) -> Iterator[tuple[int, Tensor]]:
-        unit = math.lcm(self.granule, ROWS)
-        step = max(1, _SLAB // (self._width * unit)) * unit
+        step = max(1, _SLAB // (self._width * self.granule)) * self.granule
         for first in range(0, self.shape[0], step):
             yield first, self.read(first, min(first + step, self.shape[0]))
 
