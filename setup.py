@@ -36,6 +36,8 @@ setup(
     extras_require={
         # The methods that the adapter is compared with: LoRA is PEFT's own.
         "compare": ["peft>=0.12"],
+        # A frozen model in 8 or 4 bits; what a GGUF file's own blocks need comes with the package.
+        "quantized": ["torchao>=0.18"],
         "test": [
             "pytest",
             "pytest-cov",
@@ -45,6 +47,7 @@ setup(
             "transformers>=4.45",
             "accelerate",
             "peft>=0.12",
+            "torchao>=0.18",
         ],
     },
     entry_points={"console_scripts": ["mm-adapter=mm_adapter.cli:main"]},

@@ -97,6 +97,7 @@ class MultimodalLlama(nn.Module):
         vision: str | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
+        quantization: str = "none",
     ) -> "MultimodalLlama":
         """Load a base model and, if named, an adapter for it.
 
@@ -106,16 +107,17 @@ class MultimodalLlama(nn.Module):
             vision: image tower; None for the adapter's own.
             dtype: of the frozen weights; the adapter stays in float32.
             device: where all of it lives.
+            quantization: of the frozen matrices: none, int8, int4 or blocks; the adapter fits all the same.
 
         Raises:
             UserError: something is missing or damaged, or the parts do not belong together.
         """
         if adapter is None:
             config = None if vision is None else VisionConfig(vision)
-            return cls(load_llama(llama or DEFAULT_LLAMA, dtype, device), vision=config)
+            return cls(load_llama(llama or DEFAULT_LLAMA, dtype, device, quantization), vision=config)
         folder = Path(adapter)
         description = read_description(folder)
-        base = load_llama(llama or description.llama["name"], dtype, device)
+        base = load_llama(llama or description.llama["name"], dtype, device, quantization)
         check_base(folder, description, base.name, base.fingerprint)
         if description.update is not None:
             update = make_update(base.model, description.update, training=False)

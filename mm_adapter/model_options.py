@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mm_adapter.errors import UserError
+from mm_adapter.training.config import QUANTIZATIONS
 
 if TYPE_CHECKING:
     from mm_adapter.model import MultimodalLlama
@@ -12,18 +13,21 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--adapter``, ``--llama``, ``--dtype`` and ``--device``."""
+    """Add ``--adapter``, ``--llama``, ``--dtype``, ``--device`` and ``--quantization``."""
     parser.add_argument("--adapter", required=True, help="run folder, or none for the base model")
     parser.add_argument("--llama", help="base model: the adapter's own by default")
     parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of frozen weights")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+    text = "of frozen matrices, less memory for more time; blocks: as they lie in a GGUF file"
+    parser.add_argument("--quantization", default="none", choices=QUANTIZATIONS, help=text)
 
 
 def load_chosen_model(options: argparse.Namespace) -> "MultimodalLlama":
     """Return the ``MultimodalLlama`` that the options name."""
     from mm_adapter.commands.evaluate import load_model
 
-    return load_model(options.adapter, options.llama, options.dtype, options.device)
+    names = ("adapter", "llama", "dtype", "device", "quantization")
+    return load_model(**{name: getattr(options, name) for name in names})
 
 
 def add_asking_options(parser: argparse.ArgumentParser) -> None:
@@ -59,4 +63,4 @@ def load_asked_model(options: argparse.Namespace) -> "MultimodalLlama":
         prompting = ConversationPrompting(options.wording)
     else:
         prompting = Prompting(**chosen)
-    return load_model(options.adapter, options.llama, options.dtype, options.device, prompting)
+    return load_model(options.adapter, options.llama, options.dtype, options.device, prompting, options.quantization)

@@ -36,7 +36,8 @@ def lower_states(llama: Llama, batch: TokenBatch, first_layer: int) -> Tensor:
 
     They have a graph only where the embedding itself is trained.
     """
-    with torch.set_grad_enabled(torch.is_grad_enabled() and llama.embedding.weight.requires_grad):
+    trained = any(weight.requires_grad for weight in llama.embedding.parameters())
+    with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
         embedded = llama.embedding(batch.tokens)[None]
         return llama.run_layers(embedded, batch.positions, batch.packing, last=first_layer)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mm_adapter.errors import UserError
+from mm_adapter.llama.frozen import frozen_matrices
 from mm_adapter.llama.model import Llama
 
 
@@ -64,9 +65,13 @@ def make_update(llama: Llama, config: UpdateConfig, seed: int = 0, training: boo
         training: refuse weights that small steps would not change; not needed where trained ones are only loaded.
 
     Raises:
-        UserError: the PEFT library is missing, or ``full`` is asked for in half precision.
+        UserError: the PEFT library is missing, or ``full`` is asked for in half precision or of a quantised model.
     """
     if config.method == "full":
+        if any(frozen_matrices(llama)):
+            raise UserError(
+                "method full is of the weights themselves: the model must be neither quantised nor offloaded."
+            )
         if training and llama.dtype != torch.float32:
             raise UserError(
                 "method full trains the weights themselves: in half precision small steps are lost; use dtype float32."
@@ -93,7 +98,8 @@ def _inject_lora(llama: Llama, config: UpdateConfig, seed: int) -> None:
     for name, weight in llama.named_parameters():
         weight.requires_grad_("lora_" in name)
         if weight.requires_grad:
-            weight.data = weight.data.float()
+            # PEFT puts them where it finds a weight; beside a frozen matrix it finds none.
+            weight.data = weight.data.to(llama.device, torch.float32)
 
 
 def load_update(update: ModelUpdate, tensors: Mapping[str, Tensor], where: str) -> None:

@@ -91,6 +91,7 @@ def load_model(
     dtype: str = "float32",
     device: str = "cpu",
     prompting: Prompting | ConversationPrompting | None = None,
+    quantization: str = "none",
 ) -> MultimodalLlama:
     """Load a model for evaluation or answers; ``adapter`` is a run folder or ``none`` for the base model.
 
@@ -98,9 +99,12 @@ def load_model(
         prompting: for the base model; an adapter says itself how it was taught.
     """
     check_device(device)
-    if adapter != "none":
-        return MultimodalLlama.from_pretrained(llama, adapter, dtype=getattr(torch, dtype), device=device)
-    model = MultimodalLlama.from_pretrained(llama, dtype=getattr(torch, dtype), device=device)
+    folder = None if adapter == "none" else adapter
+    model = MultimodalLlama.from_pretrained(
+        llama, folder, dtype=getattr(torch, dtype), device=device, quantization=quantization
+    )
+    if folder is not None:
+        return model
     model.prompting = prompting or model.prompting
     return model
 

@@ -16,6 +16,7 @@ from mm_adapter.commands.tasks import PreparedTask, make_prompting, prepare_task
 from mm_adapter.conversing import ConversationPrompting
 from mm_adapter.errors import Stopped, UserError
 from mm_adapter.files import read_json, write_json
+from mm_adapter.llama.frozen import count_frozen
 from mm_adapter.llama.shared import load_shared
 from mm_adapter.llama.weights import LoadedLlama, load_llama
 from mm_adapter.model import MultimodalLlama
@@ -173,8 +174,12 @@ def build_model(
     prompting = prompting or make_prompting(replace(config, task="questions"), "")
     if base is None:
         dtype = getattr(torch, config.dtype)
-        shared = device == "cpu" and ranks.local_count > 1
-        base = load_shared(config.llama, dtype, ranks) if shared else load_llama(config.llama, dtype, device)
+        shared = device == "cpu" and ranks.local_count > 1 and config.quantization == "none" and not config.offload
+        if shared:
+            base = load_shared(config.llama, dtype, ranks)
+        else:
+            base = load_llama(config.llama, dtype, device, config.quantization, config.offload)
+    base.model.checkpoint_layers = config.checkpoint_layers
     if config.sharding != "none":
         # Imported here: it takes a second, and few runs need it.
         from mm_adapter.llama.sharding import shard
@@ -206,8 +211,8 @@ def _announce(
     assert model.trained is not None
     if ranks.count > 1:
         say(f"{ranks.count} ranks share every batch of {config.batch_size}")
-    frozen = sum(weight.numel() for weight in model.llama.parameters() if not weight.requires_grad)
-    say(f"{config.llama}: {frozen:,} parameters frozen, {trained_parameters(model.trained):,} trained")
+    trained = trained_parameters(model.trained)
+    say(f"{config.llama}: {count_frozen(model.llama):,} parameters frozen, {trained:,} trained")
     task, skipped = prepared.task, prepared.skipped
     shortened = sum(prepared.shortened.values())
     say(

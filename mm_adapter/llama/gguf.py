@@ -1,6 +1,7 @@
 """Reader of GGUF files (llama.cpp's format) of the llama architecture: shape, weights, vocabulary."""
 
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from mm_adapter.errors import UserError
 from mm_adapter.llama.config import LlamaConfig, RopeDivisors
 from mm_adapter.llama.gguf_file import GGUFFile, GGUFTensor, read_gguf
+from mm_adapter.llama.gguf_matrix import BlockMatrix
 from mm_adapter.llama.gguf_vocabulary import build_tokenizer
 from mm_adapter.llama.pages import MappedFile
 from mm_adapter.llama.source import StoredTensor, WeightSource, interleaved_to_half_split
@@ -157,7 +159,14 @@ def _stored(path: Path, name: str, tensor: GGUFTensor, mapped: MappedFile, heads
         rows = rows if len(tensor.shape) > 1 else rows[0, first:last]
         return rows if heads is None else interleaved_to_half_split(rows, (last - first) // granule)
 
-    return StoredTensor(tensor.shape, tensor.kind.name, read, granule)
+    def blocks() -> BlockMatrix:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the mapped file cannot be written, and is not
+            rows = torch.from_numpy(tensor.blocks)
+        rows = rows if heads is None else interleaved_to_half_split(rows, heads)
+        return BlockMatrix((tensor.shape[0], tensor.shape[1]), rows, tensor.kind)
+
+    return StoredTensor(tensor.shape, tensor.kind.name, read, granule, blocks=blocks)
 
 
 def _dequantized(path: Path, name: str, tensor: GGUFTensor, blocks: np.ndarray) -> np.ndarray:

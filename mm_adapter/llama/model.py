@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mm_adapter.llama.attention import Attention, AttentionPrefix, LayerCache, Mask
+from mm_adapter.llama.checkpointing import checkpointed
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.rotary import rotary_frequencies, rotary_tables
 
@@ -103,6 +104,19 @@ class DecoderLayer(nn.Module):
         return hidden_states + self.mlp(self.mlp_norm(hidden_states))
 
 
+class Embedding(nn.Embedding):
+    """One row per token of the vocabulary; zeros, since weights are read from files."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        # The usual random draw costs 2.6 s of imports on the meta device.
+        rows = torch.zeros(config.vocab_size, config.hidden_size)
+        super().__init__(config.vocab_size, config.hidden_size, _weight=rows)
+
+    def scores(self, hidden_states: Tensor) -> Tensor:
+        """Return the logits ``(..., V)`` of ``(..., D)``, for models whose head is their embedding."""
+        return F.linear(hidden_states, self.weight)
+
+
 class KVCache:
     """One ``LayerCache`` per layer, for generation."""
 
@@ -140,6 +154,10 @@ class Llama(nn.Module):
             which sequences lie one after another; None for plain causal attention.
         prefixes: one entry per layer, None where the layer is not adapted.
         logits: ``(B, T, V)``.
+
+    Attributes:
+        checkpoint_layers: where gradients are wanted, keep only what enters each layer, and compute the rest again on
+            the way back (arXiv 1604.06174).
     """
 
     frequencies: Tensor
@@ -148,9 +166,8 @@ class Llama(nn.Module):
         super().__init__()
         self.config = config
         self.sharded = False  # among ranks: a layer's weights are whole within its own pass alone
-        # Zeros, since weights are read from files: the usual random draw costs 2.6 s of imports on the meta device.
-        rows = torch.zeros(config.vocab_size, config.hidden_size)
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size, _weight=rows)
+        self.checkpoint_layers = False
+        self.embedding = Embedding(config)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_epsilon)
         if not config.tied_embeddings:
@@ -159,13 +176,13 @@ class Llama(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights and of the residual stream."""
-        return self.embedding.weight.dtype
+        """Of the weights that are not quantised, and of the residual stream."""
+        return self.norm.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.embedding.weight.device
+        """Where is computed."""
+        return self.norm.weight.device
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """Return an empty cache for ``batch`` sequences of up to ``capacity`` positions."""
@@ -202,13 +219,17 @@ class Llama(nn.Module):
             prefix = None if prefixes is None else prefixes[index]
             layer_cache = None if cache is None else cache.layers[index]
             chosen = wanted if index == last - 1 else None
-            hidden_states = self.layers[index](hidden_states, rotary, mask, prefix, layer_cache, chosen)
+            layer = self.layers[index]
+            if self.checkpoint_layers and cache is None and torch.is_grad_enabled():
+                hidden_states = checkpointed(layer, hidden_states, rotary, mask, prefix, chosen)
+            else:
+                hidden_states = layer(hidden_states, rotary, mask, prefix, layer_cache, chosen)
         return hidden_states
 
     def logits(self, hidden_states: Tensor) -> Tensor:
         """Turn the last layer's output ``(..., D)`` into next-token logits ``(..., V)``."""
-        weight = self.embedding.weight if self.config.tied_embeddings else self.head.weight
-        return F.linear(self.norm(hidden_states), weight)
+        normed = self.norm(hidden_states)
+        return self.embedding.scores(normed) if self.config.tied_embeddings else self.head(normed)
 
     def forward(
         self,

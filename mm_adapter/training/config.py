@@ -67,9 +67,11 @@ class TrainingConfig:
         evaluations: looks at the validation split per epoch.
         cache_states: keep the output of the layers below the adapter in memory.
         device: cpu, cuda, cuda:1, mps.
-        quantization: of the frozen weights: none, int8, int4, or blocks (as they lie in a GGUF file).
+        quantization: of the frozen matrices: none, int8, int4, or blocks (as they lie in a GGUF file); they are made
+            dense for each use, so it saves memory, not time.
         checkpoint_layers: keep only what enters each layer, and compute the rest again on the way back.
-        offload: keep the frozen layers in the host's memory, each brought to the device for its turn.
+        offload: keep the frozen layers in the host's memory, each matrix brought to the device for its turn, on the way
+            back once more; what the layers compute is kept as ever, save with checkpoint_layers.
         save_minutes: time between states that a run can be gone on from; 0 for none but those at looks.
         save_steps: steps between such states; 0 for none.
         keep_states: how many of the last states to keep.
@@ -169,6 +171,13 @@ class TrainingConfig:
             if value not in known:
                 near = suggestion(value, known)
                 raise UserError(f"{name} {value!r} is not known{near}; {', '.join(known)} are.")
+        for name, wanted in (("quantization", self.quantization != "none"), ("offload", self.offload)):
+            if wanted and self.method == "full":
+                raise UserError(f"method full trains every weight, {name} is of frozen ones; leave {name} out.")
+            if wanted and self.sharding == "full":
+                raise UserError(
+                    f"sharding full parts the weights themselves and not with {name}; choose one of the two."
+                )
         if self.method != "adapter" and self.vision != "none":
             raise UserError(f"method {self.method} sees no pictures; name vision none with it (--vision none).")
         if self.dtype not in ("float32", "bfloat16", "float16"):

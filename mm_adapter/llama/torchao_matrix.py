@@ -1,0 +1,108 @@
+"""Matrices in 8 and 4 bits by the torchao library, which computes on CPU and CUDA.
+
+The library chooses scales, rounds and makes dense again. Its 4-bit tensors are for products on CUDA alone; so how two
+values share a byte stands here, in the library's own order.
+"""
+
+import importlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mm_adapter.errors import UserError
+from mm_adapter.llama.matrix import Matrix
+
+GROUP = 32  # values that share a scale and a minimum in 4 bits
+
+
+@dataclass(frozen=True)
+class Int8Matrix(Matrix):
+    """Integers of 8 bits, symmetric, and a scale for each row.
+
+    Attributes:
+        values: ``(rows, columns)`` int8.
+        scales: ``(rows, 1)`` float32.
+    """
+
+    values: Tensor
+    scales: Tensor
+
+    @classmethod
+    def quantize(cls, shape: tuple[int, int], slabs: Iterable[Tensor]) -> "Int8Matrix":
+        """Quantise a matrix whose rows come slab by slab."""
+        library, row = _library("quantization.quant_primitives"), (1, shape[1])
+        values, scales = [], []
+        for slab in slabs:
+            scale, zero = library.choose_qparams_affine(
+                slab.float(), library.MappingType.SYMMETRIC, row, torch.int8, keepdim=True
+            )
+            values.append(library.quantize_affine(slab.float(), row, scale, zero, torch.int8))
+            scales.append(scale)
+        return cls(shape, torch.cat(values), torch.cat(scales))
+
+    def dense(self, rows: slice | Tensor, dtype: torch.dtype) -> Tensor:
+        """Return some rows; see ``Matrix``."""
+        library, row = _library("quantization.quant_primitives"), (1, self.shape[1])
+        return library.dequantize_affine(
+            self.values[rows], row, self.scales[rows], None, torch.int8, output_dtype=dtype
+        )
+
+
+@dataclass(frozen=True)
+class Int4Matrix(Matrix):
+    """Integers of 4 bits, and a scale and a zero point for every 32 of a row: 5 bits a value.
+
+    Attributes:
+        values: ``(rows, columns / 2)`` uint8, the first of two values in the upper half.
+        scales, zeros: ``(rows, columns / 32)`` float16.
+    """
+
+    values: Tensor
+    scales: Tensor
+    zeros: Tensor
+
+    @classmethod
+    def quantize(cls, shape: tuple[int, int], slabs: Iterable[Tensor]) -> "Int4Matrix":
+        """Quantise a matrix, of whole groups, whose rows come slab by slab."""
+        library = _library("quantization.utils")
+        parts = []
+        for slab in slabs:
+            scales, zeros = (
+                part.half() for part in library.get_groupwise_affine_qparams(slab.float(), 4, GROUP, torch.float32)
+            )
+            # With the scales that are kept, so that rounding them costs no more than it must.
+            values = library.groupwise_affine_quantize_tensor_from_qparams(
+                slab.float(), scales.float(), zeros.float(), 4, GROUP
+            )
+            parts.append(((values[:, ::2] << 4 | values[:, 1::2]).to(torch.uint8), scales, zeros))
+        return cls(shape, *(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def dense(self, rows: slice | Tensor, dtype: torch.dtype) -> Tensor:
+        """Return some rows; see ``Matrix``."""
+        values = self.values[rows]
+        if values.device.type == "cpu":  # where the library wants each value in a number of its own
+            values = torch.stack((values >> 4, values & 15), dim=-1).flatten(1).int()
+        scales, zeros = self.scales[rows].float(), self.zeros[rows].float()
+        restore = _library("quantization.utils").groupwise_affine_dequantize_tensor_from_qparams
+        return restore(values, scales, zeros, 4, GROUP).to(dtype)
+
+
+@cache
+def _library(module: str) -> Any:
+    tree = logging.getLogger("torch.utils._pytree")  # would tell the user of names that are old to the library alone
+    level = tree.level
+    tree.setLevel(logging.ERROR)
+    try:
+        return importlib.import_module(f"torchao.{module}")
+    except ImportError:
+        raise UserError(
+            "quantization int8 and int4 need the torchao library: pip install 'mm-adapter[quantized]'. "
+            "Without it there is blocks, which keeps a GGUF file's own."
+        ) from None
+    finally:
+        tree.setLevel(level)
