@@ -1,6 +1,6 @@
 """One process and several: the same losses, the same adapter.
 
-    python scripts/check_ranks.py [--ranks 2 4 8] [--kinds data full] [--json FILE]
+    python scripts/check_ranks.py [--ranks 2 4 8] [--kinds data full checkpointed] [--json FILE]
 
 A tiny random model is trained by ``mm-adapter train`` alone, then under ``torchrun`` over gloo, on the same global
 batches: replicated (DDP) and with the frozen layers sharded (FSDP2), in one pass a step and in many, on numbers of
@@ -27,7 +27,11 @@ SETTINGS = {
     "accumulated": ["--token-budget", "300"],
     "text only": ["--vision", "none"],
 }
-KINDS = {"data": ("DDP", []), "full": ("FSDP2", ["--sharding", "full"])}
+KINDS = {
+    "data": ("DDP", []),
+    "full": ("FSDP2", ["--sharding", "full"]),
+    "checkpointed": ("FSDP2, checkpointed", ["--sharding", "full", "--checkpoint-layers", "true"]),
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def check(ranks: list[int], kinds: list[str]) -> list[dict[str, Any]]:
                     value = max(of_losses, of_weights)
                     name = f"{engine}, {count} ranks, {setting}"
                     bars.append({"name": name, "value": value, "bar": BAR, "holds": value <= BAR})
-                    print(f"{name:34} losses {of_losses:.1e}  weights {of_weights:.1e}", flush=True)
+                    print(f"{name:44} losses {of_losses:.1e}  weights {of_weights:.1e}", flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return bars
@@ -92,7 +96,7 @@ def main() -> int:
     """Check, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4, 8], help="numbers of processes")
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="data: DDP, full: FSDP2")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="data: DDP; full: FSDP2")
     parser.add_argument("--json", type=Path, help="write the bars to this file")
     options = parser.parse_args()
     bars = check(options.ranks, options.kinds)

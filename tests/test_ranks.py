@@ -62,7 +62,17 @@ def test_shares() -> None:
 
 def test_two_ranks_train_as_one(tmp_path: Path) -> None:
     """DDP and FSDP2, accumulated or not, with and without pictures: losses and adapters of one process."""
-    command = [sys.executable, CHECKS / "check_ranks.py", "--ranks", "2", "--json", tmp_path / "bars.json"]
+    command = [
+        sys.executable,
+        CHECKS / "check_ranks.py",
+        "--ranks",
+        "2",
+        "--kinds",
+        "data",
+        "full",
+        "--json",
+        tmp_path / "bars.json",
+    ]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     bars = json.loads((tmp_path / "bars.json").read_text())["bars"]
@@ -138,20 +148,23 @@ def test_sharded_layers_are_in_parts(tiny_folder: Path, tmp_path: Path) -> None:
         "from mm_adapter.llama.sharding import shard\n"
         "with joined_ranks() as ranks:\n"
         "    base = load_shared(sys.argv[1], torch.bfloat16, ranks)\n"
+        "    mapped = ranks.gather('weights.safetensors' in open('/proc/self/maps').read())\n"
         "    whole = sum(p.numel() for p in base.model.layers.parameters())\n"
         "    prints = ranks.gather(base.fingerprint)\n"
         "    shard(base.model)\n"
         "    part = sum(p.to_local().numel() for p in base.model.layers.parameters())\n"
         "    rows = base.model.embedding.weight.shape[0]\n"
-        "    if ranks.is_first: print(json.dumps([whole, part, rows, prints]))\n"
+        "    if ranks.is_first: print(json.dumps([whole, part, rows, prints, mapped]))\n"
     )
     done = torchrun(2, [program, tiny_folder])
     assert done.returncode == 0, done.stderr
-    whole, part, rows, prints = json.loads(done.stdout.splitlines()[-1])
+    whole, part, rows, prints, mapped = json.loads(done.stdout.splitlines()[-1])
     assert part == whole / 2
     assert rows == 258
     assert prints[0] == prints[1]
     assert len(prints[0]) == 64
+    if Path("/proc/self/maps").exists():
+        assert mapped == [True, True]
 
 
 @pytest.mark.parametrize(
