@@ -93,8 +93,11 @@ def joined_ranks(device: str = "cpu", patience: timedelta = timedelta(minutes=30
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         yield ALONE
         return
-    numbers = [int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
-    ranks = Ranks(*numbers)
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
+    if missing:
+        raise UserError(f"WORLD_SIZE is set, and {missing[0]} is no number; start the processes with torchrun.")
+    ranks = Ranks(*(int(os.environ[name]) for name in names))
     on_cuda = device.startswith("cuda")
     if on_cuda and ranks.count > 1:
         if device != "cuda":

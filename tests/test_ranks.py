@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mm_adapter.errors import UserError
 from mm_adapter.ranks import ALONE, Ranks, joined_ranks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,6 +47,15 @@ def test_alone_there_is_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ranks.broadcast([3]) == [3]
         assert ranks.share([1, 2, 3]) == [1, 2, 3]
         assert ranks.device("cuda") == "cuda"
+
+
+def test_half_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another launcher that says how many there are, and not which this is, would hang: it is told at once."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match="start the processes with torchrun"), joined_ranks():
+        pass
 
 
 def test_shares() -> None:
@@ -143,7 +153,8 @@ def test_sharded_layers_are_in_parts(tiny_folder: Path, tmp_path: Path) -> None:
     program = tmp_path / "parts.py"
     program.write_text(
         "import json, sys, torch\n"
-        "from mm_adapter.ranks import joined_ranks\n"
+        "from mm_adapter.errors import UserError
+from mm_adapter.ranks import joined_ranks\n"
         "from mm_adapter.llama.shared import load_shared\n"
         "from mm_adapter.llama.sharding import shard\n"
         "with joined_ranks() as ranks:\n"
