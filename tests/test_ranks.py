@@ -153,8 +153,7 @@ def test_sharded_layers_are_in_parts(tiny_folder: Path, tmp_path: Path) -> None:
     program = tmp_path / "parts.py"
     program.write_text(
         "import json, sys, torch\n"
-        "from mm_adapter.errors import UserError
-from mm_adapter.ranks import joined_ranks\n"
+        "from mm_adapter.ranks import joined_ranks\n"
         "from mm_adapter.llama.shared import load_shared\n"
         "from mm_adapter.llama.sharding import shard\n"
         "with joined_ranks() as ranks:\n"
