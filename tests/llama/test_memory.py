@@ -76,15 +76,16 @@ def test_peak_memory(tmp_path: Path, large: Llama, layout: str) -> None:
 
 @pytest.mark.parametrize("quantization", ["int8", "int4", "blocks"])
 def test_peak_memory_of_a_quantised_model(tmp_path: Path, large: Llama, quantization: str) -> None:
-    """Quantised while it streams by: the peak is that of the small model and of one matrix, never of the large one."""
+    """Quantised while it streams by: beyond the small model the peak is less than a tenth of the float32 one."""
     if quantization != "blocks":
         pytest.importorskip("torchao", reason="torchao is an extra: pip install 'mm-adapter[quantized]'")
     layout = "GGUF Q8_0" if quantization == "blocks" else "safetensors"
     name = write(layout, tmp_path, large)
     found = measure(name, "float32", quantization)
     print(f"{layout} to {quantization}: {found['peak'] / found['size']:.3f} x, {found['seconds']:.1f} s")
-    assert found["size"] <= 0.3 * 2e9
-    assert found["peak"] <= 1.3 * found["size"]
+    whole = 2 * sum(tensor.nbytes for tensor in large.state_dict().values())
+    assert found["size"] <= 0.3 * whole
+    assert found["peak"] <= found["size"] + 0.1 * whole
     shutil.rmtree(tmp_path)
 
 
