@@ -98,7 +98,7 @@ def _inject_lora(llama: Llama, config: UpdateConfig, seed: int) -> None:
     for name, weight in llama.named_parameters():
         weight.requires_grad_("lora_" in name)
         if weight.requires_grad:
-            # PEFT puts them where it finds a weight; beside a frozen matrix it finds none.
+            # PEFT puts them where the weight is, which may be the host's memory.
             weight.data = weight.data.to(llama.device, torch.float32)
 
 

@@ -31,6 +31,11 @@ class FrozenLinear(nn.Linear):
         outcome = product(features, self.matrix)
         return outcome if self.bias is None else outcome + self.bias
 
+    @property
+    def qweight(self) -> Tensor:
+        """Any of the matrix's tensors: where PEFT looks for the device of a layer without a weight."""
+        return next(iter(self.matrix.tensors().values()))
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FrozenLinear":
         super()._apply(fn, recurse)
         self.matrix = _moved(self.matrix, fn)

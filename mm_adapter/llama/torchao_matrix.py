@@ -6,7 +6,7 @@ values share a byte stands here, in the library's own order.
 
 import importlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -36,14 +36,14 @@ class Int8Matrix(Matrix):
     def quantize(cls, shape: tuple[int, int], slabs: Iterable[Tensor]) -> "Int8Matrix":
         """Quantise a matrix whose rows come slab by slab."""
         library, row = _library("quantization.quant_primitives"), (1, shape[1])
-        values, scales = [], []
-        for slab in slabs:
-            scale, zero = library.choose_qparams_affine(
-                slab.float(), library.MappingType.SYMMETRIC, row, torch.int8, keepdim=True
+        whole = cls(shape, torch.empty(shape, dtype=torch.int8), torch.empty(shape[0], 1))
+        for rows, slab in _placed(slabs):
+            scales, zeros = library.choose_qparams_affine(
+                slab, library.MappingType.SYMMETRIC, row, torch.int8, keepdim=True
             )
-            values.append(library.quantize_affine(slab.float(), row, scale, zero, torch.int8))
-            scales.append(scale)
-        return cls(shape, torch.cat(values), torch.cat(scales))
+            whole.values[rows] = library.quantize_affine(slab, row, scales, zeros, torch.int8)
+            whole.scales[rows] = scales
+        return whole
 
     def dense(self, rows: slice | Tensor, dtype: torch.dtype) -> Tensor:
         """Return some rows; see ``Matrix``."""
@@ -70,17 +70,16 @@ class Int4Matrix(Matrix):
     def quantize(cls, shape: tuple[int, int], slabs: Iterable[Tensor]) -> "Int4Matrix":
         """Quantise a matrix, of whole groups, whose rows come slab by slab."""
         library = _library("quantization.utils")
-        parts = []
-        for slab in slabs:
-            scales, zeros = (
-                part.half() for part in library.get_groupwise_affine_qparams(slab.float(), 4, GROUP, torch.float32)
-            )
-            # With the scales that are kept, so that rounding them costs no more than it must.
+        groups = torch.empty(2, shape[0], shape[1] // GROUP, dtype=torch.float16)
+        whole = cls(shape, torch.empty(shape[0], shape[1] // 2, dtype=torch.uint8), *groups)
+        for rows, slab in _placed(slabs):
+            whole.scales[rows], whole.zeros[rows] = library.get_groupwise_affine_qparams(slab, 4, GROUP, torch.float32)
+            # With the scales as they are kept, so that rounding them costs no more than it must.
             values = library.groupwise_affine_quantize_tensor_from_qparams(
-                slab.float(), scales.float(), zeros.float(), 4, GROUP
+                slab, whole.scales[rows].float(), whole.zeros[rows].float(), 4, GROUP
             )
-            parts.append(((values[:, ::2] << 4 | values[:, 1::2]).to(torch.uint8), scales, zeros))
-        return cls(shape, *(torch.cat(part) for part in zip(*parts, strict=True)))
+            whole.values[rows] = (values[:, ::2] << 4 | values[:, 1::2]).to(torch.uint8)
+        return whole
 
     def dense(self, rows: slice | Tensor, dtype: torch.dtype) -> Tensor:
         """Return some rows; see ``Matrix``."""
@@ -90,6 +89,14 @@ class Int4Matrix(Matrix):
         scales, zeros = self.scales[rows].float(), self.zeros[rows].float()
         restore = _library("quantization.utils").groupwise_affine_dequantize_tensor_from_qparams
         return restore(values, scales, zeros, 4, GROUP).to(dtype)
+
+
+def _placed(slabs: Iterable[Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    """Yield each slab in float32 with the rows that it is of the whole."""
+    first = 0
+    for slab in slabs:
+        yield slice(first, first + len(slab)), slab.float()
+        first += len(slab)
 
 
 @cache

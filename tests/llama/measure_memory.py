@@ -1,6 +1,6 @@
 """Reports what loading a model takes, in a process of its own: started by ``test_memory.py``.
 
-    python measure_memory.py NAME DTYPE
+    python measure_memory.py NAME DTYPE [QUANTIZATION]
 
 Prints JSON: bytes that the peak of resident memory rose by, bytes of the model, seconds.
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from mm_adapter.llama.frozen import weight_bytes
+from mm_adapter.llama.torchao_matrix import Int4Matrix, Int8Matrix
 from mm_adapter.llama.weights import load_llama
 
 
@@ -23,13 +25,17 @@ def resident(field: str) -> int:
 
 def main() -> None:
     """Load a model and report."""
-    torch.zeros(1).half().float()  # whatever torch sets up on first use is not the model's
+    name, dtype, quantization = (*sys.argv[1:], "none")[:3]
+    torch.zeros(1).half().float()  # whatever torch sets up on first use is not the model's, nor a library's code
+    if quantization in ("int8", "int4"):
+        for kind in (Int8Matrix, Int4Matrix):
+            kind.quantize((2, 64), [torch.ones(2, 64)]).dense(slice(0, 2), torch.float32)
     Path("/proc/self/clear_refs").write_text("5")
     before, began = resident("VmRSS"), time.perf_counter()
-    model = load_llama(sys.argv[1], getattr(torch, sys.argv[2])).model
+    model = load_llama(name, getattr(torch, dtype), quantization=quantization).model
     seconds = time.perf_counter() - began
-    size = sum(tensor.nbytes for tensor in model.state_dict().values())
-    print(json.dumps({"peak": resident("VmHWM") - before, "size": size, "seconds": seconds}))
+    peak = resident("VmHWM") - before
+    print(json.dumps({"peak": peak, "size": weight_bytes(model), "seconds": seconds}))
 
 
 if __name__ == "__main__":

@@ -40,10 +40,10 @@ def large() -> Llama:
     return random_llama(dtype=torch.bfloat16, **SIZES)
 
 
-def measure(name: Path, dtype: str) -> dict[str, Any]:
+def measure(name: Path, dtype: str, quantization: str = "none") -> dict[str, Any]:
     """Load a model in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(CHILD), str(name), dtype]
+    command = [sys.executable, str(CHILD), str(name), dtype, quantization]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
 
 
@@ -71,6 +71,21 @@ def test_peak_memory(tmp_path: Path, large: Llama, layout: str) -> None:
         print(f"{layout} to {dtype}: peak {found['peak'] / found['size']:.3f} x, {found['seconds']:.1f} s")
         assert found["size"] >= 1e9
         assert found["peak"] <= 1.15 * found["size"]
+    shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4", "blocks"])
+def test_peak_memory_of_a_quantised_model(tmp_path: Path, large: Llama, quantization: str) -> None:
+    """Quantised while it streams by: beyond the small model the peak is less than a tenth of the float32 one."""
+    if quantization != "blocks":
+        pytest.importorskip("torchao", reason="torchao is an extra: pip install 'mm-adapter[quantized]'")
+    layout = "GGUF Q8_0" if quantization == "blocks" else "safetensors"
+    name = write(layout, tmp_path, large)
+    found = measure(name, "float32", quantization)
+    print(f"{layout} to {quantization}: {found['peak'] / found['size']:.3f} x, {found['seconds']:.1f} s")
+    whole = 2 * sum(tensor.nbytes for tensor in large.state_dict().values())
+    assert found["size"] <= 0.3 * whole
+    assert found["peak"] <= found["size"] + 0.1 * whole
     shutil.rmtree(tmp_path)
 
 

@@ -11,6 +11,7 @@ from llama_files import huggingface_tensors, random_llama, write_gguf, write_hug
 from safetensors.torch import save_file
 
 import mm_adapter.llama.torchao_matrix as torchao_matrix
+from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.errors import UserError
 from mm_adapter.llama import Llama
 from mm_adapter.llama.frozen import FrozenLinear, count_frozen, frozen_matrices, weight_bytes
@@ -20,6 +21,7 @@ from mm_adapter.llama.quantization import QUANTIZATIONS
 from mm_adapter.llama.torchao_matrix import Int4Matrix, Int8Matrix
 from mm_adapter.llama.weights import load_llama
 from mm_adapter.training.config import QUANTIZATIONS as CONFIGURED
+from mm_adapter.update import UpdateConfig, make_update
 
 WEIGHTS = torch.randn(160, 96, generator=torch.Generator().manual_seed(0))
 BY_LIBRARY = ("int8", "int4")
@@ -122,6 +124,48 @@ def test_model_equals_its_own_matrices_written_out(q8_file, quantization):
     half = load_llama(str(q8_file), torch.bfloat16, quantization=quantization)
     assert half.model(tokens).dtype == half.model.dtype == torch.bfloat16
     assert (half.model(tokens).float() - expected).norm() / expected.norm() < 0.1
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize("attention", ["zero-init", "random-init"])
+@pytest.mark.parametrize("quantization", ["int8", "int4", "blocks"])
+def test_adapter_learns_as_on_the_matrices_written_out(q8_file, quantization, attention, checkpoint):
+    """Gradients of prompts, gates and projection are those on the dense float32 model, to 1e-5 of the largest."""
+    quantized = load_llama(str(q8_file), quantization=quantization).model
+    quantized.checkpoint_layers = checkpoint
+    found = []
+    for model in (quantized, dense_llama(quantized)):
+        adapter = Adapter(AdapterConfig(2, 3, attention, image_size=5, bottleneck=4), model.config)
+        with torch.no_grad():
+            for weight in adapter.parameters():
+                weight.normal_(generator=torch.Generator().manual_seed(len(weight)))
+        features = torch.randn(2, 5, generator=torch.Generator().manual_seed(2))
+        prefixes = adapter.prefixes(model, features, torch.tensor([True, False]))
+        model(torch.arange(40).view(2, 20) * 7, prefixes=prefixes).logsumexp(dim=-1).sum().backward()
+        found.append([weight.grad for weight in adapter.parameters()])
+    for own, expected in zip(*found, strict=True):
+        assert (own - expected).abs().max() <= 1e-5 * max(1.0, float(expected.abs().max()))
+
+
+@pytest.mark.usefixtures("library")
+def test_low_rank_updates_learn_on_a_quantised_model(q8_file):
+    """LoRA's gradients are those on the dense model, under the same names; training every weight is refused."""
+    pytest.importorskip("peft")
+    quantized = load_llama(str(q8_file), quantization="int4").model
+    with pytest.raises(UserError, match="neither quantised nor offloaded"):
+        make_update(quantized, UpdateConfig("full"))
+    found = []
+    for model in (quantized, dense_llama(quantized)):
+        update = make_update(model, UpdateConfig("lora", rank=2))
+        with torch.no_grad():
+            for weight in update.parameters():
+                weight.normal_(generator=torch.Generator().manual_seed(1))
+        model(torch.arange(20)[None]).logsumexp(dim=-1).sum().backward()
+        found.append({name: weight.grad for name, weight in update.weights.items()})
+    assert found[0].keys() == found[1].keys()
+    for name, expected in found[1].items():
+        assert (found[0][name] - expected).abs().max() <= 1e-5 * max(1.0, float(expected.abs().max()))
 
 
 @pytest.mark.usefixtures("library")
