@@ -31,8 +31,8 @@ def add_plan(commands: Any) -> None:
     parser = commands.add_parser(
         "plan",
         help=text,
-        description=f"{text} --llama may also be a shape: llama-7b, llama-13b, llama-70b, llama-3-8b; --device is a kind: "
-        "cpu (this machine), a100-40g, a100, h100, h200, rtx-3090, rtx-4090, v100, l4, t4.",
+        description=f"{text} --llama may also be a shape: llama-7b, llama-13b, llama-70b, llama-3-8b; --device is a "
+        "kind: cpu (this machine), a100-40g, a100, h100, h200, rtx-3090, rtx-4090, v100, l4, t4.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)

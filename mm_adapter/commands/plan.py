@@ -6,7 +6,7 @@ from typing import Any
 from mm_adapter.planning.devices import find_device
 from mm_adapter.planning.fitting import Suggestion, largest_pass, suggest
 from mm_adapter.planning.images import tower_shape
-from mm_adapter.planning.measure import Measurement, measure, short_run
+from mm_adapter.planning.measurement import Measurement, measure, short_run
 from mm_adapter.planning.plan import Plan, make_plan
 from mm_adapter.planning.report import compared, comparison, to_text
 from mm_adapter.planning.shapes import open_shape

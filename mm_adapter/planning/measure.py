@@ -1,15 +1,14 @@
-"""A short real run of what was planned, in a process of its own, so that its peak memory is its own.
+"""The process that measures a short real run.
 
-Started as ``python -m mm_adapter.planning.measure``, with the request as JSON on its input; the answer is JSON, its
-last line of output.
+Started by ``mm_adapter.planning.measurement`` with the request as JSON on its input; the answer is JSON, the last line
+of its output.
 """
 
 import json
 import resource
-import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,76 +17,15 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.commands.train import build_model
-from mm_adapter.errors import UserError
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.weights import LoadedLlama
 from mm_adapter.model import MultimodalLlama
-from mm_adapter.planning.plan import Plan, make_plan
+from mm_adapter.planning.measurement import Measurement
 from mm_adapter.planning.synthetic import random_llama, random_questions
 from mm_adapter.planning.workload import Workload
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
-
-STEPS = 3  # the second is the first with all of its optimiser's state
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What a real run took.
-
-    Attributes:
-        trained_parameters, frozen_parameters: counted in the model.
-        peak_memory: bytes; on the CPU what the process grew by since its libraries were loaded, the model included.
-        pass_flops: operations of a pass by PyTorch's counter.
-        step_seconds: of the fastest optimiser step.
-    """
-
-    trained_parameters: int
-    frozen_parameters: int
-    peak_memory: int
-    pass_flops: int
-    step_seconds: float
-
-
-def short_run(plan: Plan) -> Plan:
-    """Return the plan of a few steps, without the image tower: what ``measure`` runs."""
-    config = replace(plan.config, epochs=1.0, warmup_epochs=0.0, evaluations=1.0)
-    load = replace(plan.load, epoch_questions=STEPS * plan.load.step_questions)
-    tower = replace(plan.tower, parameters=0)
-    return make_plan(plan.base, config, plan.device, load, tower, plan.ranks, plan.utilisation)
-
-
-def measure(plan: Plan) -> Measurement:
-    """Run a few steps on this machine, see ``short_run``: weights, questions and image features are random.
-
-    Raises:
-        UserError: it would not fit, or fails.
-    """
-    if plan.ranks > 1:
-        raise UserError("--measure runs on one device; leave --ranks out.")
-    if plan.device.kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--measure runs on this machine, which has no {plan.device.name}; name --device cpu.")
-    if not plan.fits:
-        raise UserError("--measure: it does not fit, so it is not tried; see what the plan suggests.")
-    request = {
-        "shape": _plain(plan.base.config),
-        "config": plan.config.to_json(),
-        "load": asdict(plan.load),
-        "image_size": plan.image_size,
-    }
-    command = [sys.executable, "-m", "mm_adapter.planning.measure"]
-    # Its progress is nobody's concern, its errors are.
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-        raise UserError(f"--measure: the run failed ({reason[0]}).")
-    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
-
-
-def _plain(shape: LlamaConfig) -> dict[str, Any]:
-    # How positions are stretched changes neither memory nor work.
-    return {**asdict(shape), "rope_scaling": None}
 
 
 def answer(request: dict[str, Any]) -> Measurement:

@@ -2,7 +2,7 @@
 
 from mm_adapter.planning.devices import GIGA
 from mm_adapter.planning.fitting import Suggestion
-from mm_adapter.planning.measure import Measurement
+from mm_adapter.planning.measurement import Measurement
 from mm_adapter.planning.plan import Plan
 
 
@@ -41,8 +41,8 @@ def to_text(plan: Plan, largest: int, suggestions: list[Suggestion]) -> str:
     if plan.ranks > 1:
         gathered = f", {as_bytes(sent.gathered)} of layers gathered" if sent.gathered else ""
         lines.append(
-            f"sending      {as_bytes(sent.reduced)} of gradients summed{gathered}: {as_bytes(sent.sent)} from each device "
-            f"a step, {plan.communication_share:.1%} of its time"
+            f"sending      {as_bytes(sent.reduced)} of gradients summed{gathered}: {as_bytes(sent.sent)} from each "
+            f"device a step, {plan.communication_share:.1%} of its time"
         )
     return "\n".join([*lines, *_fitting(plan, largest, suggestions)])
 
@@ -51,7 +51,8 @@ def _fitting(plan: Plan, largest: int, suggestions: list[Suggestion]) -> list[st
     if plan.fits:
         tokens = largest * plan.load.question_tokens
         return [
-            f"largest      pass that fits: {largest:,} questions (--token-budget {tokens}); larger steps take more passes"
+            f"largest      pass that fits: {largest:,} questions (--token-budget {tokens}); "
+            "larger steps take more passes"
         ]
     lines = [f"does not fit: {as_bytes(plan.memory.peak - plan.device.usable)} too much"]
     lines += [f"  fits with {item.options}: {as_bytes(item.plan.memory.peak)}" for item in suggestions]
