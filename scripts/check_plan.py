@@ -5,8 +5,8 @@
 Five short runs of random weights on the CPU, each in a process of its own: three steps of the real training loop with
 validation and the writing of its state. Peak memory is what the process's resident memory grew by since its libraries
 were loaded, at its highest; the plan counts no libraries either. The C library is told to hand freed memory back
-(``mm_adapter.planning.measurement``): the holes that it keeps otherwise are no tensors. Operations are those of PyTorch's
-counter; bytes are counted where ``DistributedDataParallel`` sums gradients on two ranks.
+(``mm_adapter.planning.measurement``): the holes that it keeps otherwise are no tensors. Operations are those of the
+counter of PyTorch; bytes are counted where ``DistributedDataParallel`` sums gradients on two ranks.
 """
 
 import argparse

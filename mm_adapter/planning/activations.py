@@ -160,7 +160,9 @@ def head_memory(sizes: Sizes) -> tuple[int, int]:
     logits = rows * sizes.base.vocab_size * element
     normed = rows * hidden * element
     kept = logits + normed + 2 * rows * SINGLE + (normed if sizes.config.method == "full" else 0)
-    return kept, logits + 2 * normed
+    # On the CPU a product in half precision works on a copy of the weights, packed for it (oneDNN).
+    packed = hidden * sizes.base.vocab_size * element if sizes.device == "cpu" and element != SINGLE else 0
+    return kept, logits + 2 * normed + packed
 
 
 def prefix_memory(sizes: Sizes, image_size: int) -> int:

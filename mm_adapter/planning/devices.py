@@ -88,7 +88,7 @@ def _gpu(
 
 
 # Between machines: an adapter of 200 Gbit/s for each A100 (DGX A100 data sheet), of 400 Gbit/s for each H100 and H200
-# (DGX H100 data sheet), of 100 Gbit/s for four V100 each... here 12.5 GB/s as for one; 10 Gbit/s for the others.
+# (DGX H100 data sheet), half of one of 100 Gbit/s for each V100 (DGX-1 data sheet); 10 Gbit/s assumed for the others.
 GPUS = [
     _gpu("a100-40g", 40, 312, 19.5, 1555, 600, 64, 25, "NVIDIA A100 data sheet, SXM"),
     _gpu("a100", 80, 312, 19.5, 2039, 600, 64, 25, "NVIDIA A100 data sheet, SXM 80 GB"),
@@ -96,7 +96,7 @@ GPUS = [
     _gpu("h200", 141, 989.4, 67, 4800, 900, 128, 50, "NVIDIA H200 data sheet, SXM; half of the figures with sparsity"),
     _gpu("rtx-3090", 24, 71, 35.6, 936, 64, 64, 1.25, "NVIDIA Ampere GA102 white paper, table 9; no NVLink assumed"),
     _gpu("rtx-4090", 24, 165.2, 82.6, 1008, 64, 64, 1.25, "NVIDIA Ada white paper, appendix A; no NVLink"),
-    _gpu("v100", 32, 125, 15.7, 900, 300, 32, 12.5, "NVIDIA V100 data sheet, SXM2 32 GB", False),
+    _gpu("v100", 32, 125, 15.7, 900, 300, 32, 6.25, "NVIDIA V100 data sheet, SXM2 32 GB", False),
     _gpu("l4", 24, 121, 30.3, 300, 64, 64, 1.25, "NVIDIA L4 data sheet; half of the figures with sparsity"),
     _gpu("t4", 16, 65, 8.1, 320, 32, 32, 1.25, "NVIDIA T4 data sheet", False),
 ]

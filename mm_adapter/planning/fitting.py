@@ -32,7 +32,7 @@ def with_pass(plan: Plan, questions: int) -> Plan:
     """Return the plan of the same run in passes of so many questions of each rank, and steps at least as large."""
     budget = questions * plan.load.question_tokens
     config = replace(plan.config, token_budget=budget, batch_size=max(plan.config.batch_size, questions * plan.ranks))
-    load = replace(plan.load, questions=questions, passes=1, step_questions=config.batch_size)
+    load = replace(plan.load, questions=questions, rank_questions=questions, step_questions=config.batch_size)
     return make_plan(plan.base, config, plan.device, load, plan.tower, plan.ranks, plan.utilisation)
 
 
@@ -104,8 +104,7 @@ def _try(plan: Plan, chosen: tuple[dict[str, Any], ...]) -> Suggestion | None:
         if not 0 < questions < load.questions:
             return None
         budget = questions * load.question_tokens
-        own = -(-config.batch_size // plan.ranks)
-        load = replace(load, questions=questions, passes=-(-own // questions))
+        load = replace(load, questions=questions)
         changes["token_budget"] = budget
         config = replace(config, token_budget=budget)
         outcome = make_plan(plan.base, config, plan.device, load, plan.tower, plan.ranks, plan.utilisation)

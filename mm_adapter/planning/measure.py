@@ -6,6 +6,7 @@ of its output.
 
 import json
 import resource
+import statistics
 import sys
 import tempfile
 from dataclasses import asdict, replace
@@ -18,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.commands.train import build_model
 from mm_adapter.llama.config import LlamaConfig
+from mm_adapter.llama.model import Llama
 from mm_adapter.llama.weights import LoadedLlama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.planning.measurement import Measurement
@@ -26,6 +28,7 @@ from mm_adapter.planning.workload import Workload
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
+from mm_adapter.update import UpdateConfig, make_update
 
 
 def answer(request: dict[str, Any]) -> Measurement:
@@ -33,7 +36,7 @@ def answer(request: dict[str, Any]) -> Measurement:
     shape = LlamaConfig(**{**request["shape"], "end_tokens": ()})
     config, load = TrainingConfig(**request["config"]), Workload(**request["load"])
     device = torch.device(config.device)
-    _warm_up(device)
+    _warm_up(device, config.method)
     before = _peak(device)
     base = random_llama(shape, getattr(torch, config.dtype), device, config.seed)
     model = random_model(base, config, request["image_size"])
@@ -49,7 +52,9 @@ def answer(request: dict[str, Any]) -> Measurement:
     rates = [event["questions_per_second"] for event in events if "questions_per_second" in event]
     trained = trained_parameters(model.trained)
     frozen = sum(weight.numel() for weight in model.llama.parameters() if not weight.requires_grad)
-    return Measurement(trained, frozen, grown, count_flops(task, load.questions), load.step_questions / max(rates))
+    return Measurement(
+        trained, frozen, grown, count_flops(task, load.questions), load.step_questions / statistics.median(rates)
+    )
 
 
 def random_model(base: LoadedLlama, config: TrainingConfig, image_size: int) -> MultimodalLlama:
@@ -89,12 +94,15 @@ def _by_queries(keys: Any, queries: Any) -> tuple[int, ...]:
     return (keys[0], queries[1], *keys[2:])
 
 
-def _warm_up(device: torch.device) -> None:
-    """Load what a first step loads: threads, kernels, optimisers."""
+def _warm_up(device: torch.device, method: str) -> None:
+    """Load what a first step loads: threads, kernels, libraries."""
     weight = torch.ones(64, 64, device=device, requires_grad=True)
     (weight @ weight).sum().backward()
     torch.optim.AdamW([weight]).step()
     import matplotlib.pyplot  # noqa: F401 - drawn with at the end of a run
+
+    if method == "lora":
+        make_update(Llama(LlamaConfig(2, 4, 1, 1, 1, 4, 4)), UpdateConfig(method))
 
 
 def _peak(device: torch.device) -> int:

@@ -12,11 +12,14 @@ import torch
 from mm_adapter.errors import UserError
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.planning.plan import Plan, make_plan
+from mm_adapter.training.config import TrainingConfig
 
 STEPS = 3  # the second is the first with all of its optimiser's state
 # The C library keeps freed memory for later, and between what is in use it grows holes, half as much again in a run of
 # SmolLM2-135M. They are none of the run's tensors: here it hands large pieces back at once.
 _HAND_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 18), "MALLOC_TRIM_THRESHOLD_": str(1 << 20)}
+# Settings that a model of random weights does not follow.
+_UNWIRED = ("quantization", "checkpoint_layers", "offload", "sharding")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Measurement:
         peak_memory: bytes; on the CPU what the process grew by since its libraries were loaded, the model included, and
             without what the C library keeps of freed memory.
         pass_flops: operations of a pass by PyTorch's counter.
-        step_seconds: of the fastest optimiser step.
+        step_seconds: of an optimiser step, the median.
     """
 
     trained_parameters: int
@@ -38,10 +41,10 @@ class Measurement:
     step_seconds: float
 
 
-def short_run(plan: Plan) -> Plan:
+def short_run(plan: Plan, steps: int = STEPS) -> Plan:
     """Return the plan of a few steps, without the image tower: what ``measure`` runs."""
     config = replace(plan.config, epochs=1.0, warmup_epochs=0.0, evaluations=1.0)
-    load = replace(plan.load, epoch_questions=STEPS * plan.load.step_questions)
+    load = replace(plan.load, epoch_questions=steps * plan.load.step_questions)
     tower = replace(plan.tower, parameters=0)
     return make_plan(plan.base, config, plan.device, load, tower, plan.ranks, plan.utilisation)
 
@@ -56,6 +59,9 @@ def measure(plan: Plan) -> Measurement:
         raise UserError("--measure runs on one device; leave --ranks out.")
     if plan.device.kind == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--measure runs on this machine, which has no {plan.device.name}; name --device cpu.")
+    for name in _UNWIRED:
+        if getattr(plan.config, name) != getattr(TrainingConfig(), name):
+            raise UserError(f"--measure: {name} is planned for, not measured; leave it out.")
     if not plan.fits:
         raise UserError("--measure: it does not fit, so it is not tried; see what the plan suggests.")
     request = {

@@ -45,16 +45,14 @@ def count_parameters(base: LlamaConfig, config: TrainingConfig, image_size: int)
     Raises:
         UserError: more adapted layers than the model has.
     """
-    frozen, hidden = base_parameters(base), base.hidden_size
+    frozen, hidden, shapes = base_parameters(base), base.hidden_size, layer_matrices(base)
     if config.method == "full":
-        largest = hidden * max(base.vocab_size, base.intermediate_size)
+        largest = max(base.vocab_size * hidden, *map(math.prod, shapes.values()))
         return Parameters({"full": frozen}, 0, largest)
     if config.method == "lora":
-        shapes = layer_matrices(base)
-        ends = [sum(shapes[f"attention.{name}"]) for name in ("query", "value")]
-        return Parameters(
-            {"lora": base.num_layers * config.lora_rank * sum(ends)}, frozen, config.lora_rank * max(ends)
-        )
+        updated = [shapes[f"attention.{name}"] for name in ("query", "value")]
+        lora = base.num_layers * config.lora_rank * sum(map(sum, updated))
+        return Parameters({"lora": lora}, frozen, config.lora_rank * max(map(max, updated)))
     if config.layers > base.num_layers:
         raise UserError(f"layers is {config.layers}, the model has {base.num_layers}; lower --layers.")
     trained = {"prompts": config.layers * config.prompt_length * hidden}

@@ -9,8 +9,8 @@ from mm_adapter.planning.communication import Communication, plan_communication
 from mm_adapter.planning.devices import Device
 from mm_adapter.planning.flops import Work, count_work
 from mm_adapter.planning.images import TowerShape
-from mm_adapter.planning.memory import MemoryPlan, plan_memory, weights_on_device
-from mm_adapter.planning.parameters import Parameters, count_parameters
+from mm_adapter.planning.memory import MemoryPlan, plan_memory, weight_bytes, weights_on_device
+from mm_adapter.planning.parameters import Parameters, base_parameters, count_parameters
 from mm_adapter.planning.shapes import BaseShape
 from mm_adapter.planning.workload import Workload
 from mm_adapter.training.config import TrainingConfig
@@ -64,19 +64,42 @@ class Plan:
         return self.work.total / self.load.questions
 
     @property
+    def uses(self) -> float:
+        """How often a pass needs the mean decoder layer: on the way there, and on the way back where it has a graph."""
+        layers = self.base.config.num_layers
+        return 1 + (self.config.layers if self.config.method == "adapter" else layers) / layers
+
+    @property
     def copying_seconds(self) -> float:
-        """Seconds of a pass in which offloaded layers come from the host: there, and those with a graph back again."""
+        """Seconds of a pass in which offloaded layers come from the host."""
         if not self.config.offload or self.device.kind == "cpu":
             return 0.0
-        _, held = weights_on_device(self.base, self.config, self.ranks)
-        layers = self.base.config.num_layers
-        graph = self.config.layers if self.config.method == "adapter" else layers
-        return held * (layers + graph) / layers / self.device.host_rate
+        return weights_on_device(self.base, self.config, self.ranks)[1] * self.uses / self.device.host_rate
+
+    @property
+    def reading_seconds(self) -> float:
+        """Seconds of a pass in which the device reads its weights, at its memory's rate: no pass is shorter."""
+        return self._dense_bytes * self.uses / self.device.memory_rate
+
+    @property
+    def unpacking_seconds(self) -> float:
+        """Seconds of a pass in which quantised weights are made dense: read as they lie, written to be multiplied."""
+        if self.config.quantization == "none":
+            return 0.0
+        held = weight_bytes(self.base, self.config)
+        stored = self.base.config.num_layers * held.layer + held.rest
+        return (stored + self._dense_bytes) * self.uses / self.device.memory_rate
+
+    @property
+    def _dense_bytes(self) -> int:
+        return base_parameters(self.base.config) * (SINGLE if self.config.dtype == "float32" else 2)
 
     def step_seconds(self, with_states: bool = False) -> float:
-        """Return seconds of an optimiser step: passes, of which copies hide behind the work, then communication."""
+        """Return seconds of an optimiser step: the work or, if longer, bringing weights; unpacking; communication."""
         work = self.work.with_states if with_states else self.work.total
-        return self.load.passes * max(work / self.rate, self.copying_seconds) + self.communication.seconds
+        computing = self.load.rank_questions / self.load.questions * work / self.rate
+        bringing = self.load.passes * max(self.copying_seconds, self.reading_seconds)
+        return max(computing, bringing) + self.load.passes * self.unpacking_seconds + self.communication.seconds
 
     @property
     def epoch_seconds(self) -> float:

@@ -21,7 +21,7 @@ class Workload:
         questions: in the pass, B.
         question_tokens: tokens of each, options included.
         predicting: positions of each that predict something: their logits are computed.
-        passes: that a rank takes for an optimiser step.
+        rank_questions: that a rank takes of an optimiser step.
         epoch_questions: questions of an epoch, over all ranks.
         step_questions: questions of an optimiser step, over all ranks.
     """
@@ -29,7 +29,7 @@ class Workload:
     questions: int
     question_tokens: int
     predicting: int
-    passes: int = 1
+    rank_questions: int = 1
     epoch_questions: int = 1
     step_questions: int = 1
 
@@ -47,6 +47,11 @@ class Workload:
     def pairs(self) -> int:
         """Query-key pairs of attention within the pass: a mask hides some, and none is left out of the work."""
         return self.questions * self.question_tokens**2
+
+    @property
+    def passes(self) -> int:
+        """Passes of a rank for an optimiser step; the last one may be smaller."""
+        return math.ceil(self.rank_questions / self.questions)
 
     @property
     def steps(self) -> int:
@@ -95,4 +100,4 @@ def make_workload(
         )
     own = math.ceil(config.batch_size / ranks)
     together = min(own, max(1, config.token_budget // length))
-    return Workload(together, length, predicting, math.ceil(own / together), epoch, config.batch_size)
+    return Workload(together, length, predicting, own, epoch, config.batch_size)
