@@ -77,7 +77,7 @@ def papers_hour() -> list[str]:
         "## The paper's hour",
         "",
         "LLaMA-Adapter (arXiv 2303.16199) reports an hour for Alpaca's 52K on 8 A100: 7B, K 10, L 30, five epochs.",
-        "The original code pads every example to 512 tokens and computes the logits of all of them, and so is it planned,",
+        "The original code pads every example to 512 tokens and computes the logits of all of them; so is it planned,",
         "with batch 64.",
         "",
         "| | planned |",

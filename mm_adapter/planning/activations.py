@@ -151,7 +151,8 @@ def _attention_work(sizes: Sizes) -> int:
     rows = tokens * (3 * queries + 2 * keys + 2 * sizes.base.hidden_size) * element
     if sizes.fused:
         return rows
-    return rows + sizes.load.pairs * sizes.base.num_heads * (2 * SINGLE + element)
+    # At the softmax its gradient and that of the scores, in float32; the weights' copy in half precision is gone.
+    return rows + sizes.load.pairs * sizes.base.num_heads * (2 * SINGLE - element)
 
 
 def head_memory(sizes: Sizes) -> tuple[int, int]:
@@ -176,12 +177,10 @@ def prefix_memory(sizes: Sizes, image_size: int) -> int:
 
 
 def rotation_memory(sizes: Sizes) -> int:
-    """Return the bytes of the tables of the rotary embedding, which all layers share whose input has a graph."""
-    if sizes.config.method == "adapter" and sizes.config.layers == 1:
-        return 0
+    """Return the bytes of the tables of the rotary embedding, which all layers share."""
     return 2 * sizes.tokens * sizes.base.head_dim * sizes.element
 
 
 def lower_work(sizes: Sizes, tokens: int) -> int:
-    """Return what is alive in a layer without a graph: stream, norm, gate, up and their product."""
-    return tokens * (3 * sizes.base.hidden_size + 3 * sizes.base.intermediate_size) * sizes.element
+    """Return what is alive in a layer without a graph: input, stream after attention, norms, gate, up, product."""
+    return tokens * (4 * sizes.base.hidden_size + 3 * sizes.base.intermediate_size) * sizes.element

@@ -6,7 +6,7 @@ from mm_adapter.errors import UserError
 from mm_adapter.training.config import TrainingConfig
 
 # Channels of EfficientNet-Lite0 (arXiv 1905.11946): its last stages, the deepest first, then the final embedding.
-_LITE0_STAGES, _LITE0_FINAL, _LITE0_PARAMETERS = (320, 112, 40, 24, 16), 1280, 3_371_024
+_LITE0_STAGES, _LITE0_FINAL, _LITE0_PARAMETERS = (320, 112, 40, 24, 16), 1280, 3_371_008
 
 
 @dataclass(frozen=True)

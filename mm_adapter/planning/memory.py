@@ -181,8 +181,10 @@ def pass_moments(sizes: Sizes, image_size: int, gradients: int) -> dict[str, dic
     states = sizes.tokens * base.hidden_size * sizes.element
     prefixes = prefix_memory(sizes, image_size)
     held = [layer.entering if config.checkpoint_layers else layer.kept for layer in layers]
-    below = states + rotation_memory(sizes) + sum(held)
-    moments = {"lower layers": {"prefixes": prefixes, "activations": states, "work": lower_work(sizes, sizes.tokens)}}
+    tables = rotation_memory(sizes)
+    lower = {"prefixes": prefixes, "activations": states + tables, "work": lower_work(sizes, sizes.tokens)}
+    moments = {"lower layers": lower}
+    below = states + tables + sum(held)
 
     def add(name: str, activations: int, work: int) -> None:
         known = {"prefixes": prefixes, "activations": activations, "work": work, "gradients": gradients}

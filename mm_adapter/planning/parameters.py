@@ -62,5 +62,7 @@ def count_parameters(base: LlamaConfig, config: TrainingConfig, image_size: int)
         # Layer norm, down, up: weights and biases of each.
         width = config.bottleneck
         trained["projection"] = 2 * image_size + image_size * width + width + width * hidden + hidden
-    largest = max(trained["prompts"], max(image_size, hidden) * config.bottleneck if image_size else 0)
-    return Parameters(trained, frozen, largest)
+    tensors = [trained["prompts"], trained.get("gates", 0)]
+    if image_size:
+        tensors += [image_size * config.bottleneck, config.bottleneck * hidden]
+    return Parameters(trained, frozen, max(tensors))
