@@ -1,6 +1,6 @@
 """``mm-adapter plan``: what a training run will take, before anything is loaded."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mm_adapter.planning.devices import find_device
@@ -78,8 +78,6 @@ def plan(
         UserError: bad settings, or a name that stands for nothing.
     """
     device = find_device(config.device, memory)
-    if config.method != "adapter":
-        config = replace(config, vision="none")
     load = make_workload(config, ranks, questions, question_tokens, answer_tokens)
     base = open_shape(config.llama)
     found = make_plan(base, config, device, load, tower_shape(config, image_features), ranks, utilisation)
