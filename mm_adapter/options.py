@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mm_adapter.config_options import add_config_options, overrides, positive
 from mm_adapter.convert_options import add_convert
 from mm_adapter.errors import UserError, suggestion
 from mm_adapter.generate_options import add_chat, add_generate
 from mm_adapter.model_options import add_asking_options, load_asked_model
+from mm_adapter.plan_options import add_plan
 
 if TYPE_CHECKING:
     from mm_adapter.ranks import Ranks
@@ -73,6 +75,7 @@ def build_parser() -> Parser:
         _demo_data,
         _features,
         _train,
+        add_plan,
         _evaluate,
         _score,
         _answer,
@@ -96,7 +99,7 @@ def _demo(commands: Any) -> None:
     def run(options: argparse.Namespace) -> None:
         from mm_adapter.commands.demo import demo
 
-        demo(options.out, options.preset, _overrides(options), options.size, options.quiet)
+        demo(options.out, options.preset, overrides(options), options.size, options.quiet)
 
     parser = _command(
         commands, "demo", run, "Train and compare adapters on a generated set: the whole method in minutes."
@@ -105,7 +108,7 @@ def _demo(commands: Any) -> None:
     parser.add_argument("--size", type=int, help="questions to generate")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.add_argument("--preset", default="demo", help="preset name or TOML file")
-    _config_options(parser)
+    add_config_options(parser)
 
 
 def _demo_data(commands: Any) -> None:
@@ -149,7 +152,7 @@ def _train(commands: Any) -> None:
         from mm_adapter.commands.train import train
         from mm_adapter.training.config import load_config
 
-        config = load_config(options.preset, _overrides(options))
+        config = load_config(options.preset, overrides(options))
         features = options.features
         images = options.image_folder
         result = train(
@@ -172,7 +175,7 @@ def _train(commands: Any) -> None:
     parser.add_argument("--features", type=Path, help="folder of the feature store")
     parser.add_argument("--image-folder", type=Path, help="pictures of conversations; beside their file by default")
     _data_options(parser, device=False)
-    _config_options(parser)
+    add_config_options(parser)
 
 
 def _evaluate(commands: Any) -> None:
@@ -272,7 +275,7 @@ def _answer(commands: Any) -> None:
     parser.add_argument("--question", required=True, help="what is asked")
     parser.add_argument("--choices", nargs="+", help="options; without them the answer is written freely")
     parser.add_argument("--context", default="", help="text that goes with the question")
-    parser.add_argument("--max-new-tokens", type=_positive, default=64, help="limit of a free answer")
+    parser.add_argument("--max-new-tokens", type=positive, default=64, help="limit of a free answer")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
@@ -294,34 +297,3 @@ def _data_options(parser: Parser, device: bool = True) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     if device:
         parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
-
-
-def _config_options(parser: Parser) -> None:
-    from mm_adapter.training.config import TrainingConfig, config_types
-
-    group = parser.add_argument_group("settings (keys of the preset)")
-    defaults = TrainingConfig()
-    for name, kind in config_types().items():
-        convert: Any = _boolean if kind is bool else kind
-        text = f"default without a preset: {getattr(defaults, name)}"
-        group.add_argument(f"--{name.replace('_', '-')}", type=convert, metavar="VALUE", help=text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number greater than 0")
-    return int(text)
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() in ("true", "yes", "1"):
-        return True
-    if text.lower() in ("false", "no", "0"):
-        return False
-    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-
-
-def _overrides(options: argparse.Namespace) -> dict[str, Any]:
-    from mm_adapter.training.config import config_types
-
-    return {name: getattr(options, name) for name in config_types() if getattr(options, name) is not None}

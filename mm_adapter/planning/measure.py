@@ -1,0 +1,116 @@
+"""The process that measures a short real run.
+
+Started by ``mm_adapter.planning.measurement`` with the request as JSON on its input; the answer is JSON, the last line
+of its output.
+"""
+
+import json
+import resource
+import statistics
+import sys
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from mm_adapter.adapter import Adapter, AdapterConfig
+from mm_adapter.commands.train import build_model
+from mm_adapter.llama.config import LlamaConfig
+from mm_adapter.llama.model import Llama
+from mm_adapter.llama.weights import LoadedLlama
+from mm_adapter.model import MultimodalLlama
+from mm_adapter.planning.measurement import Measurement
+from mm_adapter.planning.synthetic import random_llama, random_questions
+from mm_adapter.planning.workload import Workload
+from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.task import QuestionTask
+from mm_adapter.training.trainer import Trainer, trained_parameters
+from mm_adapter.update import UpdateConfig, make_update
+
+
+def answer(request: dict[str, Any]) -> Measurement:
+    """Measure in this process."""
+    shape = LlamaConfig(**{**request["shape"], "end_tokens": ()})
+    config, load = TrainingConfig(**request["config"]), Workload(**request["load"])
+    device = torch.device(config.device)
+    _warm_up(device, config.method)
+    before = _peak(device)
+    base = random_llama(shape, getattr(torch, config.dtype), device, config.seed)
+    model = random_model(base, config, request["image_size"])
+    sizes = (load.question_tokens, load.predicting, shape.vocab_size, request["image_size"])
+    train, val = random_questions(load.epoch_questions, *sizes), random_questions(2, *sizes, seed=1)
+    task = QuestionTask(model, train, val, config)
+    assert model.trained is not None
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(model, task, config, Path(folder), quiet=True)
+        trainer.run()
+        events = [json.loads(line) for line in trainer.log.path.read_text().splitlines()]
+    grown = _peak(device) - before
+    rates = [event["questions_per_second"] for event in events if "questions_per_second" in event]
+    trained = trained_parameters(model.trained)
+    frozen = sum(weight.numel() for weight in model.llama.parameters() if not weight.requires_grad)
+    return Measurement(
+        trained, frozen, grown, count_flops(task, load.questions), load.step_questions / statistics.median(rates)
+    )
+
+
+def random_model(base: LoadedLlama, config: TrainingConfig, image_size: int) -> MultimodalLlama:
+    """Return the model that training would make on a base, with features of pictures but no tower."""
+    model = build_model(replace(config, vision="none"), base)
+    if image_size:
+        kind = AdapterConfig(config.layers, config.prompt_length, config.attention, image_size, config.bottleneck)
+        model.adapter = Adapter(kind, base.model.config, config.seed).to(base.model.device)
+    return model
+
+
+def count_flops(task: QuestionTask, questions: int) -> int:
+    """Return the operations of one pass over the first questions, there and back, by PyTorch's counter.
+
+    It does not know the CPU's fused attention, which is told here: two products there, five back, as of any other.
+    """
+    ops = torch.ops.aten
+    fused: dict[Any, Any] = {
+        ops._scaled_dot_product_flash_attention_for_cpu: _attention_there,
+        ops._scaled_dot_product_flash_attention_for_cpu_backward: _attention_back,
+    }
+    with FlopCounterMode(display=False, custom_mapping=fused) as counter:
+        task.losses(range(questions), None).sum().backward()
+    return counter.get_total_flops()
+
+
+def _attention_there(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query, _by_queries(key, query), _by_queries(value, query)))
+
+
+def _attention_back(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_backward_flop_count(gradient, query, _by_queries(key, query), _by_queries(value, query)))
+
+
+def _by_queries(keys: Any, queries: Any) -> tuple[int, ...]:
+    # The counter's formulas know no key heads that several query heads share.
+    return (keys[0], queries[1], *keys[2:])
+
+
+def _warm_up(device: torch.device, method: str) -> None:
+    """Load what a first step loads: threads, kernels, libraries."""
+    weight = torch.ones(64, 64, device=device, requires_grad=True)
+    (weight @ weight).sum().backward()
+    torch.optim.AdamW([weight]).step()
+    import matplotlib.pyplot  # noqa: F401 - drawn with at the end of a run
+
+    if method == "lora":
+        make_update(Llama(LlamaConfig(2, 4, 1, 1, 1, 4, 4)), UpdateConfig(method))
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(answer(json.load(sys.stdin)))))
