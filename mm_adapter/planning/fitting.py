@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
+from mm_adapter.errors import UserError
 from mm_adapter.planning.plan import Plan, make_plan
 
 _MOST = 1 << 20  # questions of a pass beyond which nobody looks
@@ -97,7 +98,10 @@ def _try(plan: Plan, chosen: tuple[dict[str, Any], ...]) -> Suggestion | None:
         changes |= change
     smaller = "token_budget" in changes
     changes.pop("token_budget", None)
-    config, load = replace(plan.config, **changes), plan.load
+    try:
+        config, load = replace(plan.config, **changes), plan.load
+    except UserError:
+        return None  # settings that exclude one another
     outcome = make_plan(plan.base, config, plan.device, load, plan.tower, plan.ranks, plan.utilisation)
     if smaller:
         questions = largest_pass(outcome)

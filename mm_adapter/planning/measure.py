@@ -47,7 +47,7 @@ def answer(request: dict[str, Any]) -> Measurement:
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, task, config, Path(folder), quiet=True)
         trainer.run()
-        events = [json.loads(line) for line in trainer.log.path.read_text().splitlines()]
+        events = trainer.log.events
     grown = _peak(device) - before
     rates = [event["questions_per_second"] for event in events if "questions_per_second" in event]
     trained = trained_parameters(model.trained)

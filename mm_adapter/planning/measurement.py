@@ -19,7 +19,7 @@ STEPS = 3  # the second is the first with all of its optimiser's state
 # SmolLM2-135M. They are none of the run's tensors: here it hands large pieces back at once.
 _HAND_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 18), "MALLOC_TRIM_THRESHOLD_": str(1 << 20)}
 # Settings that a model of random weights does not follow.
-_UNWIRED = ("quantization", "checkpoint_layers", "offload", "sharding")
+_UNWIRED = ("quantization", "offload", "sharding")
 
 
 @dataclass(frozen=True)

@@ -140,8 +140,6 @@ def plan_memory(
         # AdamW's two moments; a running average beside them.
         "optimiser": 2 * trained + average,
     }
-    # To go on from: trained tensors, moments and average as they were after the last whole step.
-    copy = 3 * trained + average
     questions = math.ceil(load.epoch_questions / ranks)
     host = {"weights": offloaded, "features": questions * image_size * SINGLE}
     if config.cache_states and sizes.first_layer:
@@ -152,15 +150,14 @@ def plan_memory(
         always |= host
         host = {}
     gradients = trained if config.method != "full" or load.passes > 1 else 0
-    moments = [(name, {"copies": copy, **held}) for name, held in pass_moments(sizes, image_size, gradients).items()]
+    moments = [*pass_moments(sizes, image_size, gradients).items()]
     step_work = 2 * SINGLE * parameters.largest
-    moments.append(("optimiser step", {"copies": copy, "gradients": trained, "work": step_work}))
-    moments.append(("keeping the state", {"copies": 2 * copy}))
-    # A look at the held-out questions: the weights in training are set aside, and the state is written through memory.
-    written = copy * 9 // 8
-    moments.append(("validation", {"copies": copy + trained, "work": _validation_work(sizes)}))
-    on_device = copy + trained + (written if device == "cpu" else 0)
-    moments.append(("writing the state", {"copies": on_device}))
+    moments.append(("optimiser step", {"gradients": trained, "work": step_work}))
+    # A look at the held-out questions: where averaged weights stand in, those in training are set aside.
+    moments.append(("validation", {"copies": average, "work": _validation_work(sizes)}))
+    # Trained tensors, moments and average, written through memory.
+    written = (3 * trained + average) * 9 // 8
+    moments.append(("writing the state", {"copies": written if device == "cpu" else 0}))
     phase, fullest = max(moments, key=lambda moment: sum(moment[1].values()))
     if device != "cpu":
         host["copies"] = written
