@@ -27,10 +27,18 @@ from mm_adapter.files import write_json
 
 KINDS = ("kill", "term", "in a save", "rank of four")
 PATIENCE = 300.0  # seconds for a run
+EARLY = 0.1  # share of kills that come while a run still starts
 
 
 class Trial:
-    """Runs of one kind in a folder of their own."""
+    """Runs in a folder of their own.
+
+    Attributes:
+        seconds, events: of the last undisturbed run, and the lines of its metrics.
+    """
+
+    seconds: float
+    events: int
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -45,11 +53,12 @@ class Trial:
         launcher = [f"--max-restarts={3 if ranks > 1 else 0}"] if ranks > 1 else []
         return start(arguments, ranks, launcher, log=self.folder / f"{name}.log")
 
-    def whole(self, name: str, ranks: int) -> tuple[bytes, float]:
-        """Return the adapter of an undisturbed run, and the seconds that it took."""
+    def whole(self, name: str, ranks: int) -> bytes:
+        """Return the adapter of an undisturbed run, and learn how long runs are."""
         began = time.monotonic()
         self.end(name, self.begin(name, ranks))
-        return self.weights(name), time.monotonic() - began
+        self.seconds, self.events = time.monotonic() - began, _lines(self.folder / name / "metrics.jsonl")
+        return self.weights(name)
 
     def end(self, name: str, process: "subprocess.Popen[bytes]") -> None:
         """Let a run come to its end."""
@@ -69,14 +78,18 @@ class Trial:
         """Return the end of what a run said."""
         return (self.folder / f"{name}.log").read_text(errors="replace")[-3000:]
 
-    def disturb(self, name: str, kind: str, after: float, draw: random.Random) -> bool:
-        """Begin a run, end it as ``kind`` says after some seconds, and go on; return if there was a run to end."""
+    def disturb(self, name: str, kind: str, draw: random.Random) -> bool:
+        """Begin a run, end it as ``kind`` says at a drawn moment, and go on; return if there was a run to end."""
         ranks = 4 if kind == "rank of four" else 1
         process = self.begin(name, ranks)
-        states = self.folder / name / "states"
-        deadline = time.monotonic() + after
-        while time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.01)
+        states, metrics = self.folder / name / "states", self.folder / name / "metrics.jsonl"
+        # Most of the time of so short a run passes before its first step, and is of little interest.
+        events = 0 if draw.random() < EARLY else draw.randrange(1, self.events)
+        if not events:
+            time.sleep(draw.uniform(0.0, 0.8) * self.seconds)
+        while process.poll() is None and _lines(metrics) < events:
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0.0, 0.05))
         if kind == "in a save":
             # Half-written states have names with a dot in front.
             while process.poll() is None and not any(path.name.startswith(".") for path in _entries(states)):
@@ -98,6 +111,10 @@ class Trial:
             process.wait()
         self.end(name, self.begin(name, ranks))
         return met
+
+
+def _lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -123,9 +140,9 @@ def check(kills: int, seed: int) -> list[dict[str, Any]]:
         whole = {ranks: trial.whole(f"whole-{ranks}", ranks) for ranks in ((1, 4) if kills >= len(KINDS) else (1,))}
         for number in tqdm(range(kills), desc="killed runs", unit="run"):
             kind = KINDS[number % len(KINDS)]
-            expected, seconds = whole[4 if kind == "rank of four" else 1]
+            expected = whole[4 if kind == "rank of four" else 1]
             name = f"run-{number}"
-            met = trial.disturb(name, kind, draw.uniform(0.2, 0.98) * seconds, draw)
+            met = trial.disturb(name, kind, draw)
             count = counts[kind]
             count[0], count[1] = count[0] + 1, count[1] + met
             count[2] += trial.weights(name) == expected

@@ -87,6 +87,10 @@ class Stepper:
             devices = [device.index] if device.type == "cuda" else None
             # One bucket, reduced in the last pass of a step, views of it as gradients: no copy, no needless message.
             self.reduced = DistributedDataParallel(self.losses, device_ids=devices, gradient_as_bucket_view=True)
+            # After its first backward pass DDP lays its bucket out anew, and where a number lies decides the order in
+            # which ranks are summed. Done before the first step, that order is the same in a run that is gone on with.
+            self.reduced([]).sum().backward()
+            self.optimizer.zero_grad(set_to_none=True)
 
     def passes(self, indices: Sequence[int]) -> tuple[list[list[int]], int]:
         """Return this rank's passes over a step's examples, and how many of them count."""
