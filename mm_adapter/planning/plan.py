@@ -208,12 +208,9 @@ def check_settings(config: TrainingConfig, ranks: int) -> None:
     Raises:
         UserError: with what to change.
     """
-    if config.method == "full":
-        frozen = ("quantization", "offload", "sharding")
-        asked = [name for name in frozen if getattr(config, name) not in ("none", False)]
-        if asked:
-            raise UserError(f"{asked[0]} is of frozen weights, method full has none; leave --{asked[0]} out.")
-        if config.dtype != "float32":
-            raise UserError("method full trains the weights themselves: use dtype float32.")
+    if config.method == "full" and config.dtype != "float32":
+        raise UserError("method full trains the weights themselves: use dtype float32.")
+    if config.method != "adapter" and config.sharding != "none":
+        raise UserError(f"sharding full holds frozen weights; with method {config.method} leave it out.")
     if config.sharding != "none" and ranks == 1:
         raise UserError("sharding divides the layers among ranks; give --ranks greater than 1, or leave it out.")

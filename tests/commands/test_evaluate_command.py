@@ -14,6 +14,7 @@ from data.question import Question
 from data.readers import read_dataset
 from mm_adapter.commands.evaluate import evaluate, load_model, shuffle_images
 from mm_adapter.examples import score_examples
+from mm_adapter.ranks import ALONE
 
 
 def lines(path):
@@ -59,7 +60,9 @@ def test_order_and_scores_do_not_depend_on_the_batch(picture_run, demo_folder, s
     """Alone or with all others, with pictures and without in one batch: the same order, scores within 1e-4."""
     found = []
     for budget in (1, 100_000):
-        monkeypatch.setattr(module, "score_examples", lambda m, e, budget=budget: score_examples(m, e, budget))
+        monkeypatch.setattr(
+            module, "score_examples", lambda m, e, budget=budget, ranks=ALONE: score_examples(m, e, budget, ranks)
+        )
         out = tmp_path / str(budget)
         evaluate(load_model(str(picture_run)), str(demo_folder), "test", out, features=store, quiet=True)
         found.append(lines(out / "predictions.jsonl"))

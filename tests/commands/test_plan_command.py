@@ -92,7 +92,7 @@ def test_measured_beside_planned(planned: Callable[..., dict[str, Any]], tiny_fo
         (["--question-tokens", "20", "--answer-tokens", "20"], "must be less than the 20 tokens"),
         (["--vision", "timm:resnet50"], "--image-features"),
         (["--vision", "ViT-Z/none"], "knows no 'ViT-Z'"),
-        (["--method", "full", "--vision", "none", "--quantization", "int8"], "method full has none"),
+        (["--method", "full", "--vision", "none", "--quantization", "int8"], "method full trains every weight"),
         (["--vision", "none", "--sharding", "full"], "--ranks greater than 1"),
         (["--vision", "none", "--ranks", "2", "--measure"], "runs on one device"),
         (["--vision", "none", "--image-features", "5"], "leave it out"),
