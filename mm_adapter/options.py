@@ -128,6 +128,7 @@ def _demo_data(commands: Any) -> None:
 def _features(commands: Any) -> None:
     def run(options: argparse.Namespace) -> None:
         from mm_adapter.commands.features import compute_features
+        from mm_adapter.ranks import is_first_started
         from mm_adapter.vision import VisionConfig
 
         views = tuple(view.strip() for view in options.views.split(","))
@@ -135,6 +136,8 @@ def _features(commands: Any) -> None:
         path, count, bad = compute_features(
             vision, options.data, options.out, options.skip_bad, options.device, options.quiet
         )
+        if not is_first_started():
+            return
         print(f"{path}: {count} features, {len(bad)} pictures skipped")
         for pid, reason in bad.items():
             print(f"  skipped {pid}: {reason}")
@@ -150,6 +153,7 @@ def _features(commands: Any) -> None:
 def _train(commands: Any) -> None:
     def run(options: argparse.Namespace) -> None:
         from mm_adapter.commands.train import train
+        from mm_adapter.ranks import is_first_started
         from mm_adapter.training.config import load_config
 
         config = load_config(options.preset, overrides(options))
@@ -158,6 +162,8 @@ def _train(commands: Any) -> None:
         result = train(
             config, options.data, options.out, options.resume, options.skip_bad, features, images, options.quiet
         )
+        if not is_first_started():
+            return
         accuracy = f"accuracy {result['best_val_accuracy']:.2f} %, " if "best_val_accuracy" in result else ""
         print(f"{options.out}: best validation {accuracy}loss {result['best_val_loss']:.4f}")
 

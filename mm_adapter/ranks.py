@@ -79,6 +79,11 @@ class Ranks:
 ALONE = Ranks()
 
 
+def is_first_started() -> bool:
+    """Return whether this process is alone or the first that a launcher started: the one that prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def joined_ranks(device: str = "cpu", patience: timedelta = timedelta(minutes=30)) -> Iterator[Ranks]:
     """Join the processes that ``torchrun`` started, over NCCL on CUDA devices and gloo elsewhere.

@@ -148,6 +148,30 @@ def test_error_of_one_rank_ends_all_with_its_message(
     assert not (tmp_path / "run" / "run.json").exists()
 
 
+def test_signal_to_one_rank_ends_all_after_the_same_step(tiny_folder: Path, demo_folder: Path, tmp_path: Path) -> None:
+    """SIGTERM meets the second rank alone, in mid-step: both end after the same step, with the state, and exit 0."""
+    program = tmp_path / "signalled.py"
+    program.write_text(
+        "import os, signal, sys\n"
+        "from mm_adapter.cli import main\n"
+        "from mm_adapter.training.task import QuestionTask\n"
+        "real, calls = QuestionTask.losses, []\n"
+        "def losses(self, indices, cache):\n"
+        "    calls.append(1)\n"
+        "    if os.environ['RANK'] == '1' and len(calls) == 3: signal.raise_signal(signal.SIGTERM)\n"
+        "    return real(self, indices, cache)\n"
+        "QuestionTask.losses = losses\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    where = ["--llama", tiny_folder, "--data", demo_folder, "--out", tmp_path / "run", "--vision", "none", "--quiet"]
+    sizes = ["--layers", "2", "--prompt-length", "3", "--max-length", "700", "--batch-size", "8", "--epochs", "3"]
+    done = torchrun(2, [program, "train", *where, *sizes])
+    assert done.returncode == 0, done.stderr
+    assert "stopped at step 4; the state is kept" in done.stderr
+    assert [path.name.split("-")[0] for path in (tmp_path / "run" / "states").iterdir()] == ["00000004"]
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
 def test_sharded_layers_are_in_parts(tiny_folder: Path, tmp_path: Path) -> None:
     """With FSDP2 a rank holds half of every layer, all of the embedding, and the base is one mapping of one file."""
     program = tmp_path / "parts.py"
@@ -161,7 +185,7 @@ def test_sharded_layers_are_in_parts(tiny_folder: Path, tmp_path: Path) -> None:
         "    mapped = ranks.gather('weights.safetensors' in open('/proc/self/maps').read())\n"
         "    whole = sum(p.numel() for p in base.model.layers.parameters())\n"
         "    prints = ranks.gather(base.fingerprint)\n"
-        "    shard(base.model)\n"
+        "    shard(base.model, 'cpu')\n"
         "    part = sum(p.to_local().numel() for p in base.model.layers.parameters())\n"
         "    rows = base.model.embedding.weight.shape[0]\n"
         "    if ranks.is_first: print(json.dumps([whole, part, rows, prints, mapped]))\n"

@@ -22,7 +22,7 @@ from mm_adapter.llama.weights import LoadedLlama, load_llama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.ranks import ALONE, Ranks, joined_ranks
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.state import delete_states, has_whole_state, state_files
+from mm_adapter.training.state import check_settings, delete_states, has_whole_state, state_files
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
 from mm_adapter.update import UpdateConfig, make_update
@@ -65,7 +65,7 @@ def train(
     """
     with joined_ranks(config.device) as ranks:
         # The first rank alone looks at the folder, before anything is written, and speaks.
-        start = ranks.broadcast(_start(out, resume, say) if ranks.is_first else None)
+        start = ranks.broadcast(_start(out, resume, config, say) if ranks.is_first else None)
         if start.result is not None:
             return start.result
         say = say if ranks.is_first else _silent
@@ -81,14 +81,18 @@ class _Start:
     result: dict[str, Any] | None = None
 
 
-def _start(out: Path, resume: str, say: Callable[[str], None]) -> _Start:
+def _start(out: Path, resume: str, config: TrainingConfig, say: Callable[[str], None]) -> _Start:
+    finished = (out / RUN_FILE).is_file()
     if resume == "must":
+        if finished and not state_files(out):
+            raise UserError(f"{out}: this run has come to its end already; choose another --out for another one.")
         return _Start(True)
     if resume == "no":
         if (out / CONFIG_FILE).exists() or state_files(out):
             raise UserError(f"{out}: holds a run already; choose another --out, or go on with it by --resume.")
         return _Start(False)
-    if (out / RUN_FILE).is_file():
+    if finished:
+        check_settings(out / "config.json", read_json(out / "config.json", "settings of the run"), config.to_json())
         say(f"{out}: this run has come to its end already")
         result: dict[str, Any] = read_json(out / RUN_FILE, "result of the run")
         return _Start(False, result)
@@ -174,8 +178,7 @@ def build_model(
     prompting = prompting or make_prompting(replace(config, task="questions"), "")
     if base is None:
         dtype = getattr(torch, config.dtype)
-        shared = device == "cpu" and ranks.local_count > 1 and config.quantization == "none" and not config.offload
-        if shared:
+        if ranks.count > 1 and config.quantization == "none" and not config.offload:
             base = load_shared(config.llama, dtype, ranks)
         else:
             base = load_llama(config.llama, dtype, device, config.quantization, config.offload)
@@ -184,7 +187,8 @@ def build_model(
         # Imported here: it takes a second, and few runs need it.
         from mm_adapter.llama.sharding import shard
 
-        shard(base.model)
+        shard(base.model, torch.device(device).type)
+    base.model.to(device)
     vision = None
     if config.vision != "none":
         views = tuple(view.strip() for view in config.views.split(","))

@@ -29,7 +29,8 @@ def load_shared(name: str, dtype: torch.dtype, ranks: Ranks) -> LoadedLlama:
         tensor.mapped is not None and tensor.mapped.dtype == dtype
         for tensor in check_tensors(name, open_source(name)).values()
     )
-    if ranks.local_count == 1 or mapped:
+    # The same decision on all hosts, whatever the processes of each: what follows, all ranks do together.
+    if all(ranks.gather(mapped or ranks.local_count == 1)):
         return load_llama(name, dtype)
     with tempfile.TemporaryDirectory(prefix="mm-adapter-") as folder:
         path, fingerprint = Path(folder) / "weights.safetensors", ""

@@ -17,10 +17,12 @@ class StopRequest:
     """While entered, remembers SIGINT and SIGTERM in place of acting on them; one more, later, acts at once.
 
     Attributes:
-        received: the one that came, or None.
+        received: the one that came to this process, or None.
+        agreed: the one after which all ranks end, or None; from then on no further one cuts the saving short.
     """
 
     received: signal.Signals | None = None
+    agreed: signal.Signals | None = None
 
     def __init__(self) -> None:
         self._patient = True
@@ -57,18 +59,18 @@ class StopRequest:
         return float(self.received is signal.SIGINT), float(self.received is signal.SIGTERM)
 
     def agree(self, sums: Sequence[float]) -> None:
-        """Take the ranks' sums of ``told`` as if each signal had come here too."""
+        """Take the ranks' sums of ``told``: where any of them was asked to end, all do, after the same step."""
         interrupted, terminated = sums
         if interrupted or terminated:
-            self.received = signal.SIGINT if interrupted else signal.SIGTERM
+            self.agreed = signal.SIGINT if interrupted else signal.SIGTERM
 
     def act(self) -> None:
-        """Raise what the signal stands for: ``KeyboardInterrupt`` after Ctrl-C, else ``Stopped``."""
-        raise KeyboardInterrupt if self.received in (None, signal.SIGINT) else Stopped
+        """Raise what was asked for: ``KeyboardInterrupt`` after Ctrl-C, else ``Stopped``."""
+        raise Stopped if (self.agreed or self.received) is signal.SIGTERM else KeyboardInterrupt
 
     def _came(self, number: int, frame: FrameType | None) -> None:
         again = self.received is not None and time.monotonic() - self._first > _SAME
         if self.received is None:
             self.received, self._first = signal.Signals(number), time.monotonic()
-        if again or not self._patient:
+        if self.agreed is None and (again or not self._patient):
             self.act()

@@ -68,10 +68,19 @@ def save_state(folder: Path, progress: Progress, parts: dict[str, Any], config: 
     content = io.BytesIO()
     torch.save({"progress": vars(progress), "parts": parts, "config": config}, content)
     path = folder / STATES / f"{progress.step:08d}-{_digest(content.getbuffer())}.pt"
+    for left in (folder / STATES).glob(".*.pt.*"):  # by a process that was killed as it wrote
+        left.unlink(missing_ok=True)
     write_atomically(path, lambda temporary: _write(temporary, content))
-    for older in [found for found in state_files(folder) if found != path][keep - 1 :]:
-        older.unlink(missing_ok=True)
+    # States of later steps are damaged, or of a course that is taken anew: they are in nobody's way any more.
+    others = [found for found in state_files(folder) if found != path]
+    earlier = [found for found in others if _step(found) < progress.step]
+    for found in {*others} - {*earlier[: keep - 1]}:
+        found.unlink(missing_ok=True)
     return path
+
+
+def _step(path: Path) -> int:
+    return int(path.name.split("-")[0])
 
 
 def _write(path: Path, content: io.BytesIO) -> None:
@@ -81,7 +90,7 @@ def _write(path: Path, content: io.BytesIO) -> None:
 def state_files(folder: Path) -> list[Path]:
     """Return the files of all states of a run, the last step first."""
     files = [path for path in (folder / STATES).glob("*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(files, key=lambda path: (int(path.name.split("-")[0]), path.stat().st_mtime_ns), reverse=True)
+    return sorted(files, key=lambda path: (_step(path), path.stat().st_mtime_ns), reverse=True)
 
 
 def has_whole_state(folder: Path) -> bool:
@@ -111,17 +120,26 @@ def load_state(folder: Path, config: dict[str, Any]) -> SavedState:
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
             damaged[str(path)] = (str(error) or type(error).__name__).splitlines()[0]
             continue
-        different = sorted(key for key in config.keys() - _HOW if saved.get(key) != config[key])
-        if different:
-            raise UserError(
-                f"{path}: made with other settings ({different[0]}: {saved.get(different[0])!r}, now "
-                f"{config[different[0]]!r}); resume with the same ones."
-            )
+        check_settings(path, saved, config)
         return SavedState(progress, parts, damaged)
     if damaged:
         name, reason = next(iter(damaged.items()))
         raise UserError(f"{name}: damaged state ({reason}), and no other; start again with another --out.")
     raise UserError(f"{folder / STATES}: there is no state to go on from; start without --resume.")
+
+
+def check_settings(path: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
+    """Make sure that a run is gone on with as it was begun, save in how it is carried out.
+
+    Raises:
+        UserError: a setting differs; ``path`` names the file of the saved ones.
+    """
+    different = sorted(key for key in config.keys() - _HOW if saved.get(key) != config[key])
+    if different:
+        raise UserError(
+            f"{path}: made with other settings ({different[0]}: {saved.get(different[0])!r}, now "
+            f"{config[different[0]]!r}); resume with the same ones."
+        )
 
 
 def _read(path: Path) -> Any:

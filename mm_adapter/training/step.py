@@ -128,12 +128,14 @@ class Stepper:
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.clip or math.inf)
         learned = not failed and bool(norm.isfinite())
-        # In half precision a first gradient may overflow: the scaler leaves it out and tries a smaller scale.
-        overflow = not failed and self.scaler.is_enabled() and self.scaler.get_scale() > 1
-        if learned or overflow:
+        # In half precision a scaled gradient may overflow: it is left out, and a smaller scale is tried.
+        overflow = not failed and not learned and self.scaler.is_enabled() and self.scaler.get_scale() > 1
+        if learned:
             self.scaler.step(self.optimizer)
             self.scaler.update()
-        else:
+        elif self.scaler.is_enabled():
+            self.scaler.update(self.scaler.get_scale() * (0.5 if overflow else 1.0))
+        if not learned and not overflow:
             named = [pid for part in self.ranks.gather(culprits) for pid in part]
             culprits = named or [self.task.pids[index] for index in indices]
         self.optimizer.zero_grad(set_to_none=True)

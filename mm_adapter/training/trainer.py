@@ -1,5 +1,6 @@
 """The training loop: which examples, in which order, and what is kept."""
 
+import contextlib
 import hashlib
 import math
 import time
@@ -13,7 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from data.steps import shuffled_steps
-from mm_adapter.errors import UserError
+from mm_adapter.errors import Stopped, UserError
 from mm_adapter.examples import StateCache
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.ranks import ALONE, Ranks
@@ -74,7 +75,7 @@ class Trainer:
         self.origin = {"base": model.base_fingerprint, "questions": hashlib.sha256(pids.encode()).hexdigest()}
         if resume:
             self._restore()
-        self.log = MetricsLog(folder if ranks.is_first else None, self.progress.step)
+        self.log = MetricsLog(folder if ranks.is_first else None, self.progress.step, self.progress.looked)
         self._resumed_seconds = self.progress.seconds
         self._start = self._saved = time.perf_counter()
 
@@ -91,13 +92,16 @@ class Trainer:
         bar = tqdm(total=self.total_steps, initial=self.progress.step, desc="training", unit="step", disable=self.quiet)
         try:
             with StopRequest() as stop, bar:
-                with stop.at_once():
+                with self._interruptible(stop):
                     self._restore_cache()
                 self._look_if_due(bar, stop)
                 while self.progress.step < self.total_steps:
                     self._epoch(bar, stop)
-        finally:
-            self.log.draw()
+        except BaseException:
+            with contextlib.suppress(UserError):  # what ended the run is to be told, not that it cannot be drawn
+                self.log.draw()
+            raise
+        self.log.draw()
 
     def finish(self) -> None:
         """Delete the states of a run that has come to its end."""
@@ -152,10 +156,14 @@ class Trainer:
             )
         *signals, due = outcome.told
         stop.agree(signals)
-        if stop.received is not None or due:
+        if stop.agreed is not None or due:
             self._save()
-        if stop.received is not None:
+        if stop.agreed is not None:
             stop.act()
+
+    def _interruptible(self, stop: StopRequest) -> contextlib.AbstractContextManager[None]:
+        """Where a signal may act at once: alone. Of several ranks none may leave the others waiting for it."""
+        return stop.at_once() if self.ranks.count == 1 else contextlib.nullcontext()
 
     def _look_if_due(self, bar: "tqdm[Any]", stop: StopRequest) -> None:
         step = self.progress.step
@@ -164,6 +172,8 @@ class Trainer:
 
     def _look(self, bar: "tqdm[Any]", stop: StopRequest) -> None:
         """Score the validation questions, keep the weights if they are the best so far, and save the state."""
+        if self.ranks.count > 1:
+            self._save()  # a look may take longer than a machine that is taken away waits
         found = self._validate(stop)
         self.progress.looked = self.progress.step
         best = self.progress.best is None or found.rank > tuple(self.progress.best)
@@ -183,20 +193,22 @@ class Trainer:
             own = {name: tensor.clone() for name, tensor in self.trained.state_dict().items()}
             self.trained.load_state_dict(self.average.weights)
         self.trained.eval()
-        complete = False
         try:
-            with stop.at_once():
+            with self._interruptible(stop):
                 found = self.task.validate(self.ranks)
             if self.ranks.is_first and (self.progress.best is None or found.rank > tuple(self.progress.best)):
                 self.model.save_pretrained(self.folder)
-            complete = True
-        finally:
-            if own is not None:
-                self.trained.load_state_dict(own)
-            self.trained.train()
-            if not complete:
-                self._save()
+        except (KeyboardInterrupt, Stopped):
+            self._put_back(own)
+            self._save()
+            raise
+        self._put_back(own)
         return found
+
+    def _put_back(self, own: dict[str, torch.Tensor] | None) -> None:
+        if own is not None:
+            self.trained.load_state_dict(own)
+        self.trained.train()
 
     def _save_is_due(self) -> bool:
         config = self.config

@@ -96,12 +96,19 @@ def extract_features(
     failed: dict[str, str] = {}
     if missing:
         try:
-            own = _own_part(missing, batch_size, ranks)
-            _compute(tower, own, store, failed, batch_size, skip_bad, progress)
-            found = {key: store.features[key] for key in own if key not in failed}
-            for computed, errors in ranks.gather((found, failed)):
+            own, message = _own_part(missing, batch_size, ranks), None
+            try:
+                _compute(tower, own, store, failed, batch_size, skip_bad, progress)
+            except UserError as error:
+                message = str(error)  # of one rank; what the others have computed is kept
+            found = {key: store.features[key] for key in own if key in store.features}
+            messages = []
+            for computed, errors, told in ranks.gather((found, failed, message)):
                 store.features.update(computed)
                 failed.update(errors)
+                messages += [] if told is None else [told]
+            if messages:
+                raise UserError(messages[0])
         finally:
             if ranks.is_first:
                 store.save()

@@ -76,8 +76,17 @@ def test_full_disk_keeps_the_old_state(tmp_path, monkeypatch):
 
 def test_last_states_are_kept(tmp_path):
     """Two by default: the last may be damaged by what ended the run; the latest comes first."""
-    paths = [saved(tmp_path, step) for step in (1, 2, 30, 4)]
-    assert state_files(tmp_path) == [paths[2], paths[3]]
+    paths = [saved(tmp_path, step) for step in (1, 2, 30)]
+    assert state_files(tmp_path) == [paths[2], paths[1]]
+
+
+def test_later_states_give_way(tmp_path):
+    """A run that goes on from an earlier state leaves a damaged later one no place among the last two."""
+    good, bad = saved(tmp_path, 10), saved(tmp_path, 20)
+    bad.write_bytes(b"cut")
+    (bad.parent / f".{bad.name}.xyz").write_bytes(b"half a state of a process that was killed")
+    after = saved(tmp_path, 11)
+    assert sorted(after.parent.iterdir()) == [good, after]
 
 
 def test_one_flipped_bit_is_noticed(tmp_path):

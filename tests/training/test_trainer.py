@@ -321,6 +321,15 @@ def test_step_that_is_not_finite_is_left_out(make_trainer):
     assert all(bool(tensor.isfinite().all()) for tensor in weights(trainer).values())
 
 
+def test_half_precision_goes_on_after_a_step_that_is_left_out(make_trainer):
+    """The scaler of float16 has begun with the gradients of that step; the next one finds it ready."""
+    trainer = make_trainer(batch_size=2, dtype="float16")
+    poisoned(trainer, {trainer.task.pids[3]})
+    trainer.run()
+    assert trainer.progress.skipped == 1
+    assert trainer.progress.step == trainer.total_steps
+
+
 def test_too_many_steps_that_are_not_finite_end_the_run(make_trainer):
     """A run that blew up stops after the limit, says where, and saves nothing broken."""
     trainer = make_trainer(batch_size=2, skip_limit=2)
