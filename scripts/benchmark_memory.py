@@ -1,6 +1,7 @@
 """What quantised, checkpointed and offloaded training costs and keeps, on the CPU with SmolLM2-135M.
 
-    python scripts/benchmark_memory.py [--data FILE_OR_FOLDER] [--steps N] [--conversations N] [--json FILE]
+    python scripts/benchmark_memory.py [--data DIR] [--steps N] [--length N] [--conversations N] [--only PART]
+        [--json FILE]
 
 Every figure comes from a process of its own, so that peak memory is its own. Four things are measured:
 
@@ -57,13 +58,13 @@ SETTINGS = {
 }
 
 
-def load(setting: str) -> MultimodalLlama:
-    """Return the default model with a fresh adapter on all layers."""
+def load(setting: str, length: int = LENGTH) -> MultimodalLlama:
+    """Return the default model with a fresh adapter on all layers, for conversations of so many tokens."""
     quantization, checkpoint, offload = SETTINGS[setting]
     base = load_llama(DEFAULT_LLAMA, quantization=quantization, offload=offload)
     base.model.checkpoint_layers = checkpoint
     adapter = Adapter(AdapterConfig(LAYERS, PROMPT_LENGTH), base.model.config)
-    return MultimodalLlama(base, adapter, prompting=ConversationPrompting("alpaca", LENGTH))
+    return MultimodalLlama(base, adapter, prompting=ConversationPrompting("alpaca", length))
 
 
 def train_step(setting: str) -> dict[str, Any]:
@@ -93,9 +94,9 @@ def perplexity(setting: str, data: str, count: int) -> dict[str, Any]:
     return {"perplexity": math.exp(found.loss), "tokens": found.tokens}
 
 
-def train(setting: str, data: str, steps: int) -> dict[str, Any]:
-    """Train on the first conversations of the training split, at most once through them."""
-    model = load(setting)
+def train(setting: str, data: str, steps: int, length: int) -> dict[str, Any]:
+    """Train on the first conversations of the training split, cut to ``length`` tokens."""
+    model = load(setting, length)
     assert model.adapter is not None
     examples = prepare_conversations(model, read_split(data, "train", None)[: steps * BATCH])
     optimizer = torch.optim.AdamW(model.adapter.parameters(), lr=RATE)
@@ -122,13 +123,14 @@ def work(job: str, setting: str, options: argparse.Namespace) -> dict[str, Any]:
         return size(setting)
     if job == "perplexity":
         return perplexity(setting, options.data, options.conversations)
-    return train(setting, options.data, options.steps)
+    return train(setting, options.data, options.steps, options.length)
 
 
 def spawn(job: str, setting: str, options: argparse.Namespace) -> dict[str, Any]:
     """Do one job in a process of its own; return what it says and the peak of its resident memory in MiB."""
     command = [sys.executable, __file__, "--worker", job, setting, "--steps", str(options.steps)]
-    command += ["--conversations", str(options.conversations)] + (["--data", options.data] if options.data else [])
+    command += ["--conversations", str(options.conversations), "--length", str(options.length)]
+    command += ["--data", options.data] if options.data else []
     # Large blocks go back to the system when they are freed: the peak is of what is used, not of what lies fallow.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -138,15 +140,13 @@ def spawn(job: str, setting: str, options: argparse.Namespace) -> dict[str, Any]
     if status:
         raise SystemExit(f"{job} of {setting} failed; its message stands above.")
     result = {**json.loads(output.splitlines()[-1]), "peak": usage.ru_maxrss / 1024}
-    print(
-        f"  {job} {setting}: {json.dumps({key: value for key, value in result.items() if key != 'losses'})}",
-        file=sys.stderr,
-    )
+    print(f"  {job} {setting}: {json.dumps(result)}", file=sys.stderr)
     return result
 
 
-def measure_steps(options: argparse.Namespace, imports: float) -> list[dict[str, Any]]:
+def measure_steps(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Compare the peaks of a training step."""
+    imports = spawn("imports", "float32", options)["peak"]
     names = ("float32", "checkpointed", "int4, checkpointed")
     peaks = {name: spawn("step", name, options) for name in names}
     print(f"\na step of {BATCH} x {LENGTH} tokens; a process that only imports has {imports:.0f} MiB")
@@ -185,14 +185,15 @@ def measure_perplexities(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def measure_training(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Compare short trainings; a last loss is the mean of the last five steps', a first one of the first five."""
+    """Compare short trainings; first and last losses are means of the first and last third of the steps."""
     found = {name: spawn("train", name, options) for name in SETTINGS}
-    last = {name: sum(result["losses"][-5:]) / 5 for name, result in found.items()}
+    third = max(1, options.steps // 3)
+    last = {name: sum(result["losses"][-third:]) / third for name, result in found.items()}
     bars = []
     print(f"\n{options.steps} steps of {BATCH}, L = {LAYERS}, K = {PROMPT_LENGTH}, {torch.get_num_threads()} threads")
     print(f"{'':20}{'first loss':>11}{'last loss':>11}{'of float32':>12}{'seconds a step':>16}{'peak MiB':>10}")
     for name, result in found.items():
-        first, apart = sum(result["losses"][:5]) / 5, last[name] / last["float32"] - 1
+        first, apart = sum(result["losses"][:third]) / third, last[name] / last["float32"] - 1
         numbers = f"{first:11.4f}{last[name]:11.4f}{apart:+12.2%}"
         print(f"{name:20}{numbers}{result['seconds']:16.2f}{result['peak']:10.0f}")
         holds = abs(apart) <= 0.02 and last[name] < first
@@ -200,22 +201,33 @@ def measure_training(options: argparse.Namespace) -> list[dict[str, Any]]:
     return bars
 
 
+PARTS = {
+    "step": measure_steps,
+    "size": measure_sizes,
+    "perplexity": measure_perplexities,
+    "training": measure_training,
+}
+
+
 def main() -> int:
     """Measure everything, print the tables, write the bars."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="file of conversations, or folder with train and test; without it, sizes alone")
     parser.add_argument("--steps", type=int, default=30, help="of each short training")
+    parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a conversation in the short trainings")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="what to measure; all by default")
     parser.add_argument("--conversations", type=int, default=150, help="of the test split, for perplexity")
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.only is None:
+        options.only = list(PARTS) if options.data is not None else ["step", "size"]
     if options.worker:
         print(json.dumps(work(*options.worker, options)))
         return 0
-    imports = spawn("imports", "float32", options)["peak"]
-    bars = [*measure_steps(options, imports), *measure_sizes(options)]
-    if options.data is not None:
-        bars += [*measure_perplexities(options), *measure_training(options)]
+    bars = []
+    for part in options.only:
+        bars += PARTS[part](options)
     for found in bars:
         print(f"{'holds' if found['holds'] else 'MISSED'}: {found['name']} {found['value']:.4f}, bar {found['bar']}")
     if options.json is not None:
