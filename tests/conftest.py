@@ -1,6 +1,7 @@
 """Small models and data that many tests share."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ import torch
 from mm_adapter.llama import Llama, LlamaConfig
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Let Ctrl-C be heard: a test run in the background has it ignored, and the runs under test would heed that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
