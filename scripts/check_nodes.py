@@ -20,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tiny import adapter, kill_all, losses, start, write_llama, write_questions
+from tiny import adapter, kill_all, losses, start, text_options
 
-from mm_adapter.files import write_json
+from mm_adapter.reporting import bar, write_bars
 
 PATIENCE = 300.0  # seconds for each thing that is waited for
 TOLERANCE = 1e-4  # of losses and weights after some hundred steps on changing numbers of ranks
@@ -37,10 +37,7 @@ class Meeting:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        llama, data = write_llama(folder / "llama"), write_questions(folder / "data", 75)
-        self.options = ["--llama", str(llama), "--data", str(data), "--vision", "none", "--quiet", "--layers", "2"]
-        self.options += ["--prompt-length", "3", "--batch-size", "6", "--epochs", "60", "--warmup-epochs", "1"]
-        self.options += ["--base-rate", "0.3", "--max-length", "700", "--save-steps", "5", "--evaluations", "0.1"]
+        self.options = text_options(folder, "--epochs", "60", "--save-steps", "5", "--evaluations", "0.1")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -117,9 +114,9 @@ def check() -> list[dict[str, Any]]:
         shutil.rmtree(folder, ignore_errors=True)
     value = max(of_losses, of_weights)
     return [
-        {"name": "the run came to its end", "value": nodes[0].returncode, "bar": 0, "holds": not nodes[0].returncode},
-        {"name": "losses and weights", "value": value, "bar": TOLERANCE, "holds": value <= TOLERANCE},
-        {"name": "both nodes before and after", "value": both and again, "bar": True, "holds": both and again},
+        bar("the run came to its end: exit status", nodes[0].returncode, 0, not nodes[0].returncode),
+        bar("losses and weights", value, TOLERANCE, value <= TOLERANCE),
+        bar("both nodes before and after", both and again, True, both and again),
     ]
 
 
@@ -142,8 +139,8 @@ def main() -> int:
     options = parser.parse_args()
     bars = check()
     if options.json is not None:
-        write_json(options.json, {"bars": bars})
-    return not all(bar["holds"] for bar in bars)
+        write_bars(options.json, bars)
+    return not all(found["holds"] for found in bars)
 
 
 if __name__ == "__main__":

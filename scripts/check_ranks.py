@@ -19,7 +19,7 @@ from typing import Any
 
 from tiny import adapter, losses, start, write_llama, write_questions
 
-from mm_adapter.files import write_json
+from mm_adapter.reporting import bar, write_bars
 
 BAR = 1e-5
 SETTINGS = {
@@ -85,7 +85,7 @@ def check(ranks: list[int], kinds: list[str]) -> list[dict[str, Any]]:
                     of_losses, of_weights = differences(alone, run)
                     value = max(of_losses, of_weights)
                     name = f"{engine}, {count} ranks, {setting}"
-                    bars.append({"name": name, "value": value, "bar": BAR, "holds": value <= BAR})
+                    bars.append(bar(name, value, BAR, value <= BAR))
                     print(f"{name:44} losses {of_losses:.1e}  weights {of_weights:.1e}", flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -101,8 +101,8 @@ def main() -> int:
     options = parser.parse_args()
     bars = check(options.ranks, options.kinds)
     if options.json is not None:
-        write_json(options.json, {"bars": bars})
-    missed = [bar["name"] for bar in bars if not bar["holds"]]
+        write_bars(options.json, bars)
+    missed = [found["name"] for found in bars if not found["holds"]]
     print(f"{len(bars) - len(missed)} of {len(bars)} cases within {BAR:g}" + (f"; missed: {missed}" if missed else ""))
     return bool(missed)
 

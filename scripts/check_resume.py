@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tiny import descendants, kill_all, start, write_llama, write_questions
+from tiny import descendants, kill_all, start, text_options
 from tqdm import tqdm
 
-from mm_adapter.files import write_json
+from mm_adapter.reporting import bar, write_bars
 
 KINDS = ("kill", "term", "in a save", "rank of four")
 PATIENCE = 300.0  # seconds for a run
@@ -42,10 +42,7 @@ class Trial:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        llama, data = write_llama(folder / "llama"), write_questions(folder / "data", 75)
-        self.options = ["--llama", str(llama), "--data", str(data), "--vision", "none", "--quiet", "--layers", "2"]
-        self.options += ["--prompt-length", "3", "--batch-size", "6", "--epochs", "12", "--warmup-epochs", "0.5"]
-        self.options += ["--base-rate", "0.3", "--max-length", "700", "--average-decay", "0.9", "--save-steps", "1"]
+        self.options = text_options(folder, "--epochs", "12", "--average-decay", "0.9", "--save-steps", "1")
 
     def begin(self, name: str, ranks: int) -> "subprocess.Popen[bytes]":
         """Start or go on with a run."""
@@ -153,7 +150,7 @@ def check(kills: int, seed: int) -> list[dict[str, Any]]:
     for kind, (runs, met, same) in counts.items():
         if runs:
             print(f"{kind:14} {runs:3} runs, {met:3} ended before their time, {same:3} with the same bytes")
-            bars.append({"name": f"same bytes after: {kind}", "value": same, "bar": runs, "holds": same == runs})
+            bars.append(bar(f"same bytes after: {kind}", same, runs, same == runs))
     return bars
 
 
@@ -166,8 +163,8 @@ def main() -> int:
     options = parser.parse_args()
     bars = check(options.kills, options.seed)
     if options.json is not None:
-        write_json(options.json, {"bars": bars})
-    return not all(bar["holds"] for bar in bars)
+        write_bars(options.json, bars)
+    return not all(found["holds"] for found in bars)
 
 
 if __name__ == "__main__":

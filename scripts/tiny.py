@@ -70,6 +70,14 @@ def write_questions(folder: Path, size: int) -> Path:
     return folder
 
 
+def text_options(folder: Path, *more: str) -> list[str]:
+    """Write model and questions into ``folder``; return the options of a text-only training on them."""
+    llama, data = write_llama(folder / "llama"), write_questions(folder / "data", 75)
+    options = ["--llama", str(llama), "--data", str(data), "--vision", "none", "--quiet", "--layers", "2"]
+    options += ["--prompt-length", "3", "--batch-size", "6", "--warmup-epochs", "0.5", "--base-rate", "0.3"]
+    return [*options, "--max-length", "700", *more]
+
+
 def start(
     arguments: Sequence[str], ranks: int = 1, launcher: Sequence[str] = (), seconds: int = 300, log: Path | None = None
 ) -> subprocess.Popen[bytes]:

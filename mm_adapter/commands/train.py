@@ -173,8 +173,6 @@ def build_model(
     check_device(device)
     if config.sharding != "none" and ranks.count == 1:
         raise UserError("sharding full: there is one process, and nothing to share; start several with torchrun.")
-    if config.sharding != "none" and config.method != "adapter":
-        raise UserError(f"sharding full holds frozen weights; with method {config.method} leave it out.")
     prompting = prompting or make_prompting(replace(config, task="questions"), "")
     if base is None:
         dtype = getattr(torch, config.dtype)

@@ -210,7 +210,5 @@ def check_settings(config: TrainingConfig, ranks: int) -> None:
     """
     if config.method == "full" and config.dtype != "float32":
         raise UserError("method full trains the weights themselves: use dtype float32.")
-    if config.method != "adapter" and config.sharding != "none":
-        raise UserError(f"sharding full holds frozen weights; with method {config.method} leave it out.")
     if config.sharding != "none" and ranks == 1:
         raise UserError("sharding divides the layers among ranks; give --ranks greater than 1, or leave it out.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mm_adapter.errors import UserError, suggestion
+from mm_adapter.llama.quantization import QUANTIZATIONS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -17,7 +18,6 @@ else:
 
 TASKS = ["auto", "questions", "conversations"]
 METHODS = ["adapter", "lora", "full"]
-QUANTIZATIONS = ["none", "int8", "int4", "blocks"]
 SHARDINGS = ["none", "full"]
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
@@ -165,7 +165,7 @@ class TrainingConfig:
             raise UserError("ranking_weight and language_weight must not be negative, and not both 0.")
         if self.warmup_epochs > self.epochs:
             raise UserError(f"warmup_epochs {self.warmup_epochs} is more than epochs {self.epochs}.")
-        choices = {"task": TASKS, "method": METHODS, "quantization": QUANTIZATIONS, "sharding": SHARDINGS}
+        choices = {"task": TASKS, "method": METHODS, "quantization": list(QUANTIZATIONS), "sharding": SHARDINGS}
         for name, known in choices.items():
             value = getattr(self, name)
             if value not in known:
@@ -178,6 +178,8 @@ class TrainingConfig:
                 raise UserError(
                     f"sharding full parts the weights themselves and not with {name}; choose one of the two."
                 )
+        if self.method != "adapter" and self.sharding == "full":
+            raise UserError(f"sharding full holds frozen weights; with method {self.method} leave it out.")
         if self.method != "adapter" and self.vision != "none":
             raise UserError(f"method {self.method} sees no pictures; name vision none with it (--vision none).")
         if self.dtype not in ("float32", "bfloat16", "float16"):

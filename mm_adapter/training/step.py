@@ -142,6 +142,8 @@ class Stepper:
         return Outcome(loss, learned or overflow, tuple(culprits), self._idle(indices), tuple(sums))
 
     def _idle(self, indices: Sequence[int]) -> float:
+        if self.ranks.count == 1:
+            return 0.0
         lengths = self.task.lengths
         tokens = [sum(lengths[i] for i in share) for share in share_out(indices, lengths, self.ranks.count)]
         return 1 - sum(tokens) / (len(tokens) * max(tokens))

@@ -14,9 +14,7 @@ from safetensors.torch import load_file
 from mm_adapter.training.state import state_files
 from mm_adapter.training.task import QuestionTask
 
-# A test run in the background has SIGINT ignored, and so would its children.
-CODE = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from mm_adapter.cli import main"
-PROGRAM = [sys.executable, "-c", f"{CODE}; sys.exit(main())"]
+PROGRAM = [sys.executable, "-m", "mm_adapter.cli"]
 
 
 def test_run_folder_is_complete(text_run, tiny_folder):
