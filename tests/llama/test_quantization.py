@@ -17,10 +17,8 @@ from mm_adapter.llama import Llama
 from mm_adapter.llama.frozen import FrozenLinear, count_frozen, frozen_matrices, weight_bytes
 from mm_adapter.llama.gguf_matrix import dequantized
 from mm_adapter.llama.matrix import Matrix, product
-from mm_adapter.llama.quantization import QUANTIZATIONS
 from mm_adapter.llama.torchao_matrix import Int4Matrix, Int8Matrix
 from mm_adapter.llama.weights import load_llama
-from mm_adapter.training.config import QUANTIZATIONS as CONFIGURED
 from mm_adapter.update import UpdateConfig, make_update
 
 WEIGHTS = torch.randn(160, 96, generator=torch.Generator().manual_seed(0))
@@ -228,8 +226,3 @@ def test_what_cannot_be_is_refused(tiny_folder, q8_file, monkeypatch):
         with pytest.raises(UserError, match=r"pip install 'mm-adapter\[quantized\]'"):
             load_llama(str(q8_file), quantization=quantization)
     torchao_matrix._library.cache_clear()
-
-
-def test_names_are_the_same_everywhere():
-    """What can be configured is what can be loaded."""
-    assert list(QUANTIZATIONS) == CONFIGURED
