@@ -1,6 +1,7 @@
 """Several processes compute what one computes, and end together."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -20,8 +21,16 @@ CHECKS = ROOT / "scripts"
 def torchrun(ranks: int, program: Sequence[object]) -> subprocess.CompletedProcess[str]:
     """Run a program under torchrun, one thread a rank."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    # Said, for torchrun itself says it of several ranks alone, and sums of two threads are rounded differently.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [*command, *map(str, program)], capture_output=True, text=True, timeout=240, check=False, cwd=ROOT
+        [*command, *map(str, program)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        cwd=ROOT,
+        env=environment,
     )
 
 
