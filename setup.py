@@ -17,6 +17,8 @@ setup(
         "datasets>=2.19",
         "sentencepiece>=0.2",
         "scikit-learn>=1.3",
+        # Holm's correction for many tests; scipy, which the rest of the statistics are, has none.
+        "statsmodels>=0.14",
         "safetensors>=0.4.3",
         "tokenizers>=0.19",
         "huggingface_hub>=0.23",

@@ -97,7 +97,7 @@ def official_metrics(
     Raises:
         UserError: a question has no prediction, or no known answer to compare with.
     """
-    return _official(_judge(predictions, questions, skipped), questions, skipped)[0]
+    return _official(judge(predictions, questions, skipped), questions, skipped)[0]
 
 
 def breakdown(
@@ -110,7 +110,7 @@ def breakdown(
     Raises:
         UserError: as `official_metrics`.
     """
-    return _rows(_judge(predictions, questions, skipped), questions, key)
+    return _rows(judge(predictions, questions, skipped), questions, key)
 
 
 def evaluate_predictions(
@@ -135,7 +135,7 @@ def evaluate_predictions(
     if not questions and not skipped:
         raise UserError(f"{source}: there is no question to score. Choose a split that has questions.")
     check_predictions(predictions, questions, source, missing_allowed=skipped)
-    correct = _judge(predictions, questions, skipped)
+    correct = judge(predictions, questions, skipped)
     official, counts = _official(correct, questions, skipped)
     return Metrics(
         official=official,
@@ -148,7 +148,7 @@ def evaluate_predictions(
     )
 
 
-def _judge(
+def judge(
     predictions: Iterable[Prediction], questions: Sequence[Question], skipped: Collection[str]
 ) -> dict[str, bool]:
     """Return pid -> whether the answer is right, for every question."""
