@@ -2,13 +2,15 @@
 
 import math
 import reprlib
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from data.question import Question
 from eval.record import UNREADABLE, Prediction
 from mm_adapter.errors import UserError
 
 _NAMED_IN_MESSAGES = 5
+_SUM_TOLERANCE = 1e-3  # half precision
 
 
 def first_few(pids: Sequence[str]) -> str:
@@ -22,7 +24,8 @@ def check_values(prediction: Prediction, where: str) -> None:
     """Refuse values that no question allows.
 
     Raises:
-        UserError: the choice is not an integer from -1 up, or a score or probability is not a finite number.
+        UserError: the choice is not an integer from -1 up, a score or probability is not a finite number, or the
+            probabilities do not sum to 1.
     """
     choice = prediction.choice
     # True is an int to Python, and would silently choose the second option.
@@ -38,6 +41,12 @@ def check_values(prediction: Prediction, where: str) -> None:
                     f"{where}: question {shortened(prediction.pid)} has a {name} that is not finite ({value}). "
                     "Look for overflow in the model that wrote it (float32 is safe) and predict again."
                 )
+    total = sum(prediction.probabilities)
+    if prediction.probabilities and (min(prediction.probabilities) < 0 or abs(total - 1) > _SUM_TOLERANCE):
+        raise UserError(
+            f"{where}: the probabilities of question {shortened(prediction.pid)} do not share out 1: they sum to "
+            f"{total:.6g}, the least is {min(prediction.probabilities):.3g}. Give each option's share of 1, or scores."
+        )
 
 
 def check_predictions(
@@ -45,6 +54,7 @@ def check_predictions(
     questions: Sequence[Question],
     source: str,
     missing_allowed: Collection[str] = (),
+    elsewhere: Mapping[str, str] | None = None,
 ) -> None:
     """Make sure that ``predictions`` answer exactly ``questions``, each once and with an option that is there.
 
@@ -53,29 +63,32 @@ def check_predictions(
         questions: what should have been answered.
         source: where the predictions come from, for the message: usually the file.
         missing_allowed: pids that need no prediction and may have one all the same, such as skipped questions.
+        elsewhere: pid -> split, of the dataset's other questions, so that mixed-up splits are told as such.
 
     Raises:
         UserError: a question has no prediction or two, a prediction names an unknown question, a choice is not an
             integer from -1 to the last option, a score is not finite, or there are not as many scores as options.
     """
     options = {question.pid: len(question.options) for question in questions}
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
     unknown: list[str] = []
     for prediction in predictions:
         check_values(prediction, source)
         pid = prediction.pid
         if pid in seen:
+            alike = "alike" if seen[pid] == prediction.choice else "with different answers"
             raise UserError(
-                f"{source}: question {shortened(pid)} is predicted twice. Keep one prediction per question."
+                f"{source}: question {shortened(pid)} is predicted twice, {alike}. Keep one prediction per question."
             )
-        seen.add(pid)
+        seen[pid] = prediction.choice
         if pid in options:
             _check_range(prediction, options[pid], source)
         elif pid not in missing_allowed:
             unknown.append(pid)
     if unknown:
         raise UserError(
-            f"{source}: {len(unknown)} predicted question(s) are not among those to score: {first_few(unknown)}. "
+            f"{source}: {len(unknown)} of {len(seen)} predicted questions are not among those to score: "
+            f"{first_few(unknown)}{_other_splits(unknown, elsewhere or {})}. "
             "Check that --data and --split are the ones the predictions were made for."
         )
     missing = [pid for pid in options if pid not in seen and pid not in missing_allowed]
@@ -84,6 +97,11 @@ def check_predictions(
             f"{source}: {len(missing)} of {len(options)} questions have no prediction: {first_few(missing)}. "
             "Predict every question of the split; write -1 where an answer could not be read."
         )
+
+
+def _other_splits(pids: Sequence[str], elsewhere: Mapping[str, str]) -> str:
+    counts = Counter(elsewhere[pid] for pid in pids if pid in elsewhere)
+    return "".join(f"; {count} of them in split {shortened(split)}" for split, count in counts.most_common())
 
 
 def _check_range(prediction: Prediction, options: int, source: str) -> None:

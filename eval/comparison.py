@@ -100,6 +100,31 @@ def compare_cells(
     return dict(zip(found, corrected(list(found.values())), strict=True))
 
 
+def compare_systems(
+    systems: Mapping[str, Outcomes],
+    cells: Mapping[str, Sequence[str]],
+    seed: int = 0,
+    clusters: Mapping[str, str] | None = None,
+) -> dict[tuple[str, str], dict[str, Comparison]]:
+    """Compare every two systems within every cell; p-values are corrected for all of these comparisons (Holm 1979).
+
+    Args:
+        systems: name -> outcomes, of the same pids.
+        cells: name -> pids; cells without questions are left out.
+
+    Returns:
+        ``(first, second)`` -> cell -> comparison, in the systems' order.
+
+    Raises:
+        UserError: as `compare`.
+    """
+    names = list(systems)
+    pairs = [(first, second) for place, first in enumerate(names) for second in names[place + 1 :]]
+    found = {pair: compare_cells(systems[pair[0]], systems[pair[1]], cells, seed, clusters) for pair in pairs}
+    fixed = iter(corrected([comparison for row in found.values() for comparison in row.values()]))
+    return {pair: {cell: next(fixed) for cell in row} for pair, row in found.items()}
+
+
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Return the comparisons with p-values corrected for their number (Holm 1979)."""
     from statsmodels.stats.multitest import multipletests

@@ -22,8 +22,7 @@ TOPICS = (
 )
 """The official evaluator's topics, in its order; it knows no others."""
 
-# Key of the official evaluator -> which questions it counts. A context of white space alone is a context to it.
-_CLASSES: dict[str, Callable[[Question], bool]] = {
+CLASSES: dict[str, Callable[[Question], bool]] = {
     "acc_natural": lambda question: question.subject == "natural science",
     "acc_social": lambda question: question.subject == "social science",
     "acc_language": lambda question: question.subject == "language science",
@@ -34,6 +33,20 @@ _CLASSES: dict[str, Callable[[Question], bool]] = {
     "acc_grade_7_12": lambda question: 7 <= question.grade <= 12,
     "acc_average": lambda question: True,
 }
+"""Key of the official evaluator -> which questions it counts. A context of white space alone is a context to it."""
+
+COLUMNS = {
+    "NAT": "acc_natural",
+    "SOC": "acc_social",
+    "LAN": "acc_language",
+    "TXT": "acc_has_text",
+    "IMG": "acc_has_image",
+    "NO": "acc_no_context",
+    "G1-6": "acc_grade_1_6",
+    "G7-12": "acc_grade_7_12",
+    "Avg": "acc_average",
+}
+"""Column of the official table -> key of the official evaluator."""
 
 Key = Literal["topic", "category", "skill", "subject", "grade"]
 
@@ -118,6 +131,7 @@ def evaluate_predictions(
     questions: Sequence[Question],
     skipped: Mapping[str, str] | None = None,
     source: str = "predictions",
+    elsewhere: Mapping[str, str] | None = None,
 ) -> Metrics:
     """Return every figure for ``predictions`` on ``questions``.
 
@@ -126,6 +140,7 @@ def evaluate_predictions(
         questions: what was asked.
         skipped: pid -> reason of bad questions that were left out; they count as wrong (see `Metrics`).
         source: where the predictions come from, for messages.
+        elsewhere: pid -> split, of the dataset's other questions, for messages.
 
     Raises:
         UserError: the predictions do not fit the questions (``eval.checks.check_predictions``), a question has no known
@@ -134,7 +149,7 @@ def evaluate_predictions(
     skipped = dict(skipped or {})
     if not questions and not skipped:
         raise UserError(f"{source}: there is no question to score. Choose a split that has questions.")
-    check_predictions(predictions, questions, source, missing_allowed=skipped)
+    check_predictions(predictions, questions, source, missing_allowed=skipped, elsewhere=elsewhere)
     correct = judge(predictions, questions, skipped)
     official, counts = _official(correct, questions, skipped)
     return Metrics(
@@ -167,7 +182,7 @@ def judge(
 def _official(
     correct: Mapping[str, bool], questions: Sequence[Question], skipped: Collection[str]
 ) -> tuple[dict[str, float | None], dict[str, int]]:
-    classes = {key: [q.pid for q in questions if belongs(q)] for key, belongs in _CLASSES.items()}
+    classes = {key: [q.pid for q in questions if belongs(q)] for key, belongs in CLASSES.items()}
     classes["acc_average"] += [pid for pid in skipped if pid not in correct]
     classes |= {f"acc_{topic}": [q.pid for q in questions if q.topic == topic] for topic in TOPICS}
     accuracies = {

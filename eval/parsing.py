@@ -2,15 +2,17 @@
 
 The rules, each looking for one thing (letters in either case; ``**`` is ignored, spaces and line ends are evened out):
 
-1. The whole text is a letter: ``B``, ``(B)``, ``B.``, ``B)``.
-2. The whole text is an option's own words. Letter case and a full stop at the end are forgiven where that still
-   points to one option only.
-3. The text begins with a letter and goes on with that option's words: ``B. apostrophe``, ``(B) apostrophe``.
-4. A sentence begins with ``The answer is B``, ``Answer: B``, ``So the correct answer is (B)`` and ends there or goes on
-   with ``because``. At least as much must stand there: ``I doubt that the answer is B`` answers nothing.
-5. The text from such a beginning on is an option's own words: ``The answer is apostrophe.``
+- ``letter``: the whole text is a letter: ``B``, ``(B)``, ``B.``, ``B)``.
+- ``words``: the whole text is an option's own words. Letter case and a full stop at the end are forgiven where that
+  still points to one option only.
+- ``letter and words``: the text begins with a letter and goes on with that option's words: ``B. apostrophe``,
+  ``(B) apostrophe``.
+- ``answer is``: a sentence begins with ``The answer is B``, ``Answer: B``, ``So the correct answer is (B)`` and ends
+  there or goes on with ``because``. Nothing less will do: ``I doubt that the answer is B`` answers nothing.
+- ``answer is words``: the text from such a beginning on is an option's own words: ``The answer is apostrophe.``
+- ``index``: the whole text is a number, which counts the options from 0, and no option is a number itself.
 
-Where the rules point to no option, to two different ones, or to a letter beyond the options, there is no answer (-1).
+Where the rules point to no option, to two different ones, or to one beyond the options, there is no answer (-1).
 Nothing is guessed.
 """
 
@@ -21,6 +23,7 @@ from eval.record import UNREADABLE
 
 _LETTER = r"(?:\(([a-z])\)|([a-z])\)?)"
 _WHOLE_LETTER = re.compile(rf"{_LETTER}[.:]?", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]{1,2}")
 _LETTER_THEN_WORDS = re.compile(r"(?:\(([a-z])\)[.:]?|([a-z])[).:]) ?(.+)", re.IGNORECASE | re.DOTALL)
 _ANSWER_IS = re.compile(
     r"(?:^|(?<=[.!?;:\n])|(?<=[.!?;:\n] ))"
@@ -34,26 +37,58 @@ _ANSWER_LETTER = re.compile(
 )
 
 
-def parse_choice(text: str, options: Sequence[str]) -> int:
-    """Return the index of the option that ``text`` chooses by the rules above, or -1 where it chooses none.
+def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
+    """Return the index of the option that ``text`` chooses by the rules above, and the name of the first such rule.
 
     Args:
         text: what a model wrote.
         options: the words of every option, in order; letter A is the first.
+
+    Returns:
+        -1 and an empty name where the text chooses none.
     """
     text = _even(text)
     if not text:
-        return UNREADABLE
-    found = _match_words(text, options) | _whole_letter(text) | _letter_then_words(text, options)
+        return UNREADABLE, ""
+    found = {
+        "letter": _whole_letter(text),
+        "words": _match_words(text, options),
+        "letter and words": _letter_then_words(text, options),
+        **_after_answer_is(text, options),
+        "index": _whole_index(text, options),
+    }
+    chosen = set().union(*found.values())
+    if len(chosen) != 1:
+        return UNREADABLE, ""
+    (choice,) = chosen
+    if choice >= len(options):
+        return UNREADABLE, ""
+    return choice, next(rule for rule, choices in found.items() if choices)
+
+
+def parse_choice(text: str, options: Sequence[str]) -> int:
+    """Return the index that ``read_choice`` reads, or -1."""
+    return read_choice(text, options)[0]
+
+
+def _after_answer_is(text: str, options: Sequence[str]) -> dict[str, set[int]]:
+    letters: set[int] = set()
+    words: set[int] = set()
     # Only the end of the text can be an option's words; ignoring letter case makes them at most three times as long.
     longest = 3 * max(map(len, options), default=0) + 1
     for start in _ANSWER_IS.finditer(text):
         if len(text) - start.end() <= longest:
-            found |= _match_words(text[start.end() :], options)
+            words |= _match_words(text[start.end() :], options)
         if letter := _ANSWER_LETTER.match(text, start.end()):
-            found.add(_index(letter))
-    choice = found.pop() if len(found) == 1 else UNREADABLE
-    return choice if choice < len(options) else UNREADABLE
+            letters.add(_index(letter))
+    return {"answer is": letters, "answer is words": words}
+
+
+def _whole_index(text: str, options: Sequence[str]) -> set[int]:
+    # Options that are numbers are chosen by their words alone: "2" must not mean the third of 1, 2 and 4.
+    if not _NUMBER.fullmatch(text) or any(_NUMBER.search(option) for option in options):
+        return set()
+    return {int(text)}
 
 
 def _whole_letter(text: str) -> set[int]:

@@ -16,6 +16,7 @@ class Prediction:
         scores: log-likelihood score of every option, in the order of the options; empty where the system gives none.
         probabilities: probability of every option, in the same order; empty where the system gives none.
         raw_text: the words the system produced; empty where it only scored the options.
+        rule: how the choice was read out of ``raw_text`` (``eval.parsing``); empty where the system chose itself.
     """
 
     pid: str
@@ -23,3 +24,4 @@ class Prediction:
     scores: tuple[float, ...] = ()
     probabilities: tuple[float, ...] = ()
     raw_text: str = ""
+    rule: str = ""

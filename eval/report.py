@@ -5,21 +5,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from eval.metrics import ClassRow, Metrics
+from eval.metrics import COLUMNS, ClassRow, Metrics
 from mm_adapter.files import write_json, write_text
-
-COLUMNS = {
-    "NAT": "acc_natural",
-    "SOC": "acc_social",
-    "LAN": "acc_language",
-    "TXT": "acc_has_text",
-    "IMG": "acc_has_image",
-    "NO": "acc_no_context",
-    "G1-6": "acc_grade_1_6",
-    "G7-12": "acc_grade_7_12",
-    "Avg": "acc_average",
-}
-"""Column of the official table -> key of the official evaluator."""
 
 EMPTY = "-"
 """Stands where no question counts."""

@@ -1,24 +1,136 @@
-"""From a file of predictions to its figures: what ``mm-adapter score`` prints."""
+"""From a file of predictions to a system that can be looked at from every side: figures, cells, comparison."""
 
+import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.question import Question
-from eval.metrics import Metrics, evaluate_predictions
-from eval.predictions import read_predictions
+from eval.layouts import read_predictions
+from eval.metrics import Metrics, evaluate_predictions, judge
+from eval.record import UNREADABLE, Prediction
+from mm_adapter.errors import UserError
+
+MISSING = ("refuse", "wrong", "leave-out")
+UNPARSEABLE = ("wrong", "random")
 
 
-def score_file(
-    predictions_file: Path, questions: Sequence[Question], skipped: Mapping[str, str] | None = None
-) -> Metrics:
-    """Return the metrics of ``predictions_file``, in either format, on ``questions``.
+@dataclass(frozen=True)
+class Reading:
+    """How a file of predictions is taken.
+
+    Attributes:
+        missing: questions without prediction: ``refuse`` the file, count them ``wrong``, or ``leave-out``: score the
+            rest, which is then a subset.
+        unparseable: answers that could not be read: ``wrong``, or ``random``: an option is drawn, as other projects do.
+        seed: of that drawing.
+    """
+
+    missing: str = "refuse"
+    unparseable: str = "wrong"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.missing not in MISSING or self.unparseable not in UNPARSEABLE:
+            raise UserError(
+                f"missing {self.missing!r} is one of {', '.join(MISSING)}, and unparseable {self.unparseable!r} one of "
+                f"{', '.join(UNPARSEABLE)}."
+            )
+
+
+@dataclass(frozen=True)
+class System:
+    """What one system answered, held against the right answers.
+
+    Attributes:
+        name: for tables.
+        questions: that are scored, in the split's order; without those that were left out or skipped as bad.
+        predictions: pid -> prediction, one for each question.
+        outcomes: pid -> whether it is right.
+        metrics: the official figures and more.
+        unread: pids of the answers that could not be read.
+        absent: pids without prediction.
+        notes: what a reader of the figures must know besides.
+    """
+
+    name: str
+    questions: tuple[Question, ...]
+    predictions: dict[str, Prediction]
+    outcomes: dict[str, bool]
+    metrics: Metrics
+    unread: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_system(
+    path: Path,
+    questions: Sequence[Question],
+    skipped: Mapping[str, str] | None = None,
+    reading: Reading | None = None,
+    name: str | None = None,
+    elsewhere: Mapping[str, str] | None = None,
+) -> System:
+    """Return the system whose predictions are in ``path``, in any layout (``eval.layouts``).
 
     Args:
-        predictions_file: JSON lines or the official result format.
+        path: file of predictions.
         questions: what should have been answered, usually one split.
         skipped: pid -> reason of the split's bad questions; they count as wrong, predicted or not.
+        reading: what to do with missing and unreadable answers.
+        name: for tables; the file's own, or its folder's where the file is called ``predictions``.
+        elsewhere: pid -> split, of the dataset's other questions, so that mixed-up splits are told as such.
 
     Raises:
         UserError: the file cannot be read, or its predictions do not fit the questions.
     """
-    return evaluate_predictions(read_predictions(predictions_file), questions, skipped, source=str(predictions_file))
+    found = read_predictions(path, questions)
+    name = name or (path.resolve().parent.name if path.stem in ("predictions", "official") else path.stem)
+    return make_system(name, found, questions, skipped, reading, str(path), elsewhere)
+
+
+def make_system(
+    name: str,
+    predictions: Sequence[Prediction],
+    questions: Sequence[Question],
+    skipped: Mapping[str, str] | None = None,
+    reading: Reading | None = None,
+    source: str = "predictions",
+    elsewhere: Mapping[str, str] | None = None,
+) -> System:
+    """Return the system that made these predictions; see `read_system`.
+
+    Raises:
+        UserError: the predictions do not fit the questions.
+    """
+    reading, skipped = reading or Reading(), dict(skipped or {})
+    unread = tuple(p.pid for p in predictions if p.choice == UNREADABLE and p.pid not in skipped)
+    predictions = _drawn(predictions, questions, reading.seed) if reading.unparseable == "random" else predictions
+    given = {prediction.pid for prediction in predictions}
+    absent = tuple(question.pid for question in questions if question.pid not in given and question.pid not in skipped)
+    notes = []
+    if unread and reading.unparseable == "random":
+        notes.append(f"{len(unread)} answers could not be read and were drawn at random (seed {reading.seed}).")
+    if absent and reading.missing == "wrong":
+        predictions = [*predictions, *(Prediction(pid, UNREADABLE) for pid in absent)]
+        notes.append(f"{len(absent)} of {len(questions)} questions have no prediction; they count as wrong.")
+    if absent and reading.missing == "leave-out":
+        notes.append(f"A subset: {len(absent)} of {len(questions)} questions have no prediction and are left out.")
+        questions = [question for question in questions if question.pid in given or question.pid in skipped]
+    metrics = evaluate_predictions(predictions, questions, skipped, source, elsewhere)
+    outcomes = judge(predictions, questions, skipped)
+    by_pid = {prediction.pid: prediction for prediction in predictions}
+    for pid in skipped:
+        by_pid[pid] = Prediction(pid, UNREADABLE)
+    return System(name, tuple(questions), by_pid, outcomes, metrics, unread, absent, tuple(notes))
+
+
+def _drawn(predictions: Sequence[Prediction], questions: Sequence[Question], seed: int) -> list[Prediction]:
+    options = {question.pid: len(question.options) for question in questions}
+    generator = random.Random(seed)
+    return [
+        replace(found, choice=generator.randrange(options[found.pid]), rule="drawn at random")
+        if found.choice == UNREADABLE and found.pid in options
+        else found
+        for found in predictions
+    ]

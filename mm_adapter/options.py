@@ -11,6 +11,7 @@ from mm_adapter.errors import UserError, suggestion
 from mm_adapter.generate_options import add_chat, add_generate
 from mm_adapter.model_options import add_asking_options, load_asked_model
 from mm_adapter.plan_options import add_plan
+from mm_adapter.score_options import add_score
 
 if TYPE_CHECKING:
     from mm_adapter.ranks import Ranks
@@ -77,7 +78,7 @@ def build_parser() -> Parser:
         _train,
         add_plan,
         _evaluate,
-        _score,
+        add_score,
         _answer,
         add_generate,
         add_chat,
@@ -239,27 +240,6 @@ def _evaluated(options: argparse.Namespace, ranks: "Ranks") -> str:
         ranks=ranks,
     )
     return f"{to_text(official_table({name: metrics.official}))}\n{notes(metrics)}"
-
-
-def _score(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> None:
-        from data.readers import read_dataset
-        from eval.report import notes, official_table, to_text
-        from eval.score import score_file
-        from mm_adapter.files import write_json
-
-        dataset = read_dataset(options.data, skip_bad=options.skip_bad)
-        metrics = score_file(options.predictions, dataset.split(options.split), dataset.skipped(options.split))
-        if options.json is not None:
-            write_json(options.json, metrics.to_json())
-        print(to_text(official_table({options.predictions.stem: metrics.official})))
-        print(notes(metrics))
-
-    parser = _command(commands, "score", run, "Score a file of predictions, also in the official result format.")
-    parser.add_argument("--predictions", type=Path, required=True, help="predictions.jsonl or official result file")
-    parser.add_argument("--split", default="test", help="train, val or test")
-    parser.add_argument("--json", type=Path, help="write all metrics to this file")
-    _data_options(parser, device=False)
 
 
 def _answer(commands: Any) -> None:

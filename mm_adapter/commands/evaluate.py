@@ -13,7 +13,7 @@ from data.prompts import Prompting
 from data.question import Question
 from data.readers import read_dataset
 from eval.metrics import Metrics, evaluate_predictions
-from eval.parsing import parse_choice
+from eval.parsing import read_choice
 from eval.predictions import UNREADABLE, Prediction, write_official, write_predictions
 from eval.report import write_report
 from mm_adapter.commands.prepare import Prepared, check_device, prepare, without_images
@@ -150,8 +150,8 @@ def _by_generation(
     written = {index: text for part in ranks.gather(own) for index, text in part.items()}
     predictions = []
     for index, encoded in enumerate(examples.questions):
-        choice = parse_choice(written[index], encoded.question.options)
-        predictions.append(Prediction(encoded.question.pid, choice, raw_text=written[index]))
+        choice, rule = read_choice(written[index], encoded.question.options)
+        predictions.append(Prediction(encoded.question.pid, choice, raw_text=written[index], rule=rule))
     return predictions
 
 

@@ -9,12 +9,12 @@ from data.question import Question
 from eval.metrics import TOPICS, percentage
 from eval.parsing import parse_choice
 from eval.predictions import read_predictions, write_official
-from eval.score import score_file
+from eval.score import read_system
 
 
 def test_every_value_of_the_original_evaluator(official_folder: Path, official_questions: list[Question]) -> None:
     expected = json.loads((official_folder / "expected_gpt3.json").read_text())
-    official = score_file(official_folder / "predictions_gpt3.json", official_questions).official
+    official = read_system(official_folder / "predictions_gpt3.json", official_questions).metrics.official
     assert official == expected
     assert list(official) == list(expected)
     assert [f"acc_{topic}" for topic in TOPICS] == list(expected)[9:]

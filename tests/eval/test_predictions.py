@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data.question import Question
 from eval.predictions import Prediction, check_predictions, read_predictions, write_official, write_predictions
-from eval.score import score_file
+from eval.score import read_system
 from mm_adapter.errors import UserError
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -22,7 +22,8 @@ PREDICTIONS = st.lists(
         pid=TEXTS,
         choice=st.integers(-1, 10),
         scores=st.lists(FINITE, max_size=4).map(tuple),
-        probabilities=st.lists(FINITE, max_size=4).map(tuple),
+        probabilities=st.integers(0, 4).map(lambda count: (1 / count,) * count if count else ()),
+        rule=st.sampled_from(["", "letter"]),
         raw_text=TEXTS,
     ),
     min_size=1,
@@ -99,6 +100,11 @@ LINE = '{"pid": "a", "choice": 0}\n'
         (LINE + '{"pid": "b", "choice": 0, "scores": [true, 1]}', "line 2: 'scores' is not a list of numbers"),
         (LINE + '{"pid": "b", "choice": 0, "scores": [NaN, 1]}', "line 2: question 'b' has a score that is not finite"),
         (LINE + '{"pid": "b", "choice": 0, "probabilities": [1e999]}', "line 2: question 'b' has a probability"),
+        (
+            LINE + '{"pid": "b", "choice": 0, "probabilities": [0.5, 0.6]}',
+            "line 2: the probabilities of question 'b' .* 1.1",
+        ),
+        (LINE + '{"pid": "b", "choice": 0, "probabilities": [-0.5, 1.5]}', "line 2: .* the least is -0.5"),
         (LINE + f'{{"pid": "b", "choice": 0, "scores": [1{"0" * 400}]}}', "line 2: 'scores' is not a list of numbers"),
         (LINE + f'{{"pid": "b", "choice": {HUGE}}}', "line 2: |among those to score|has 2 options"),
         (LINE + '{"pid": ' + "[" * 200_000, "line 2: .*nested too deeply"),
@@ -111,7 +117,7 @@ def test_bad_file_is_refused_with_the_place_of_its_fault(
 ) -> None:
     path = write(text)
     with pytest.raises(UserError, match=message) as caught:
-        score_file(path, questions)
+        read_system(path, questions)
     assert str(caught.value).startswith(str(path))
     assert len(str(caught.value)) < 500 + len(str(path))
 
@@ -137,8 +143,8 @@ def answers(**choices: int) -> list[Prediction]:
     [
         ([], "4 of 4 questions have no prediction: 'a', 'b', 'c', 'd'"),
         (answers(a=0, b=0, c=0), "1 of 4 questions have no prediction: 'd'"),
-        (answers(a=0, b=0, c=0, d=0, e=0), "1 predicted question.* not among those to score: 'e'"),
-        (answers(a=0, b=0, c=0, d=0) + answers(a=1), "'a' is predicted twice"),
+        (answers(a=0, b=0, c=0, d=0, e=0), "1 of 5 predicted questions.* not among those to score: 'e'"),
+        (answers(a=0, b=0, c=0, d=0) + answers(a=1), "'a' is predicted twice, with different answers"),
         (answers(a=0, b=3, c=0, d=0), "'b' has 3 options, but option 3 is chosen"),
         (answers(a=0, b=10**5000, c=0, d=0), "'b' has 3 options, but option"),
         (answers(a=0, b=-2, c=0, d=0), "choice of question 'b' is -2"),

@@ -1,0 +1,68 @@
+"""Options of ``mm-adapter score``, and what it calls."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mm_adapter.options import Parser
+
+TEXT = "Score predictions of any system, with intervals; compare several."
+LAYOUTS = "our JSON lines, official result file, LLaVA's answers.jsonl, or lmms-eval's samples; several to compare them"
+
+
+def add_score(commands: Any) -> None:
+    """Add the subcommand."""
+    parser: Parser = commands.add_parser("score", help=TEXT, description=TEXT, allow_abbrev=False)
+    parser.set_defaults(run=_run, parser=parser)
+    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help=LAYOUTS)
+    parser.add_argument("--name", nargs="+", help="of each system in the tables; the files' by default")
+    parser.add_argument("--data", required=True, help="ScienceQA folder (problems.json), parquet folder or hub id")
+    parser.add_argument("--split", default="test", help="train, val or test")
+    parser.add_argument(
+        "--by",
+        nargs="+",
+        default=[],
+        help="tables besides the official one: subject, context, grade-band, topic, category, skill, grade, options, "
+        "context-length, lecture; crossed: 'subject*context'",
+    )
+    parser.add_argument(
+        "--interval",
+        default="wilson",
+        choices=("wilson", "skill"),
+        help="wilson, or a bootstrap that draws whole skills, whose questions are alike",
+    )
+    parser.add_argument(
+        "--on-unparseable",
+        default="wrong",
+        choices=("wrong", "random"),
+        help="answers that cannot be read: wrong, or drawn at random as other projects do (and said so)",
+    )
+    parser.add_argument(
+        "--missing",
+        default="refuse",
+        choices=("refuse", "wrong", "leave-out"),
+        help="questions without prediction: an error, wrong, or left out (a subset, and said so)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of bootstraps and of drawn answers")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out bad questions by name; they count as wrong")
+    parser.add_argument("--json", type=Path, help="write everything to this file")
+    parser.add_argument("--out", type=Path, help="write scores.md, scores.csv and scores.json into this folder")
+    parser.add_argument("--quiet", action="store_true", help="accepted for uniformity; scoring shows no progress")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from data.readers import read_dataset
+    from eval.score import Reading
+    from mm_adapter.commands.score import read_systems, score, to_screen, to_values, write_scores
+    from mm_adapter.files import write_json
+
+    dataset = read_dataset(options.data, skip_bad=options.skip_bad)
+    reading = Reading(options.missing, options.on_unparseable, options.seed)
+    systems = read_systems(options.predictions, dataset, options.split, reading, options.name)
+    scores = score(systems, options.by, options.interval, options.seed)
+    if options.json is not None:
+        write_json(options.json, to_values(scores))
+    if options.out is not None:
+        write_scores(options.out, scores)
+    print(to_screen(scores))
