@@ -80,3 +80,87 @@ def test_figures_that_cannot_be_written(score, predictions, tmp_path):
     outcome = score(predictions)
     assert outcome.status == 2
     assert "scored.json: cannot be written" in outcome.err
+
+
+@pytest.fixture
+def two_systems(demo_folder, predictions, tmp_path):
+    """A right system with probabilities, and one that always answers the first option."""
+    from eval.predictions import Prediction, write_predictions
+
+    problems = json.loads((demo_folder / "problems.json").read_text())
+    sure = []
+    for pid, choice in predictions.items():
+        options = len(problems[pid]["choices"])
+        shares = tuple(0.7 if index == choice else 0.3 / (options - 1) for index in range(options))
+        sure.append(Prediction(pid, choice, (), shares))
+    write_predictions(tmp_path / "right.jsonl", sure)
+    write_predictions(tmp_path / "first.jsonl", [Prediction(pid, 0) for pid in predictions])
+    return tmp_path / "right.jsonl", tmp_path / "first.jsonl"
+
+
+def test_two_systems_are_compared(command, demo_folder, two_systems, tmp_path):
+    """Intervals, the comparison and its verdicts, agreement, calibration, what both miss; the files say the same."""
+    out = tmp_path / "scores"
+    arguments = ["--predictions", *two_systems, "--data", demo_folder, "--by", "subject*context", "--out", out]
+    outcome = command("score", *arguments)
+    assert outcome.status == 0, outcome.err
+    for said in (
+        "95 % from",
+        "first - right",
+        "p, Holm",
+        "kappa of being right",
+        "expected error",
+        "are missed by all 2",
+    ):
+        assert said in outcome.out
+    found = json.loads((out / "scores.json").read_text())
+    assert set(found["systems"]) == {"right", "first"}
+    assert found["systems"]["right"]["calibration"]["expected_error"] == pytest.approx(0.3)
+    assert found["systems"]["first"]["calibration"] is None
+    average = next(row for row in found["comparisons"] if row["cell"] == "Avg")
+    assert average["only_second"] == 0
+    assert average["difference"] == pytest.approx(found["systems"]["first"]["official"]["acc_average"] - 100, abs=0.01)
+    assert "| first - right | Avg |" in (out / "scores.md").read_text()
+    assert (out / "scores.csv").read_text().count("95 % from") == 2
+
+
+def test_intervals_by_skill_are_seeded(command, demo_folder, two_systems, tmp_path):
+    """The bootstrap over skills gives the same interval for the same seed."""
+    rows = []
+    for seed in (1, 1, 2):
+        path = tmp_path / f"{seed}.json"
+        arguments = ["--data", demo_folder, "--interval", "skill", "--seed", seed, "--json", path]
+        assert command("score", "--predictions", two_systems[1], *arguments).status == 0
+        rows.append(json.loads(path.read_text())["intervals"]["Avg"]["interval"])
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--by", "subjects"], "did you mean 'subject'"),
+        (["--name", "one"], "1 names for 2 files"),
+        (["--name", "one", "one"], "gives a name twice"),
+        (["--split", "val"], "of them in split 'test'"),
+        (["--missing", "ignore"], "'ignore' is not known"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(command, demo_folder, two_systems, options, said):
+    outcome = command("score", "--predictions", *two_systems, "--data", demo_folder, *options)
+    assert outcome.status == 2
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_a_subset_is_called_one(score, predictions):
+    """Missing answers are an error, wrong, or left out: said each time."""
+    rest = list(predictions)[1:]
+    few = {pid: predictions[pid] for pid in rest}
+    wrong = score(few, "--missing", "wrong")
+    assert wrong.status == 0
+    assert "1 of 9 questions have no prediction; they count as wrong" in wrong.out
+    assert f"{100 * 8 / 9:.2f}" in wrong.out
+    left = score(few, "--missing", "leave-out")
+    assert left.status == 0
+    assert "A subset: 1 of 9" in left.out
+    assert "100.00" in left.out

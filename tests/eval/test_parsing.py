@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.parsing import parse_choice
+from eval.parsing import parse_choice, read_choice
 
 OPTIONS = ("chiasmus", "apostrophe", "simile")
 
@@ -140,3 +140,25 @@ def test_every_letter_within_the_options_is_read(count: int, data: st.DataObject
 def test_long_texts_take_no_long_time() -> None:
     for piece in (" ", "\n", "the answer is ", "so, the ", "A. ", "(", "answer: a\n"):
         assert parse_choice(piece * 20_000 + "!", OPTIONS) in (-1, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("(B)", "letter"),
+        ("Apostrophe.", "words"),
+        ("B. apostrophe", "letter and words"),
+        ("So the answer is B.", "answer is"),
+        ("The answer is apostrophe", "answer is words"),
+        ("1", "index"),
+    ],
+)
+def test_the_rule_that_matched_is_told(text: str, rule: str) -> None:
+    assert read_choice(text, OPTIONS) == (1, rule)
+
+
+def test_a_number_is_no_index_where_options_are_numbers() -> None:
+    """ "2" is the second of 1, 2 and 4 by its words; it must not mean the third as well."""
+    assert read_choice("2", ("1", "2", "4")) == (1, "words")
+    assert read_choice("0", ("1 metre", "2 metres")) == (-1, "")
+    assert read_choice("7", OPTIONS) == (-1, "")
