@@ -8,7 +8,7 @@ setup(
     description="Multimodal question answering with a frozen LLaMA: LLaMA-Adapter, reproducible",
     python_requires=">=3.10",
     packages=find_packages(include=["mm_adapter", "mm_adapter.*", "data", "data.*", "eval", "eval.*"]),
-    package_data={"mm_adapter": ["presets/*.toml"]},
+    package_data={"mm_adapter": ["presets/*.toml"], "eval": ["leaderboard/*.csv", "leaderboard/*.txt"]},
     install_requires=[
         "torch>=2.5",
         "open_clip_torch>=2.24",

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from eval.metrics import COLUMNS, ClassRow, Metrics
+from eval.plain_text import spreadsheet, visible
 from mm_adapter.files import write_json, write_text
 
 EMPTY = "-"
 """Stands where no question counts."""
+
+_LONGEST = 300  # characters of a cell: a name of a megabyte must not push the figures off the screen
 
 Table = list[list[str]]
 """Rows of cells, the header first; all rows have the same length and begin with a name."""
@@ -32,20 +35,20 @@ def class_table(title: str, rows: Sequence[ClassRow]) -> Table:
 
 
 def to_text(table: Table) -> str:
-    """Return ``table`` aligned for a terminal: names to the left, figures to the right, no spaces at line ends."""
-    table = [[_one_line(cell) for cell in row] for row in table]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for name, *figures in table:
-        cells = [name.ljust(widths[0])]
-        cells += [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
+    """Return ``table`` aligned for a terminal: words to the left, figures to the right, no spaces at line ends."""
+    table = [[visible(cell, _LONGEST) for cell in row] for row in table]
+    columns = []
+    for place, column in enumerate(zip(*table, strict=True)):
+        width = max(map(len, column))
+        words = place == 0 or any(cell[:1].isalpha() for cell in column[1:])
+        columns.append([cell.ljust(width) if words else cell.rjust(width) for cell in column])
+    lines = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
     return "\n".join(lines) + "\n"
 
 
 def to_markdown(table: Table) -> str:
     """Return ``table`` as a Markdown table, figures to the right."""
-    header, *body = [[_one_line(cell).replace("|", "\\|") for cell in row] for row in table]
+    header, *body = [[_markdown(cell) for cell in row] for row in table]
     rule = ["---"] + ["---:"] * (len(header) - 1)
     return "".join(f"| {' | '.join(row)} |\n" for row in (header, rule, *body))
 
@@ -53,7 +56,7 @@ def to_markdown(table: Table) -> str:
 def to_csv(table: Table) -> str:
     """Return ``table`` as CSV (RFC 4180 quoting, lines ended by a line feed)."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(table)
+    csv.writer(text, lineterminator="\n").writerows([spreadsheet(cell) for cell in row] for row in table)
     return text.getvalue()
 
 
@@ -86,7 +89,7 @@ def notes(metrics: Metrics) -> str:
 def _report(metrics: Metrics, name: str) -> str:
     counts = ["questions", *(str(metrics.counts[key]) for key in COLUMNS.values())]
     parts = [
-        f"# {_one_line(name)}\n",
+        f"# {_markdown(name)}\n",
         "Accuracy in percent, by subject (natural, social, language science), context (text, image, none) and grade.\n",
         to_markdown([*official_table({name: metrics.official}), counts]),
         notes(metrics) + "\n",
@@ -115,5 +118,6 @@ def _percent(value: float | None) -> str:
     return EMPTY if value is None else f"{value:.2f}"
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _markdown(text: str) -> str:
+    # Markdown lets HTML through, so what looks like a tag is written out.
+    return visible(text, _LONGEST).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

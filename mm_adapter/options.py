@@ -9,6 +9,7 @@ from mm_adapter.config_options import add_config_options, overrides, positive
 from mm_adapter.convert_options import add_convert
 from mm_adapter.errors import UserError, suggestion
 from mm_adapter.generate_options import add_chat, add_generate
+from mm_adapter.leaderboard_options import add_leaderboard
 from mm_adapter.model_options import add_asking_options, load_asked_model
 from mm_adapter.plan_options import add_plan
 from mm_adapter.score_options import add_score
@@ -79,6 +80,7 @@ def build_parser() -> Parser:
         add_plan,
         _evaluate,
         add_score,
+        add_leaderboard,
         _answer,
         add_generate,
         add_chat,

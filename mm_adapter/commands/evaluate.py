@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from data.dataset import Dataset
 from data.prompts import Prompting
 from data.question import Question
 from data.readers import read_dataset
+from eval.leaderboard.submission import RECORD, answers_digest
 from eval.metrics import Metrics, evaluate_predictions
 from eval.parsing import read_choice
 from eval.predictions import UNREADABLE, Prediction, write_official, write_predictions
@@ -20,6 +22,7 @@ from mm_adapter.commands.prepare import Prepared, check_device, prepare, without
 from mm_adapter.conversing import ConversationPrompting
 from mm_adapter.errors import UserError, suggestion
 from mm_adapter.examples import ExampleSet, score_examples
+from mm_adapter.files import write_json
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.ranks import ALONE, Ranks
 
@@ -48,7 +51,7 @@ def evaluate(
         model: see ``load_model``.
         data: ScienceQA folder, parquet folder or hub id.
         split: ``train``, ``val`` or ``test``.
-        out: folder for predictions.jsonl, official.json, metrics.json, metrics.csv and report.md.
+        out: folder for predictions.jsonl, official.json, evaluation.json, metrics.json, metrics.csv and report.md.
         images: ``real``; ``none`` (every question without its picture); ``shuffled`` (with another question's).
         decoding: ``likelihood`` ranks the options; ``generate`` writes an answer and reads the choice from it.
         name: of the run, in the tables.
@@ -81,8 +84,25 @@ def evaluate(
     if ranks.is_first:
         write_predictions(out / "predictions.jsonl", predictions)
         write_official(out / "official.json", predictions)
+        write_json(out / RECORD, _record(model, split, questions, images, decoding, name))
         write_report(out, metrics, name)
     return metrics
+
+
+def _record(
+    model: MultimodalLlama, split: str, questions: Sequence[Question], images: str, decoding: str, name: str
+) -> dict[str, Any]:
+    """Return what a later reader must know of the run: a leaderboard holds it against its data."""
+    trained = () if model.trained is None else model.trained.parameters()
+    return {
+        "name": name,
+        "split": split,
+        "questions": len(questions),
+        "answers_sha256": answers_digest(questions),
+        "images": images,
+        "decoding": decoding,
+        "tuned_parameters": sum(parameter.numel() for parameter in trained),
+    }
 
 
 def load_model(

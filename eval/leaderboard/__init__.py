@@ -1,0 +1,1 @@
+"""Published results on ScienceQA's official test split, and the user's own beside them."""

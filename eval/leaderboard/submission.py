@@ -1,0 +1,102 @@
+"""A run becomes a row: what must be so before it may stand among the official ones."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.dataset import Dataset
+from data.question import Question
+from eval.checks import first_few
+from eval.layouts.json_text import NotOneValue, parse_json, read_text
+from eval.leaderboard.published import official_pids
+from eval.score import Reading, System, read_system
+from mm_adapter.errors import UserError
+
+RECORD = "evaluation.json"
+
+
+def answers_digest(questions: Sequence[Question]) -> str:
+    """Return the SHA-256 of what was asked: pids, options and right answers, whatever their order."""
+    asked = sorted((question.pid, list(question.options), question.answer) for question in questions)
+    return hashlib.sha256(json.dumps(asked, ensure_ascii=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on some questions.
+
+    Attributes:
+        system: its answers and figures.
+        split: that was answered.
+        digest: of what was asked (`answers_digest`).
+        tuned: trained parameters; None where the run does not say.
+        apart: why it must not be ranked with official results; empty where it may.
+    """
+
+    system: System
+    split: str
+    digest: str
+    tuned: int | None
+    apart: str
+
+
+def read_run(path: Path, dataset: Dataset, split: str = "test", name: str | None = None) -> Run:
+    """Return a run from the folder that ``mm-adapter evaluate`` wrote, or from a file of predictions in any layout.
+
+    Raises:
+        UserError: the predictions do not fit the split, or the answers in ``dataset`` are not those of the run.
+    """
+    folder = path.is_dir()
+    record = _record(path / RECORD) if folder and (path / RECORD).exists() else {}
+    # A folder says which split it answered; another one than asked for is told by its pids.
+    split = record.get("split") or split
+    questions, skipped = dataset.split(split), dataset.skipped(split)
+    elsewhere = {pid: other for other, pids in dataset.splits.items() if other != split for pid in pids}
+    file = path / "predictions.jsonl" if folder else path
+    system = read_system(
+        file,
+        questions,
+        skipped,
+        Reading(missing="leave-out"),
+        name or (path.resolve().name if folder else None),
+        elsewhere,
+    )
+    digest = answers_digest(questions)
+    if record and record.get("answers_sha256") != digest:
+        raise UserError(
+            f"{path}: the questions, options or answers in {dataset.source or '--data'} have changed since the run, or "
+            "are another dataset's. Use the data that the run answered, or evaluate again."
+        )
+    tuned = record.get("tuned_parameters")
+    return Run(system, split, digest, tuned if isinstance(tuned, int) else None, _apart(system, split))
+
+
+def _record(path: Path) -> Mapping[str, Any]:
+    try:
+        value = parse_json(read_text(path), str(path))
+    except NotOneValue as error:
+        raise UserError(f"{path}: this is not JSON ({error}). Evaluate again.") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: this is no record of an evaluation. Evaluate again.")
+    return value
+
+
+def _apart(system: System, split: str) -> str:
+    official = set(official_pids())
+    answered = {question.pid for question in system.questions}
+    if split != "test":
+        return f"split {split}, not test"
+    if system.metrics.skipped:
+        return f"{len(system.metrics.skipped)} bad questions were skipped"
+    missing, more = [pid for pid in official_pids() if pid not in answered], sorted(answered - official)
+    if missing or more:
+        parts = []
+        if missing:
+            parts.append(f"{len(missing)} of its {len(official)} questions are missing: {first_few(missing)}")
+        if more:
+            parts.append(f"{len(more)} others are among them: {first_few(more)}")
+        return f"not the official test split ({'; '.join(parts)})"
+    return ""
