@@ -8,7 +8,7 @@ from eval.comparison import Agreement, Comparison
 from eval.intervals import Interval
 from eval.metrics import COLUMNS
 from eval.report import EMPTY, Table
-from eval.score import System
+from eval.system import System
 
 
 def interval_text(interval: Interval | None) -> str:

@@ -53,8 +53,8 @@ def add_score(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from data.readers import read_dataset
-    from eval.score import Reading
-    from mm_adapter.commands.score import read_systems, score, to_screen, to_values, write_scores
+    from eval.scores import read_systems, score, to_screen, to_values, write_scores
+    from eval.system import Reading
     from mm_adapter.files import write_json
 
     dataset = read_dataset(options.data, skip_bad=options.skip_bad)

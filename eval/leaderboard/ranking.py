@@ -15,7 +15,8 @@ class Ranked:
 
     Attributes:
         row: the result.
-        rank: 1 and one more for every row with a higher average; None where no average was published, and for people and chance.
+        rank: 1 and one more for every row with a higher average; None where no average was published, and for people
+            and chance.
         interval: 95 % interval of a run's average; None for a published row.
         verdicts: of each run, whether it is ``better`` or ``worse`` than this row or that is ``not decided``; empty for
             a row that has no average, and for the run itself.

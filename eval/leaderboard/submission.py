@@ -12,7 +12,7 @@ from data.question import Question
 from eval.checks import first_few
 from eval.layouts.json_text import NotOneValue, parse_json, read_text
 from eval.leaderboard.published import official_pids
-from eval.score import Reading, System, read_system
+from eval.system import Reading, System, read_system
 from mm_adapter.errors import UserError
 
 RECORD = "evaluation.json"

@@ -11,7 +11,7 @@ import pytest
 from data.question import Question
 from eval.layouts import read_predictions
 from eval.predictions import Prediction, write_predictions
-from eval.score import Reading, read_system
+from eval.system import Reading, read_system
 from mm_adapter.errors import UserError
 
 

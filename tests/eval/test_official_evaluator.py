@@ -9,7 +9,7 @@ from data.question import Question
 from eval.metrics import TOPICS, percentage
 from eval.parsing import parse_choice
 from eval.predictions import read_predictions, write_official
-from eval.score import read_system
+from eval.system import read_system
 
 
 def test_every_value_of_the_original_evaluator(official_folder: Path, official_questions: list[Question]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data.question import Question
 from eval.predictions import Prediction, check_predictions, read_predictions, write_official, write_predictions
-from eval.score import read_system
+from eval.system import read_system
 from mm_adapter.errors import UserError
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

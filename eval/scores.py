@@ -1,4 +1,4 @@
-"""``mm-adapter score``: files of predictions, of any system, become figures with intervals, cells and comparisons."""
+"""Everything that can be said of some systems on the same questions: figures, intervals, cells, comparisons."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from eval.calibration import Calibration, calibration
 from eval.cells import CellRow, cell_rows, cells, official_cells
 from eval.comparison import Agreement, Comparison, agreement, compare_systems, missed_by_all
 from eval.report import Table, notes, to_csv, to_markdown, to_text
-from eval.score import Reading, System, read_system
+from eval.system import Reading, System, read_system
 from eval.tables import agreement_table, calibration_table, cell_table, comparison_table, official_interval_table
 from mm_adapter.errors import UserError
 from mm_adapter.files import write_json, write_text
