@@ -1,0 +1,1 @@
+"""One page of HTML that says everything of some systems: tables, plots, and every question with its answers."""

@@ -1,0 +1,171 @@
+"""Plots of a report, drawn by matplotlib: as SVG in the ink of the page, and as PNG."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eval.calibration import Calibration
+from eval.cells import CellRow
+from mm_adapter.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = ("#2f6fb3", "#c1602b", "#3c8f5a", "#8a5fb0", "#9a7d22", "#4f8f9a")
+_INK = "#0a0b0c"  # no plot has this colour otherwise; the page puts its own in its place
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot with the words for who cannot see it.
+
+    Attributes:
+        name: of its files.
+        title, text: what it shows, and how to read it.
+        figure: drawn.
+    """
+
+    name: str
+    title: str
+    text: str
+    figure: "Figure"
+
+    def svg(self) -> str:
+        """Return the plot as SVG to stand in a page; lines and words take the colour of the text around it."""
+        import matplotlib
+
+        buffer = io.StringIO()
+        # Words stay words, and names of parts differ between plots, for a page holds many.
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
+            self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        text = buffer.getvalue()
+        text = text[text.index("<svg") :].replace(_INK, "currentColor")
+        text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+        # Names of groups repeat from plot to plot; clip paths have names of their own through the salt.
+        text = re.sub(r'<g id="[^"]*">', "<g>", text)
+        return re.sub(r' (width|height)="[0-9.]+pt"', "", text, count=2)
+
+    def write_png(self, path: Path) -> None:
+        """Write the plot as PNG, atomically.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        write_atomically(path, lambda temporary: self.figure.savefig(temporary, format="png", dpi=120))
+
+
+def blank(width: float = 7.5, height: float = 3.8, columns: int = 1) -> "tuple[Figure, list[Axes]]":
+    """Return an empty figure of so many inches, and its axes side by side."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(1, columns, squeeze=False)[0])
+    for one in axes:
+        one.grid(alpha=0.25, color=_INK)
+        one.set_axisbelow(True)
+        one.set_facecolor("none")
+        one.tick_params(colors=_INK)
+        for spine in one.spines.values():
+            spine.set_color(_INK)
+            spine.set_alpha(0.4)
+        for label in (one.xaxis.label, one.yaxis.label, one.title):
+            label.set_color(_INK)
+    return figure, axes
+
+
+def name_lines(axes: "Axes", place: str = "best") -> None:
+    """Add a legend in the page's ink."""
+    legend = axes.legend(loc=place, frameon=False, fontsize=8, labelcolor=_INK)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def plot_classes(official: Mapping[str, Sequence[CellRow]]) -> Plot:
+    """Draw the nine official classes of every system with their 95 % intervals."""
+    figure, (axes,) = blank()
+    columns = [row.name for row in next(iter(official.values()))]
+    for place, (name, rows) in enumerate(official.items()):
+        shift = (place - (len(official) - 1) / 2) * 0.7 / max(len(official), 1)
+        at = [columns.index(row.name) + shift for row in rows]
+        middle = [row.accuracy for row in rows]
+        ends = [(row.interval.low, row.interval.high) if row.interval else (row.accuracy,) * 2 for row in rows]
+        color = COLORS[place % len(COLORS)]
+        axes.vlines(at, [low for low, _ in ends], [high for _, high in ends], color=color, linewidth=2)
+        axes.plot(at, middle, "o", color=color, markersize=5, label=name[:60])
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set(ylabel="accuracy, %")
+    name_lines(axes)
+    text = "Accuracy by subject, context and grade; lines are 95 % intervals. The table above has the figures."
+    return Plot("classes", "Accuracy by class", text, figure)
+
+
+def plot_calibration(found: Mapping[str, Calibration]) -> Plot:
+    """Draw reliability diagrams and risk-coverage curves."""
+    figure, (reliability, risk) = blank(9.5, 4, 2)
+    reliability.plot([0, 1], [0, 1], color=_INK, alpha=0.4, linewidth=1)
+    for place, (name, one) in enumerate(found.items()):
+        color = COLORS[place % len(COLORS)]
+        xs, ys = [part.confidence for part in one.bins], [part.accuracy for part in one.bins]
+        reliability.plot(xs, ys, "o-", color=color, markersize=4, label=name[:60])
+        step = max(1, len(one.coverage) // 400)
+        risk.plot(one.coverage[::step], [100 * value for value in one.risk[::step]], color=color, label=name[:60])
+    reliability.set(xlabel="confidence", ylabel="accuracy", title="reliability", xlim=(0, 1), ylim=(0, 1))
+    risk.set(xlabel="share of questions answered, surest first", ylabel="wrong, %", title="risk and coverage")
+    name_lines(reliability)
+    name_lines(risk)
+    text = (
+        "Left: how often answers of some confidence are right; on the diagonal, confidence is to be believed. Right: how "
+        "many answers are wrong when only the surest are given."
+    )
+    return Plot("calibration", "Calibration", text, figure)
+
+
+def plot_losses(events: Mapping[str, Sequence[Mapping[str, float]]]) -> Plot:
+    """Draw the losses of training runs by step, and validation accuracy where it was looked at."""
+    figure, (left, right) = blank(9.5, 4, 2)
+    for place, (name, run) in enumerate(events.items()):
+        color = COLORS[place % len(COLORS)]
+        for key, style, axes in (("loss", "-", left), ("val_loss", "o--", left), ("val_accuracy", "o-", right)):
+            points = [(event["step"], event[key]) for event in run if key in event]
+            if points:
+                label = f"{name[:40]}, {'validation' if key != 'loss' else 'training'}"
+                axes.plot(*zip(*points, strict=True), style, color=color, markersize=4, linewidth=1.2, label=label)
+    left.set(xlabel="step", ylabel="loss")
+    right.set(xlabel="step", ylabel="validation accuracy, %")
+    name_lines(left)
+    if right.lines:
+        name_lines(right)
+    return Plot("loss", "Training", "Loss and validation accuracy by step.", figure)
+
+
+def plot_differences(name: str, rows: Sequence[tuple[str, float, float, float]]) -> Plot:
+    """Draw probes: label, difference from the unprobed run and the ends of its interval, in points of percent."""
+    figure, (axes,) = blank(7.5, 1.2 + 0.35 * len(rows))
+    at = list(range(len(rows), 0, -1))
+    axes.axvline(0, color=_INK, alpha=0.5, linewidth=1)
+    axes.hlines(at, [low for _, _, low, _ in rows], [high for _, _, _, high in rows], color=COLORS[0], linewidth=2)
+    axes.plot([middle for _, middle, _, _ in rows], at, "o", color=COLORS[0])
+    axes.set_yticks(at, [label for label, *_ in rows])
+    axes.set(xlabel="points of accuracy, against the run as it is")
+    return Plot(f"probes-{name}", f"Probes of {name}", "What each change costs; lines are 95 % intervals.", figure)
+
+
+def plot_gates(name: str, gates: Sequence[Sequence[float]], first_layer: int) -> Plot:
+    """Draw the gates of every adapted layer and head, after tanh."""
+    figure, (axes,) = blank(7.5, 1.6 + 0.18 * len(gates))
+    most = max((abs(value) for row in gates for value in row), default=1.0) or 1.0
+    image = axes.imshow(gates, aspect="auto", cmap="RdBu", vmin=-most, vmax=most, interpolation="nearest")
+    axes.grid(visible=False)
+    axes.set_yticks(range(0, len(gates), max(1, len(gates) // 10)))
+    axes.set_yticklabels([str(first_layer + place) for place in range(0, len(gates), max(1, len(gates) // 10))])
+    axes.set(xlabel="head", ylabel="layer")
+    bar = figure.colorbar(image, ax=axes)
+    bar.ax.tick_params(colors=_INK)
+    text = "The factor of the prompts' attention in every layer and head after training; it starts at 0."
+    return Plot(f"gates-{name}", f"Gates of {name}", text, figure)
