@@ -11,6 +11,7 @@ from mm_adapter.errors import UserError, suggestion
 from mm_adapter.generate_options import add_chat, add_generate
 from mm_adapter.model_options import add_asking_options, load_asked_model
 from mm_adapter.plan_options import add_plan
+from mm_adapter.probe_options import add_probe
 
 if TYPE_CHECKING:
     from mm_adapter.ranks import Ranks
@@ -77,6 +78,7 @@ def build_parser() -> Parser:
         _train,
         add_plan,
         _evaluate,
+        add_probe,
         _score,
         _answer,
         add_generate,

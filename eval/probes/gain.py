@@ -53,8 +53,10 @@ class VisualGain:
         }
         return (
             f"visual gain {gain.difference:.1f} points{reach}: {self.accuracy:.1f} % on {gain.questions} questions "
-            f"with a picture, {self.accuracy - gain.difference:.1f} % {CONTROLS[self.headline]}; {verdicts[gain.verdict]}"
-            f" (corrected p {gain.adjusted:.2g})" + (f"; gain over {', '.join(others)}" if others else "") + "."
+            f"with a picture, {self.accuracy - gain.difference:.1f} % {CONTROLS[self.headline]}; "
+            f"{verdicts[gain.verdict]} (corrected p {gain.adjusted:.2g})"
+            + (f"; gain over {', '.join(others)}" if others else "")
+            + "."
         )
 
     def to_json(self) -> dict[str, Any]:

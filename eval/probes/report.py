@@ -126,8 +126,8 @@ class ProbeReport:
         """Return the whole report."""
         parts = [
             f"# Probes of {self.name}\n",
-            "Accuracy in percent. *Changed* questions are asked again; difference, 95 % interval (paired bootstrap) and "
-            "p (exact McNemar, corrected by Holm over the probes) are of these, in points.\n",
+            "Accuracy in percent. *Changed* questions are asked again; difference, 95 % interval (paired bootstrap) "
+            "and p (exact McNemar, corrected by Holm over the probes) are of these, in points.\n",
             to_markdown(self.table()),
             "".join(f"- {sentence}\n" for sentence in self.sentences()),
             "".join(f"- {result.name}: {result.text}.\n" for result in self.results),

@@ -70,6 +70,7 @@ class Rotations:
         mean_accuracy: over all rotations of every question, each question counting the same, in percent.
         consistency: share of questions for which the same option is chosen in all rotations, in percent.
         positions: by number of options and position.
+        predictions: by shift, mapped back, for the questions with more than ``shift`` options.
         chi_square, degrees, p_value: test of even choice of positions, see ``position_test``; None where the questions
             are too few.
     """
@@ -79,6 +80,7 @@ class Rotations:
     mean_accuracy: float
     consistency: float
     positions: tuple[PositionRow, ...]
+    predictions: Mapping[int, tuple[Prediction, ...]]
     chi_square: float | None
     degrees: int
     p_value: float | None
@@ -143,6 +145,9 @@ def ask_rotations(
         mean_accuracy=100 * sum(sum(own) / len(own) for own in right.values()) / len(right),
         consistency=100 * sum(map(_consistent, found.values())) / len(found),
         positions=tuple(_position_rows(questions, found)),
+        predictions={
+            shift: tuple(own[shift] for own in found.values() if len(own) > shift) for shift in range(longest)
+        },
         chi_square=chi_square,
         degrees=degrees,
         p_value=p_value,
