@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.dataset import Dataset
 from data.prompts import LETTERS, Prompting, Template
 from data.question import Question
 from data.readers import read_dataset
@@ -31,31 +30,18 @@ from eval.probes.probe import pictured_pids, share
 from eval.probes.report import ProbeReport, Section, write_probe_report
 from mm_adapter.commands.evaluate import choose_by_likelihood
 from mm_adapter.commands.prepare import prepare, without_images
-from mm_adapter.errors import UserError, suggestion
+from mm_adapter.errors import UserError
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.probing.attention import prompt_attention
+from mm_adapter.probing.choice import PROBES, choose_probes, not_applied, notes
 from mm_adapter.probing.drawing import draw_layers
 from mm_adapter.probing.gates import gate_strengths, gates_section
 
-PROBES = (*PICTURE_CHANGES, "no-context", "rotations", "labels", "gates", "attention", "neighbours")
 LABELS: dict[str, tuple[str, str | tuple[str, ...]]] = {
     "labels-numbers": ("options are labelled 1, 2, 3 instead of A, B, C", tuple(map(str, range(1, 27)))),
     "labels-letters": ("options are labelled N, O, P instead of A, B, C", LETTERS[13:] + LETTERS[:13]),
 }
 ATTENTION_SAMPLE = 64
-
-
-def choose_probes(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the probes that ``names`` ask for, in the order of ``PROBES``; ``("all",)`` stays as it is.
-
-    Raises:
-        UserError: a probe is not known.
-    """
-    for name in names:
-        if name != "all" and name not in PROBES:
-            nearest = suggestion(name, PROBES)
-            raise UserError(f"--probes {name!r} is not known{nearest}; all and {', '.join(PROBES)} are.")
-    return ("all",) if "all" in names else tuple(name for name in PROBES if name in names)
 
 
 def probe(
@@ -100,7 +86,7 @@ def probe(
     if limit is not None and limit < total:
         kept = set(random.Random(seed).sample(range(total), limit))
         questions = [question for index, question in enumerate(questions) if index in kept]
-    reasons = _not_applied(model, dataset, questions)
+    reasons = not_applied(model, dataset, questions)
     for asked in chosen:
         if asked in reasons:
             raise UserError(f"--probes {asked}: {reasons[asked]} Leave it out.")
@@ -109,7 +95,7 @@ def probe(
     asking = _Asking(model, features, not quiet)
     unprobed, skipped = asking.unprobed(questions, skip_bad)
     questions = [question for question in questions if question.pid not in skipped]
-    reasons = _not_applied(model, dataset, questions)
+    reasons = not_applied(model, dataset, questions)
     applied = [probe for probe in PROBES if probe not in reasons and (chosen == ("all",) or probe in chosen)]
     write_predictions(out / "predictions-unprobed.jsonl", unprobed)
     results, rotations = _ask_again(asking, questions, unprobed, applied, out, seed, told)
@@ -132,9 +118,9 @@ def probe(
         gain=visual_gain(questions, unprobed, by_name, seed),
         rotations=rotations,
         similarity=similarity,
-        not_applied={probe: reason for probe, reason in reasons.items() if chosen == ("all",)},
+        not_applied={probe: reason for probe, reason in reasons.items() if chosen == ("all",) or probe in chosen},
         skipped={**dataset.skipped(split), **skipped},
-        notes=_notes(model.template, applied),
+        notes=notes(model.template, applied),
         sections=sections,
     )
     write_probe_report(out, report)
@@ -216,7 +202,8 @@ def _sections(
     told: Callable[[str], None],
 ) -> dict[str, Section]:
     """Look inside the adapter; draw what is found."""
-    adapter, sections = asking.model.adapter, {}
+    adapter = asking.model.adapter
+    sections: dict[str, Section] = {}
     strengths = None if adapter is None else gate_strengths(adapter)
     if adapter is None or strengths is None:
         return sections
@@ -233,37 +220,3 @@ def _sections(
         path = out / str(sections["attention"].picture)
         draw_layers(path, found.ratios, adapter.first_layer, "kind of token", found.kinds)
     return sections
-
-
-def _not_applied(model: MultimodalLlama, dataset: Dataset, questions: Sequence[Question]) -> dict[str, str]:
-    """Return probe -> why it says nothing about this model on these questions."""
-    reasons: dict[str, str] = {}
-    pictured = len(pictured_pids(questions))
-    for name in PICTURE_CHANGES:
-        if model.vision is None:
-            reasons[name] = "the model takes no pictures."
-        elif pictured == 0:
-            reasons[name] = "no question has a picture."
-        elif name == "shuffled" and pictured == 1:
-            reasons[name] = "only one question has a picture, so there is no other one."
-    if not any(question.context for question in questions):
-        reasons["no-context"] = "no question has a context."
-    if model.template.answer_format != "letter":
-        reasons["labels"] = "the model is taught to answer in the option's own words, not by its label."
-    if model.adapter is None or model.adapter.gates is None:
-        what = "the model has no adapter." if model.adapter is None else "random-init attention has no gates."
-        reasons |= {"gates": what, "attention": what}
-    try:
-        train = dataset.split("train")
-    except UserError:
-        train = []
-    if len(train) < 2:
-        reasons["neighbours"] = "the data has no train split to compare with."
-    return reasons
-
-
-def _notes(template: Template, applied: Sequence[str]) -> list[str]:
-    unlisted = not template.show_options and template.answer_format == "text"
-    if "rotations" in applied and unlisted:
-        return ["The model's template does not list the options and scores each by itself: their order cannot matter."]
-    return []

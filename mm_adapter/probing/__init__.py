@@ -1,6 +1,1 @@
-"""A model under probes: how it is asked, and what its gates and its attention to the prompts look like."""
-
-from mm_adapter.probing.attention import PromptAttention, prompt_attention
-from mm_adapter.probing.gates import gate_strengths, gates_section
-
-__all__ = ["PromptAttention", "gate_strengths", "gates_section", "prompt_attention"]
+"""A model under probes: which apply, and what its gates and its attention to the prompts look like."""
