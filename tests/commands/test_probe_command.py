@@ -1,6 +1,7 @@
-"""``mm-adapter probe``: complete outputs that agree with evaluate, features not mixed up, refusals that lose nothing."""
+"""``mm-adapter probe``: complete outputs that agree with evaluate, features kept apart, refusals that lose nothing."""
 
 import csv
+import hashlib
 import json
 from dataclasses import replace
 
@@ -79,8 +80,6 @@ def test_changed_pictures_change_scores_and_stay_apart(probed, picture_run, demo
     model = load_model(str(picture_run))
     image = next(question.image for question in questions if question.image is not None)
     kept = FeatureStore(store, model.tower).features
-    import hashlib
-
     real = kept[hashlib.sha256(image.read_bytes()).hexdigest()]
     torch.testing.assert_close(real, model.image_features(image)[0], rtol=1e-3, atol=1e-4)
 
