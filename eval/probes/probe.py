@@ -37,6 +37,7 @@ class ProbeResult:
         name, text: of the probe.
         accuracy: of all questions, in percent.
         image_accuracy: of those with a picture in the data, in percent; None where there are none.
+        moved: questions that are answered otherwise, right or wrong.
         comparison: with the unprobed run (the first), on the questions that the probe changes.
         predictions: for every question, options counted as in the data; unchanged questions keep their answer.
     """
@@ -45,6 +46,7 @@ class ProbeResult:
     text: str
     accuracy: float
     image_accuracy: float | None
+    moved: int
     comparison: Comparison
     predictions: tuple[Prediction, ...]
 
@@ -54,6 +56,7 @@ class ProbeResult:
             "text": self.text,
             "accuracy": self.accuracy,
             "image_accuracy": self.image_accuracy,
+            "answered_otherwise": self.moved,
             **asdict(self.comparison),
             "verdict": self.comparison.verdict,
         }
@@ -95,8 +98,15 @@ def measure(
     before, after = judge(unprobed, questions, ()), judge(predictions, questions, ())
     changed = [question.pid for question in questions if question.pid in answers]
     comparison = compare({pid: before[pid] for pid in changed}, {pid: after[pid] for pid in changed}, seed)
-    pictured = pictured_pids(questions)
-    return ProbeResult(name, text, share(after, after) or 0.0, share(after, pictured), comparison, predictions)
+    return ProbeResult(
+        name=name,
+        text=text,
+        accuracy=share(after, after) or 0.0,
+        image_accuracy=share(after, pictured_pids(questions)),
+        moved=sum(old.choice != new.choice for old, new in zip(unprobed, predictions, strict=True)),
+        comparison=comparison,
+        predictions=predictions,
+    )
 
 
 def pictured_pids(questions: Sequence[Question]) -> list[str]:

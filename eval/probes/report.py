@@ -72,8 +72,18 @@ class ProbeReport:
 
     def table(self) -> Table:
         """Return one row for the unprobed run and for each probe."""
-        header = ["probe", "accuracy", "IMG", "changed", "difference", "95 % interval", "corrected p", "verdict"]
-        unprobed = ["unprobed", _figure(self.accuracy), _figure(self.image_accuracy), *[EMPTY] * 5]
+        header = [
+            "probe",
+            "accuracy",
+            "IMG",
+            "changed",
+            "moved",
+            "difference",
+            "95 % interval",
+            "corrected p",
+            "verdict",
+        ]
+        unprobed = ["unprobed", _figure(self.accuracy), _figure(self.image_accuracy), *[EMPTY] * 6]
         return [header, unprobed, *map(_row, self.results)]
 
     def sentences(self) -> list[str]:
@@ -126,8 +136,9 @@ class ProbeReport:
         """Return the whole report."""
         parts = [
             f"# Probes of {self.name}\n",
-            "Accuracy in percent. *Changed* questions are asked again; difference, 95 % interval (paired bootstrap) "
-            "and p (exact McNemar, corrected by Holm over the probes) are of these, in points.\n",
+            "Accuracy in percent. *Changed* questions are asked again; *moved* of them are answered otherwise. "
+            "Difference, in points, 95 % interval (paired bootstrap) and p (exact McNemar, corrected by Holm over the "
+            "probes) are of the changed questions.\n",
             to_markdown(self.table()),
             "".join(f"- {sentence}\n" for sentence in self.sentences()),
             "".join(f"- {result.name}: {result.text}.\n" for result in self.results),
@@ -143,12 +154,14 @@ class ProbeReport:
 
     def csv_table(self) -> Table:
         """Return the table of probes with every figure in a column of its own, not rounded."""
-        header = "probe,accuracy,image_accuracy,changed,only_unprobed,only_probed,difference,low,high,p_value,adjusted"
-        rows = [["unprobed", repr(self.accuracy), _exact(self.image_accuracy), *[""] * 8]]
+        header = (
+            "probe,accuracy,image_accuracy,changed,moved,only_unprobed,only_probed,difference,low,high,p_value,adjusted"
+        )
+        rows = [["unprobed", repr(self.accuracy), _exact(self.image_accuracy), *[""] * 9]]
         for result in self.results:
             found = result.comparison
             low, high = (None, None) if found.interval is None else (found.interval.low, found.interval.high)
-            counts = [str(found.questions), str(found.only_first), str(found.only_second)]
+            counts = [str(n) for n in (found.questions, result.moved, found.only_first, found.only_second)]
             figures = [found.difference, low, high, found.p_value, found.adjusted]
             accuracies = [repr(result.accuracy), _exact(result.image_accuracy)]
             rows.append([result.name, *accuracies, *counts, *map(_exact, figures)])
@@ -171,7 +184,7 @@ def _row(result: ProbeResult) -> list[str]:
     interval = EMPTY if found.interval is None else f"{found.interval.low:+.2f} to {found.interval.high:+.2f}"
     accuracies = [_figure(result.accuracy), _figure(result.image_accuracy)]
     tested = [f"{found.difference:+.2f}", interval, f"{found.adjusted:.2g}", found.verdict]
-    return [result.name, *accuracies, str(found.questions), *tested]
+    return [result.name, *accuracies, str(found.questions), str(result.moved), *tested]
 
 
 def _rotation_parts(found: Rotations) -> list[str]:

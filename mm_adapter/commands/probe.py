@@ -100,7 +100,7 @@ def probe(
     write_predictions(out / "predictions-unprobed.jsonl", unprobed)
     results, rotations = _ask_again(asking, questions, unprobed, applied, out, seed, told)
     by_name = {result.name: result for result in results}
-    sections = _sections(asking, questions, applied, out, seed, told)
+    sections = _sections(asking, questions, applied, out, seed)
     right = judge(unprobed, questions, ())
     similarity = None
     if "neighbours" in applied:
@@ -182,7 +182,7 @@ def _ask_again(
                 keep(ask(without_context(), asking, questions, unprobed, seed))
             elif name == "rotations":
                 rotations = ask_rotations(asking, questions, unprobed, seed)
-                for shift, predictions in rotations.predictions.items():
+                for shift, predictions in list(rotations.predictions.items())[1:]:
                     write_predictions(out / f"predictions-rotated-{shift}.jsonl", predictions)
                 keep(rotations.result)
             elif name == "labels":
@@ -199,7 +199,6 @@ def _sections(
     applied: Sequence[str],
     out: Path,
     seed: int,
-    told: Callable[[str], None],
 ) -> dict[str, Section]:
     """Look inside the adapter; draw what is found."""
     adapter = asking.model.adapter
@@ -211,7 +210,6 @@ def _sections(
         sections["gates"] = gates_section(strengths, adapter.first_layer)
         draw_layers(out / str(sections["gates"].picture), strengths.abs(), adapter.first_layer, "head")
     if "attention" in applied:
-        told("probe attention")
         sample = random.Random(seed).sample(list(questions), min(ATTENTION_SAMPLE, len(questions)))
         seen = sample if asking.model.vision is not None else without_images(sample)
         prepared = prepare(asking.model, seen, True, asking.features, asking.progress)

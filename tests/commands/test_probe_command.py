@@ -43,7 +43,7 @@ def test_outputs_are_complete(probed, demo_folder):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
         assert f"({picture})" in text
     questions = read_dataset(str(demo_folder)).split("test")
-    for name in ("unprobed", *ANSWERING, "rotated-1"):
+    for name in ("unprobed", *ANSWERING, "rotated-1"):  # every question has two options
         pids = {prediction.pid for prediction in read_predictions(out / f"predictions-{name}.jsonl")}
         assert pids == {question.pid for question in questions}
     assert len(figures["gates"]["strengths"]) == len(figures["attention"]["ratios"]) == 2

@@ -240,6 +240,8 @@ def test_a_system_that_lives_on_contexts_is_found(demo_questions):
     result = corrected_results([ask(without_context(), reader, demo_questions, reader(demo_questions))])[0]
     assert result.comparison.questions == sum(bool(question.context) for question in demo_questions)
     assert result.comparison.verdict == "worse"
+    contexts = [question for question in demo_questions if question.context]
+    assert result.moved == sum(question.answer != 0 for question in contexts)
 
 
 def test_a_probe_that_changes_nothing_is_refused(demo_questions):
