@@ -12,11 +12,10 @@ def add_probe(commands: Any) -> None:
     """Add the subcommand to the parser's ``commands``."""
 
     def run(options: argparse.Namespace) -> None:
+        from mm_adapter.commands.probe import probe
         from mm_adapter.probing.choice import choose_probes
 
         names = choose_probes(options.probes)  # before a model is loaded: a typing error costs no minute
-        from mm_adapter.commands.probe import probe
-
         report = probe(
             load_asked_model(options),
             options.data,

@@ -42,7 +42,7 @@ class ProbeReport:
         name: of the system.
         split: of the data.
         questions, pictured: how many were asked, and how many of these have a picture.
-        total: questions of the split; more than ``questions`` where a subset was drawn.
+        drawn_from: usable questions of the split, where a subset of them was drawn; else None.
         seed: of subset, pictures, rotations and intervals.
         accuracy, image_accuracy: unprobed, in percent; None without pictures.
         results: corrected for their number, in the order in which they were asked.
@@ -57,7 +57,7 @@ class ProbeReport:
     split: str
     questions: int
     pictured: int
-    total: int
+    drawn_from: int | None
     seed: int
     accuracy: float
     image_accuracy: float | None
@@ -89,8 +89,8 @@ class ProbeReport:
     def sentences(self) -> list[str]:
         """Return what the table means, a sentence each."""
         said = [f"{self.questions} questions of {self.split}, {self.pictured} with a picture."]
-        if self.questions < self.total:
-            said[0] = f"A subset of {said[0][:-1]}, drawn from {self.total} by seed {self.seed}."
+        if self.drawn_from is not None:
+            said[0] = f"A subset of {said[0][:-1]}, drawn from {self.drawn_from} by seed {self.seed}."
         if self.skipped:
             said.append(f"{len(self.skipped)} bad questions were left out.")
         if self.gain is not None:
@@ -119,7 +119,7 @@ class ProbeReport:
             "split": self.split,
             "questions": self.questions,
             "with_picture": self.pictured,
-            "questions_of_split": self.total,
+            "drawn_from": self.drawn_from,
             "seed": self.seed,
             "unprobed": {"accuracy": self.accuracy, "image_accuracy": self.image_accuracy},
             "probes": {result.name: result.to_json() for result in self.results},

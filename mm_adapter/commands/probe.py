@@ -82,9 +82,9 @@ def probe(
         raise UserError("this adapter was taught conversations; probes ask questions with options. Name another one.")
     dataset = read_dataset(data, skip_bad=skip_bad)
     questions = dataset.split(split)
-    total = len(questions)
-    if limit is not None and limit < total:
-        kept = set(random.Random(seed).sample(range(total), limit))
+    drawn_from = len(questions) if limit is not None and limit < len(questions) else None
+    if drawn_from is not None and limit is not None:
+        kept = set(random.Random(seed).sample(range(drawn_from), limit))
         questions = [question for index, question in enumerate(questions) if index in kept]
     reasons = not_applied(model, dataset, questions)
     for asked in chosen:
@@ -110,7 +110,7 @@ def probe(
         split=split,
         questions=len(questions),
         pictured=len(pictured_pids(questions)),
-        total=total,
+        drawn_from=drawn_from,
         seed=seed,
         accuracy=share(right, right) or 0.0,
         image_accuracy=share(right, pictured_pids(questions)),

@@ -147,6 +147,7 @@ def test_bad_pictures_are_refused_or_left_out(command, refused, picture_run, bro
     outcome = command("probe", *arguments, *asked, "--skip-bad")
     assert outcome.status == 0
     assert "1 bad questions were left out" in outcome.out
+    assert "A subset" not in outcome.out
     assert pid in json.loads((tmp_path / "out" / "probe.json").read_text())["skipped"]
 
 

@@ -101,8 +101,8 @@ def test_attention_agrees_with_a_plain_computation(model, tmp_path):
 
 
 @torch.no_grad()
-def test_what_is_measured_is_what_is_computed(model):
-    """Recording changes no score, and closed gates add nothing anywhere."""
+def test_closed_gates_add_nothing(model):
+    """Before training the prompts have no part in any token of any layer."""
     examples = prepare(model, QUESTIONS, progress=False).examples
     model.adapter.gates.zero_()
     found = prompt_attention(model, examples)
