@@ -82,7 +82,7 @@ def encode_question(
     """
     prompt = template.render(question)
     frame, parts = template.frame, (prompt.before, prompt.context, prompt.after)
-    head, context, after = _encode_parts(tokenizer, parts, starts=frame is None)
+    head, context, after = encode_parts(tokenizer, parts, starts=frame is None)
     head = [*(tokenizer.begin if frame is None else frame.opening), *head]
     after = [*after, *(() if frame is None else frame.closing)]
     end = (tokenizer.end,)
@@ -102,7 +102,7 @@ def encode_question(
     return EncodedQuestion(question, tuple(head + context[dropped:] + after), options, tail, dropped)
 
 
-def _encode_parts(tokenizer: Encoder, parts: Sequence[str], starts: bool) -> list[list[int]]:
+def encode_parts(tokenizer: Encoder, parts: Sequence[str], starts: bool) -> list[list[int]]:
     """Encode texts that follow one another; the first that is not empty starts the sequence where ``starts``."""
     encoded: list[list[int]] = []
     for part in parts:

@@ -1,6 +1,7 @@
 """Prompt templates: from a question to the text before the answer and the text of every possible answer."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from data.question import Question
 from mm_adapter.errors import UserError, suggestion
@@ -53,6 +54,7 @@ class Template:
         explanation: ``none``, ``solution`` or ``lecture-solution`` after the right answer while training.
         score_end: the end of sequence belongs to every option: the model judges it once more when all of it is read.
         frame: of the model's chat format, which tells what is question and what is answer; else words say so.
+        labels: what options are called, in their order. Adapters are taught letters; other labels probe what they know.
     """
 
     context_first: bool = False
@@ -61,24 +63,20 @@ class Template:
     explanation: str = "none"
     score_end: bool = False
     frame: Frame | None = None
+    labels: str | tuple[str, ...] = LETTERS
 
     def render(self, question: Question) -> Prompt:
         """Return the question as text; empty parts leave no trace.
 
         Raises:
-            UserError: more options than letters.
+            UserError: more options than labels.
         """
-        if len(question.options) > len(LETTERS):
+        if len(question.options) > len(self.labels):
             raise UserError(
-                f"question {question.pid}: {len(question.options)} options; at most {len(LETTERS)} are possible."
+                f"question {question.pid}: {len(question.options)} options; at most {len(self.labels)} are possible."
             )
         asked, context = self._labelled("Question", question.question), self._labelled("Context", question.context)
-        following = []
-        if self.show_options:
-            lettered = zip(LETTERS, question.options, strict=False)
-            following.append("Options: " + " ".join(f"({letter}) {option.strip()}" for letter, option in lettered))
-        if self.frame is None:
-            following.append("Answer:")
+        following = [line for line in (self.listed_options(question), self.cue) if line]
         if self.context_first:
             before, after = "", "\n".join((*([""] if context else []), asked, *following))
         else:
@@ -86,13 +84,25 @@ class Template:
             after = "\n".join((*([""] if context and following else []), *following))
         return Prompt(before, context, after, self._answers(question), self._explanation(question))
 
+    def listed_options(self, question: Question) -> str:
+        """Return the line that lists the options, empty where the template shows none."""
+        if not self.show_options:
+            return ""
+        labelled = zip(self.labels, question.options, strict=False)
+        return "Options: " + " ".join(f"({label}) {option.strip()}" for label, option in labelled)
+
+    @property
+    def cue(self) -> str:
+        """The line that asks for the answer, empty where a chat format does so."""
+        return "Answer:" if self.frame is None else ""
+
     def _labelled(self, label: str, text: str) -> str:
         text = text.strip()
         return f"{label}: {text}" if text and self.frame is None else text
 
     def _answers(self, question: Question) -> tuple[str, ...]:
         if self.answer_format == "letter":
-            said = [f"The answer is {letter}." for letter, _ in zip(LETTERS, question.options, strict=False)]
+            said = [f"The answer is {label}." for label, _ in zip(self.labels, question.options, strict=False)]
         else:
             said = [option.strip() for option in question.options]
         space = " " if self.frame is None or self.frame.spaced else ""
@@ -108,7 +118,7 @@ class Template:
         return f" BECAUSE: {told}" if told else ""
 
 
-TEMPLATES = {
+TEMPLATES: dict[str, dict[str, Any]] = {
     "QCM-A": {"show_options": True},
     "QC-A": {"show_options": False},
     "CQM-A": {"show_options": True, "context_first": True},

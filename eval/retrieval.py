@@ -48,13 +48,13 @@ def retrieval_predictions(
         raise UserError("the retrieval baseline has no training question with a known answer. Give it a train split.")
     if not test:
         return []
-    whole, words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), _option_vectorizer()
+    whole, words = text_vectorizer(), _option_vectorizer()
     try:
-        train_texts = whole.fit_transform(map(_text, train))
+        train_texts = whole.fit_transform(map(question_text, train))
         train_options = words.fit_transform(option for question in train for option in question.options)
     except ValueError as error:
         raise UserError(f"the retrieval baseline cannot compare the training questions ({error}).") from None
-    weights = _neighbour_weights(train, test, train_texts, whole.transform(map(_text, test)), neighbours)
+    weights = _neighbour_weights(train, test, train_texts, whole.transform(map(question_text, test)), neighbours)
     # Per test question, what the right answers of its neighbours look like minus what their wrong answers look like.
     answers = (weights @ (_answer_signs(train) @ train_options)).tocsr()
     owners = np.repeat(np.arange(len(test)), [len(question.options) for question in test])
@@ -67,8 +67,14 @@ def retrieval_predictions(
     ]
 
 
-def _text(question: Question) -> str:
+def question_text(question: Question) -> str:
+    """Return the words that questions are compared by: question, context and options."""
     return " ".join((question.question, question.context, *question.options))
+
+
+def text_vectorizer() -> TfidfVectorizer:
+    """Return what turns those words into vectors of length 1, by words and pairs of words."""
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
 
 
 def _option_vectorizer() -> TfidfVectorizer:

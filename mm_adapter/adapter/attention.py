@@ -39,6 +39,10 @@ class GatedPrefix:
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
         """Return attention to the text plus the gated attention to the prompts, ``(B, H, T, head_dim)``."""
         to_text = attend(queries, keys, values, mask, causal)
+        return torch.addcmul(to_text, self.strength, self.attend_to_prompts(queries, mask))
+
+    def attend_to_prompts(self, queries: Tensor, mask: Mask) -> Tensor:
+        """Return the attention to the prompts, not yet gated, ``(B, H, T, head_dim)``."""
         batch = queries.shape[0]
         prompt_values = self.values if isinstance(mask, Packing) else self.shifted_values
         to_prompts = attend(
@@ -47,7 +51,7 @@ class GatedPrefix:
         if isinstance(mask, Packing) and self.image_values is not None:
             shift = self.image_values[:, :, 0].index_select(0, mask.owners).transpose(0, 1)[None]
             to_prompts = to_prompts + shift.repeat_interleave(queries.shape[1] // shift.shape[1], dim=1)
-        return torch.addcmul(to_text, self.strength, to_prompts)
+        return to_prompts
 
     @cached_property
     def strength(self) -> Tensor:

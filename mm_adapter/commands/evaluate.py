@@ -75,7 +75,7 @@ def evaluate(
     prepared = prepare(model, asked, skip_bad, features, progress, ranks)
     if prepared.shortened and ranks.is_first:
         say(f"{prepared.shortened} questions have a shortened context")
-    run = _by_likelihood if decoding == "likelihood" else _by_generation
+    run = choose_by_likelihood if decoding == "likelihood" else _by_generation
     predictions = run(model, prepared.examples, ranks)
     skipped = {**dataset.skipped(split), **prepared.skipped}
     # In the files too, so that they are complete and score as here.
@@ -145,7 +145,8 @@ def shuffle_images(questions: Sequence[Question], seed: int) -> list[Question]:
     return result
 
 
-def _by_likelihood(model: MultimodalLlama, examples: ExampleSet, ranks: Ranks) -> list[Prediction]:
+def choose_by_likelihood(model: MultimodalLlama, examples: ExampleSet, ranks: Ranks = ALONE) -> list[Prediction]:
+    """Return a prediction for every example, in order: the likeliest option, with the scores of all."""
     predictions = []
     for scored, encoded in zip(score_examples(model, examples, ranks=ranks), examples.questions, strict=True):
         probabilities = torch.tensor(scored.scores, dtype=torch.float64).softmax(dim=0).tolist()
@@ -175,4 +176,4 @@ def _by_generation(
     return predictions
 
 
-__all__ = ["Prepared", "evaluate", "load_model", "shuffle_images"]
+__all__ = ["Prepared", "choose_by_likelihood", "evaluate", "load_model", "shuffle_images"]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from data.encoding import count_shortened, encode_questions
+from data.prompts import Template
 from data.question import Question
 from mm_adapter.errors import UserError
 from mm_adapter.examples import ExampleSet
@@ -39,6 +40,7 @@ def prepare(
     features: Path | None = None,
     progress: bool = True,
     ranks: Ranks = ALONE,
+    template: Template | None = None,
 ) -> Prepared:
     """Encode questions as the model's adapter was taught, with image features where it takes pictures.
 
@@ -46,6 +48,7 @@ def prepare(
         skip_bad: leave out questions with a bad picture or too much text, by name, instead of stopping.
         features: folder of the feature store; the cache folder by default.
         ranks: the processes that share the work of image features.
+        template: another one than the model was taught.
 
     Raises:
         UserError: a question that cannot be used, unless ``skip_bad``; or none is left.
@@ -59,7 +62,9 @@ def prepare(
             found, bad = extract_features(model.tower, images, store, skip_bad=skip_bad, progress=progress, ranks=ranks)
             skipped = {q.pid: bad[q.image] for q in questions if q.image in bad}
     usable = [question for question in questions if question.pid not in skipped]
-    encoded, too_long = encode_questions(usable, model.template, model.tokenizer, model.max_length, skip_bad)
+    encoded, too_long = encode_questions(
+        usable, template or model.template, model.tokenizer, model.max_length, skip_bad
+    )
     skipped |= too_long
     if not encoded:
         raise UserError(
