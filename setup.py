@@ -8,7 +8,7 @@ setup(
     description="Multimodal question answering with a frozen LLaMA: LLaMA-Adapter, reproducible",
     python_requires=">=3.10",
     packages=find_packages(include=["mm_adapter", "mm_adapter.*", "data", "data.*", "eval", "eval.*"]),
-    package_data={"mm_adapter": ["presets/*.toml"]},
+    package_data={"mm_adapter": ["presets/*.toml", "presets/ablations/*.toml"]},
     install_requires=[
         "torch>=2.5",
         "open_clip_torch>=2.24",
@@ -17,6 +17,7 @@ setup(
         "datasets>=2.19",
         "sentencepiece>=0.2",
         "scikit-learn>=1.3",
+        "scipy>=1.11",
         "safetensors>=0.4.3",
         "tokenizers>=0.19",
         "huggingface_hub>=0.23",

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mm_adapter.ablation_options import add_ablate
 from mm_adapter.config_options import add_config_options, overrides, positive
 from mm_adapter.convert_options import add_convert
 from mm_adapter.errors import UserError, suggestion
@@ -77,6 +78,7 @@ def build_parser() -> Parser:
         _train,
         add_plan,
         _evaluate,
+        add_ablate,
         _score,
         _answer,
         add_generate,
