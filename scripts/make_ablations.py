@@ -14,8 +14,8 @@ INTRODUCTION = """# Ablations
 
 Grids of trainings as the paper's section 4 has them, on models and questions that two CPU cores can do. A grid is a
 TOML file ([`mm_adapter/presets/ablations`](../mm_adapter/presets/ablations)); `mm-adapter ablate GRID --data DIR --out
-OUT` runs it, goes on where it was interrupted, and writes these tables. `python scripts/make_ablations.py OUT ...` makes
-this page of them.
+OUT` runs it, goes on where it was interrupted, and writes these tables; `python scripts/make_ablations.py OUT ...`
+makes this page.
 """
 
 

@@ -15,7 +15,7 @@ from mm_adapter.ablation.shared import SharedParts, base_key
 from mm_adapter.adapter.checkpoint import load_adapter
 from mm_adapter.commands.evaluate import answer_questions
 from mm_adapter.commands.train import build_model, train
-from mm_adapter.errors import UserError, located
+from mm_adapter.errors import UserError
 from mm_adapter.files import read_json, write_json
 from mm_adapter.training.state import check_settings
 
@@ -165,8 +165,7 @@ def check_all_ran(report: Report, out: Path) -> None:
     """
     if report.failed:
         name, reason = next(iter(report.failed.items()))
-        with located(out):
-            raise UserError(
-                f"{len(report.failed)} of {report.total} runs failed, {name}: {reason} The others are in "
-                f"{out / MARKDOWN_FILE}; the same command tries again."
-            )
+        raise UserError(
+            f"{len(report.failed)} of {report.total} runs failed, {name}: {reason.rstrip('.')}. The others are in "
+            f"{out / MARKDOWN_FILE}; the same command tries again."
+        )

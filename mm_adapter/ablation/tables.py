@@ -28,7 +28,9 @@ def paper_table(published: PublishedTable, results: Sequence[PointResult]) -> Ta
         header += ["published train loss", "published val loss"]
     table: Table = [[*header, "published"]]
     missing = dict(published.rows)
-    for member in sorted(groups, key=lambda member: list(map(say_value, member.without(axis).values()))):
+    # Rows that differ in this setting alone stand together.
+    rest = list(dict.fromkeys(repr(member.without(axis)) for member in groups))
+    for member in sorted(groups, key=lambda member: rest.index(repr(member.without(axis)))):
         value = member.setting[axis]
         of_method = axis == "attention" or member.results[0].config["attention"] == "zero-init"
         row = [member.label, *_spread_cells(member.accuracy)]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 import mm_adapter.ablation.shared as shared
 import mm_adapter.commands.prepare as preparing
@@ -55,6 +56,15 @@ def test_base_and_questions_are_made_once(write_grid, demo_folder, tmp_path, mon
     report = run(path, demo_folder, tmp_path / "out")
     assert len(report.results) == 4
     assert (len(loads), len(encodings)) == (1, 2 * 3)
+
+
+def test_runs_on_one_base_follow_one_another(write_grid, demo_folder, tmp_path, monkeypatch):
+    """Two base models, whatever the order of the grid: each is loaded once, and one is held at a time."""
+    held, load = [], shared.load_llama
+    monkeypatch.setattr(shared, "load_llama", lambda name, dtype, *rest: held.append(dtype) or load(name, dtype, *rest))
+    report = run(write_grid('layers = [1, 2]\ndtype = ["float32", "bfloat16"]'), demo_folder, tmp_path / "out")
+    assert held == [torch.float32, torch.bfloat16]
+    assert [result.config["dtype"] for result in report.results] == ["float32", "bfloat16"] * 2
 
 
 def test_interrupted_grid_goes_on(write_grid, demo_folder, tmp_path, monkeypatch):
