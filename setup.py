@@ -8,7 +8,10 @@ setup(
     description="Multimodal question answering with a frozen LLaMA: LLaMA-Adapter, reproducible",
     python_requires=">=3.10",
     packages=find_packages(include=["mm_adapter", "mm_adapter.*", "data", "data.*", "eval", "eval.*"]),
-    package_data={"mm_adapter": ["presets/*.toml"], "eval": ["leaderboard/*.csv", "leaderboard/*.txt"]},
+    package_data={
+        "mm_adapter": ["presets/*.toml", "presets/ablations/*.toml"],
+        "eval": ["leaderboard/*.csv", "leaderboard/*.txt", "page/*.jinja", "page/*.css", "page/*.js"],
+    },
     install_requires=[
         "torch>=2.5",
         "open_clip_torch>=2.24",
@@ -19,6 +22,7 @@ setup(
         "scikit-learn>=1.3",
         # Holm's correction for many tests; scipy, which the rest of the statistics are, has none.
         "statsmodels>=0.14",
+        "scipy>=1.11",
         "safetensors>=0.4.3",
         "tokenizers>=0.19",
         "huggingface_hub>=0.23",

@@ -67,6 +67,7 @@ class MultimodalLlama(nn.Module):
 
     adapter: Adapter | None
     update: ModelUpdate | None
+    _tower: ImageTower | None
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class MultimodalLlama(nn.Module):
         prompting: Prompting | ConversationPrompting | None = None,
         vision_fingerprint: str | None = None,
         update: ModelUpdate | None = None,
+        tower: ImageTower | None = None,
     ) -> None:
         super().__init__()
         self.base_name, self.base_fingerprint = base.name, base.fingerprint
@@ -87,7 +89,8 @@ class MultimodalLlama(nn.Module):
         self.vision_fingerprint = vision_fingerprint
         self.prompting: Prompting | ConversationPrompting = prompting or Prompting()
         self._tokenizer, self._chat = base.tokenizer, base.chat
-        self._tower: ImageTower | None = None
+        # Not as a submodule: the tower belongs to no checkpoint of this model.
+        object.__setattr__(self, "_tower", tower)
 
     @classmethod
     def from_pretrained(

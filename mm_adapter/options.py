@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mm_adapter.ablation_options import add_ablate
 from mm_adapter.config_options import add_config_options, overrides, positive
 from mm_adapter.convert_options import add_convert
 from mm_adapter.errors import UserError, suggestion
@@ -83,6 +84,7 @@ def build_parser() -> Parser:
         add_score,
         add_leaderboard,
         add_probe,
+        add_ablate,
         _answer,
         add_generate,
         add_chat,

@@ -2,7 +2,7 @@
 
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,16 +75,38 @@ def evaluate(
     prepared = prepare(model, asked, skip_bad, features, progress, ranks)
     if prepared.shortened and ranks.is_first:
         say(f"{prepared.shortened} questions have a shortened context")
+    metrics = answer_questions(model, prepared, questions, dataset.skipped(split), out, decoding, name, ranks)
+    if ranks.is_first:
+        write_json(out / RECORD, _record(model, split, questions, images, decoding, name))
+    return metrics
+
+
+def answer_questions(
+    model: MultimodalLlama,
+    prepared: Prepared,
+    questions: Sequence[Question],
+    skipped: Mapping[str, str],
+    out: Path,
+    decoding: str = "likelihood",
+    name: str = "run",
+    ranks: Ranks = ALONE,
+) -> Metrics:
+    """Answer questions that are prepared already, and write what ``evaluate`` writes.
+
+    Args:
+        prepared: the questions as the model takes them.
+        questions: what was to be asked, those that could not be prepared included.
+        skipped: pid -> reason of questions that were left out before; they count as wrong.
+    """
     run = choose_by_likelihood if decoding == "likelihood" else _by_generation
     predictions = run(model, prepared.examples, ranks)
-    skipped = {**dataset.skipped(split), **prepared.skipped}
+    skipped = {**skipped, **prepared.skipped}
     # In the files too, so that they are complete and score as here.
     predictions += [Prediction(pid, UNREADABLE) for pid in prepared.skipped]
     metrics = evaluate_predictions(predictions, questions, skipped)
     if ranks.is_first:
         write_predictions(out / "predictions.jsonl", predictions)
         write_official(out / "official.json", predictions)
-        write_json(out / RECORD, _record(model, split, questions, images, decoding, name))
         write_report(out, metrics, name)
     return metrics
 
@@ -176,4 +198,4 @@ def _by_generation(
     return predictions
 
 
-__all__ = ["Prepared", "choose_by_likelihood", "evaluate", "load_model", "shuffle_images"]
+__all__ = ["Prepared", "answer_questions", "choose_by_likelihood", "evaluate", "load_model", "shuffle_images"]

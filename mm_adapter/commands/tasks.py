@@ -1,6 +1,6 @@
 """What a dataset asks of a model: choosing options or writing responses, with all that training must know of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -11,16 +11,17 @@ from data.conversation_encoding import encode_conversation
 from data.conversations import is_conversations, read_splits
 from data.prompts import Prompting
 from data.readers import read_dataset
-from mm_adapter.commands.prepare import prepare, without_images
+from mm_adapter.commands.prepare import Prepared, prepare, without_images
 from mm_adapter.conversations import ConversationSet
 from mm_adapter.conversing import ConversationPrompting
 from mm_adapter.errors import UserError
+from mm_adapter.llama.weights import LoadedLlama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.ranks import ALONE, Ranks
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.response_task import ResponseTask
 from mm_adapter.training.task import QuestionTask, Task
-from mm_adapter.vision import extract_features
+from mm_adapter.vision import ImageTower, extract_features
 from mm_adapter.wheels import cache_folder
 
 
@@ -37,6 +38,21 @@ class PreparedTask:
     task: Task
     shortened: dict[str, int]
     skipped: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run can have in common with others, loaded and prepared already as its settings say.
+
+    Attributes:
+        base: the frozen model.
+        splits: ``train`` and ``val`` (and others) -> their questions, encoded, with the features of their pictures.
+        tower: the image tower; None without pictures.
+    """
+
+    base: LoadedLlama
+    splits: Mapping[str, Prepared]
+    tower: ImageTower | None = None
 
 
 def make_prompting(config: TrainingConfig, data: str) -> Prompting | ConversationPrompting:
@@ -99,10 +115,27 @@ def _questions(
         split: prepare(model, members, skip_bad, features, progress, ranks) for split, members in questions.items()
     }
     skipped = {pid: reason for split in questions for pid, reason in dataset.skipped(split).items()}
-    for part in prepared.values():
-        skipped |= part.skipped
-    task = QuestionTask(model, prepared["train"].examples, prepared["val"].examples, config)
-    return PreparedTask(task, {split: part.shortened for split, part in prepared.items()}, skipped)
+    return question_task(model, config, prepared, skipped)
+
+
+def question_task(
+    model: MultimodalLlama,
+    config: TrainingConfig,
+    prepared: Mapping[str, Prepared],
+    skipped: Mapping[str, str] | None = None,
+) -> PreparedTask:
+    """Return the task of answering prepared questions.
+
+    Args:
+        prepared: ``train`` and ``val``; further splits are not looked at.
+        skipped: pid -> reason of questions that were left out before.
+    """
+    own = {split: prepared[split] for split in ("train", "val")}
+    left_out = dict(skipped or {})
+    for part in own.values():
+        left_out |= part.skipped
+    task = QuestionTask(model, own["train"].examples, own["val"].examples, config)
+    return PreparedTask(task, {split: part.shortened for split, part in own.items()}, left_out)
 
 
 def _conversations(

@@ -12,7 +12,7 @@ from data.prompts import Prompting
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.checkpoint import CONFIG_FILE
 from mm_adapter.commands.prepare import check_device
-from mm_adapter.commands.tasks import PreparedTask, make_prompting, prepare_task
+from mm_adapter.commands.tasks import Parts, PreparedTask, make_prompting, prepare_task, question_task
 from mm_adapter.conversing import ConversationPrompting
 from mm_adapter.errors import Stopped, UserError
 from mm_adapter.files import read_json, write_json
@@ -26,7 +26,7 @@ from mm_adapter.training.state import check_settings, delete_states, has_whole_s
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
 from mm_adapter.update import UpdateConfig, make_update
-from mm_adapter.vision import VisionConfig
+from mm_adapter.vision import ImageTower, VisionConfig
 
 RUN_FILE = "run.json"
 
@@ -41,6 +41,7 @@ def train(
     images: Path | None = None,
     quiet: bool = False,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    parts: Parts | None = None,
 ) -> dict[str, Any]:
     """Train an adapter on questions or conversations; those of the ``val`` split choose the weights that are kept.
 
@@ -56,6 +57,7 @@ def train(
         images: folder of the pictures of conversations; beside their file by default.
         quiet: show no progress bars.
         say: receives lines for a person.
+        parts: what several runs have in common, as ``config`` and ``data`` say; then nothing of it is read again.
 
     Returns:
         What ``run.json`` holds: best validation accuracy, parameters, seconds, skipped and shortened questions.
@@ -70,7 +72,7 @@ def train(
             return start.result
         say = say if ranks.is_first else _silent
         quiet = quiet or not ranks.is_first
-        return _train(config, data, out, start.resume, skip_bad, features, images, quiet, say, ranks)
+        return _train(config, data, out, start.resume, skip_bad, features, images, quiet, say, parts, ranks)
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,16 @@ def _train(
     images: Path | None,
     quiet: bool,
     say: Callable[[str], None],
+    parts: Parts | None,
     ranks: Ranks,
 ) -> dict[str, Any]:
-    model = build_model(config, prompting=make_prompting(config, data), ranks=ranks)
-    prepared = prepare_task(model, config, data, skip_bad, features, images, progress=not quiet, ranks=ranks)
+    prompting = make_prompting(config, data)
+    if parts is None:
+        model = build_model(config, prompting=prompting, ranks=ranks)
+        prepared = prepare_task(model, config, data, skip_bad, features, images, progress=not quiet, ranks=ranks)
+    else:
+        model = build_model(config, parts.base, prompting, ranks, parts.tower)
+        prepared = question_task(model, config, parts.splits)
     task = prepared.task
     assert model.trained is not None
     trainer = Trainer(model, task, config, out, resume=resume, quiet=quiet, ranks=ranks)
@@ -158,6 +166,7 @@ def build_model(
     base: LoadedLlama | None = None,
     prompting: Prompting | ConversationPrompting | None = None,
     ranks: Ranks = ALONE,
+    tower: ImageTower | None = None,
 ) -> MultimodalLlama:
     """Return the model of ``config`` with a fresh adapter, or with weights of its own to be trained.
 
@@ -165,6 +174,7 @@ def build_model(
         base: an already loaded base model; read from ``config.llama`` otherwise.
         prompting: how questions or requests are put; by default that of questions under ``config``.
         ranks: the processes that share the work; on one host they share the frozen weights too.
+        tower: an already loaded image tower; read as ``config`` says otherwise.
 
     Raises:
         UserError: something cannot be loaded, or the settings exclude each other.
@@ -187,20 +197,25 @@ def build_model(
 
         shard(base.model, torch.device(device).type)
     base.model.to(device)
-    vision = None
-    if config.vision != "none":
-        views = tuple(view.strip() for view in config.views.split(","))
-        vision = VisionConfig(config.vision, config.depths, views)
+    vision = vision_of(config)
     if config.method != "adapter":
         settings = UpdateConfig(config.method, config.lora_rank, config.lora_alpha)
         return MultimodalLlama(base, prompting=prompting, update=make_update(base.model, settings, config.seed))
-    model = MultimodalLlama(base, vision=vision, prompting=prompting)
+    model = MultimodalLlama(base, vision=vision, prompting=prompting, tower=tower)
     width = 0 if vision is None else model.tower.feature_size
     shape = AdapterConfig(config.layers, config.prompt_length, config.attention, width, config.bottleneck)
     model.adapter = Adapter(shape, base.model.config, config.seed).to(base.model.device)
     if vision is not None:
         model.vision_fingerprint = model.tower.fingerprint
     return model
+
+
+def vision_of(config: TrainingConfig) -> VisionConfig | None:
+    """Return which tower looks at pictures under ``config``, and how; None without pictures."""
+    if config.vision == "none":
+        return None
+    views = tuple(view.strip() for view in config.views.split(","))
+    return VisionConfig(config.vision, config.depths, views)
 
 
 def _announce(

@@ -242,7 +242,18 @@ def _read_preset(preset: str) -> dict[str, Any]:
         if not path.is_file():
             nearest = suggestion(preset, preset_names())
             raise UserError(f"preset {preset!r} is neither a file nor one of {', '.join(preset_names())}{nearest}.")
+    return read_toml(path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file says.
+
+    Raises:
+        UserError: it is no TOML, or cannot be read.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not a TOML file ({error}).") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
