@@ -48,9 +48,17 @@ def to_text(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """Return ``table`` as a Markdown table, figures to the right."""
-    header, *body = [[_markdown(cell) for cell in row] for row in table]
+    header, *body = [[markdown_text(cell) for cell in row] for row in table]
     rule = ["---"] + ["---:"] * (len(header) - 1)
     return "".join(f"| {' | '.join(row)} |\n" for row in (header, rule, *body))
+
+
+def markdown_text(text: str) -> str:
+    """Return text of unknown origin as one line of Markdown.
+
+    Markdown lets HTML through, so what looks like a tag is written out.
+    """
+    return visible(text, _LONGEST).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def to_csv(table: Table) -> str:
@@ -89,7 +97,7 @@ def notes(metrics: Metrics) -> str:
 def _report(metrics: Metrics, name: str) -> str:
     counts = ["questions", *(str(metrics.counts[key]) for key in COLUMNS.values())]
     parts = [
-        f"# {_markdown(name)}\n",
+        f"# {markdown_text(name)}\n",
         "Accuracy in percent, by subject (natural, social, language science), context (text, image, none) and grade.\n",
         to_markdown([*official_table({name: metrics.official}), counts]),
         notes(metrics) + "\n",
@@ -116,8 +124,3 @@ def _breakdowns(metrics: Metrics) -> dict[str, list[ClassRow]]:
 
 def _percent(value: float | None) -> str:
     return EMPTY if value is None else f"{value:.2f}"
-
-
-def _markdown(text: str) -> str:
-    # Markdown lets HTML through, so what looks like a tag is written out.
-    return visible(text, _LONGEST).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

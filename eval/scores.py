@@ -9,7 +9,8 @@ from data.dataset import Dataset
 from eval.calibration import Calibration, calibration
 from eval.cells import CellRow, cell_rows, cells, official_cells
 from eval.comparison import Agreement, Comparison, agreement, compare_systems, missed_by_all
-from eval.report import Table, notes, to_csv, to_markdown, to_text
+from eval.plain_text import visible
+from eval.report import Table, markdown_text, notes, to_csv, to_markdown, to_text
 from eval.system import Reading, System, read_system
 from eval.tables import agreement_table, calibration_table, cell_table, comparison_table, official_interval_table
 from mm_adapter.errors import UserError
@@ -131,7 +132,7 @@ def remarks(scores: Scores) -> list[str]:
     if len(scores.systems) > 1:
         count = len(scores.systems[0].questions)
         lines.append(f"{len(scores.missed)} of {count} questions are missed by all {len(scores.systems)} systems.")
-    return lines
+    return [visible(line, 600) for line in lines]
 
 
 def to_values(scores: Scores) -> dict[str, Any]:
@@ -186,7 +187,7 @@ def write_scores(folder: Path, scores: Scores) -> None:
         "# Scores\n\nAccuracy in percent, with 95 % intervals.\n\n"
         + "\n".join(to_markdown(table) for table in (*shown, *unread))
         + "\n"
-        + "\n\n".join(remarks(scores))
+        + "\n\n".join(map(markdown_text, remarks(scores)))
         + "\n",
     )
 

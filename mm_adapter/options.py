@@ -14,6 +14,7 @@ from mm_adapter.leaderboard_options import add_leaderboard
 from mm_adapter.model_options import add_asking_options, load_asked_model
 from mm_adapter.plan_options import add_plan
 from mm_adapter.probe_options import add_probe
+from mm_adapter.report_options import add_report
 from mm_adapter.score_options import add_score
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def build_parser() -> Parser:
         _evaluate,
         add_score,
         add_leaderboard,
+        add_report,
         add_probe,
         add_ablate,
         _answer,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eval.system import Reading
     from mm_adapter.options import Parser
 
 TEXT = "Score predictions of any system, with intervals; compare several."
@@ -16,9 +17,6 @@ def add_score(commands: Any) -> None:
     parser: Parser = commands.add_parser("score", help=TEXT, description=TEXT, allow_abbrev=False)
     parser.set_defaults(run=_run, parser=parser)
     parser.add_argument("--predictions", type=Path, nargs="+", required=True, help=LAYOUTS)
-    parser.add_argument("--name", nargs="+", help="of each system in the tables; the files' by default")
-    parser.add_argument("--data", required=True, help="ScienceQA folder (problems.json), parquet folder or hub id")
-    parser.add_argument("--split", default="test", help="train, val or test")
     parser.add_argument(
         "--by",
         nargs="+",
@@ -26,6 +24,17 @@ def add_score(commands: Any) -> None:
         help="tables besides the official one: subject, context, grade-band, topic, category, skill, grade, options, "
         "context-length, lecture; crossed: 'subject*context'",
     )
+    add_reading_options(parser)
+    parser.add_argument("--json", type=Path, help="write everything to this file")
+    parser.add_argument("--out", type=Path, help="write scores.md, scores.csv and scores.json into this folder")
+    parser.add_argument("--quiet", action="store_true", help="accepted for uniformity; scoring shows no progress")
+
+
+def add_reading_options(parser: "Parser") -> None:
+    """Add what says which questions predictions answer, and how they are taken."""
+    parser.add_argument("--name", nargs="+", help="of each system in the tables; the files' by default")
+    parser.add_argument("--data", required=True, help="ScienceQA folder (problems.json), parquet folder or hub id")
+    parser.add_argument("--split", default="test", help="train, val or test")
     parser.add_argument(
         "--interval",
         default="wilson",
@@ -46,20 +55,22 @@ def add_score(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of bootstraps and of drawn answers")
     parser.add_argument("--skip-bad", action="store_true", help="leave out bad questions by name; they count as wrong")
-    parser.add_argument("--json", type=Path, help="write everything to this file")
-    parser.add_argument("--out", type=Path, help="write scores.md, scores.csv and scores.json into this folder")
-    parser.add_argument("--quiet", action="store_true", help="accepted for uniformity; scoring shows no progress")
+
+
+def reading_of(options: argparse.Namespace) -> "Reading":
+    """Return how predictions are to be taken."""
+    from eval.system import Reading
+
+    return Reading(options.missing, options.on_unparseable, options.seed)
 
 
 def _run(options: argparse.Namespace) -> None:
     from data.readers import read_dataset
     from eval.scores import read_systems, score, to_screen, to_values, write_scores
-    from eval.system import Reading
     from mm_adapter.files import write_json
 
     dataset = read_dataset(options.data, skip_bad=options.skip_bad)
-    reading = Reading(options.missing, options.on_unparseable, options.seed)
-    systems = read_systems(options.predictions, dataset, options.split, reading, options.name)
+    systems = read_systems(options.predictions, dataset, options.split, reading_of(options), options.name)
     scores = score(systems, options.by, options.interval, options.seed)
     if options.json is not None:
         write_json(options.json, to_values(scores))

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = ("#2f6fb3", "#c1602b", "#3c8f5a", "#8a5fb0", "#9a7d22", "#4f8f9a")
-_INK = "#0a0b0c"  # no plot has this colour otherwise; the page puts its own in its place
+INK = "#0a0b0c"
+"""Of lines and words; no plot has this colour otherwise, and a page puts its own in its place."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Plot:
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
             self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         text = buffer.getvalue()
-        text = text[text.index("<svg") :].replace(_INK, "currentColor")
+        text = text[text.index("<svg") :].replace(INK, "currentColor")
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
         # Names of groups repeat from plot to plot; clip paths have names of their own through the salt.
         text = re.sub(r'<g id="[^"]*">', "<g>", text)
@@ -67,21 +68,21 @@ def blank(width: float = 7.5, height: float = 3.8, columns: int = 1) -> "tuple[F
     FigureCanvasAgg(figure)
     axes = list(figure.subplots(1, columns, squeeze=False)[0])
     for one in axes:
-        one.grid(alpha=0.25, color=_INK)
+        one.grid(alpha=0.25, color=INK)
         one.set_axisbelow(True)
         one.set_facecolor("none")
-        one.tick_params(colors=_INK)
+        one.tick_params(colors=INK)
         for spine in one.spines.values():
-            spine.set_color(_INK)
+            spine.set_color(INK)
             spine.set_alpha(0.4)
         for label in (one.xaxis.label, one.yaxis.label, one.title):
-            label.set_color(_INK)
+            label.set_color(INK)
     return figure, axes
 
 
-def name_lines(axes: "Axes", place: str = "best") -> None:
+def name_lines(axes: "Axes") -> None:
     """Add a legend in the page's ink."""
-    legend = axes.legend(loc=place, frameon=False, fontsize=8, labelcolor=_INK)
+    legend = axes.legend(frameon=False, fontsize=8, labelcolor=INK)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
@@ -108,7 +109,7 @@ def plot_classes(official: Mapping[str, Sequence[CellRow]]) -> Plot:
 def plot_calibration(found: Mapping[str, Calibration]) -> Plot:
     """Draw reliability diagrams and risk-coverage curves."""
     figure, (reliability, risk) = blank(9.5, 4, 2)
-    reliability.plot([0, 1], [0, 1], color=_INK, alpha=0.4, linewidth=1)
+    reliability.plot([0, 1], [0, 1], color=INK, alpha=0.4, linewidth=1)
     for place, (name, one) in enumerate(found.items()):
         color = COLORS[place % len(COLORS)]
         xs, ys = [part.confidence for part in one.bins], [part.accuracy for part in one.bins]
@@ -120,8 +121,8 @@ def plot_calibration(found: Mapping[str, Calibration]) -> Plot:
     name_lines(reliability)
     name_lines(risk)
     text = (
-        "Left: how often answers of some confidence are right; on the diagonal, confidence is to be believed. Right: how "
-        "many answers are wrong when only the surest are given."
+        "Left: how often answers of some confidence are right; on the diagonal, confidence is to be believed. Right: "
+        "how many answers are wrong when only the surest are given."
     )
     return Plot("calibration", "Calibration", text, figure)
 
@@ -142,30 +143,3 @@ def plot_losses(events: Mapping[str, Sequence[Mapping[str, float]]]) -> Plot:
     if right.lines:
         name_lines(right)
     return Plot("loss", "Training", "Loss and validation accuracy by step.", figure)
-
-
-def plot_differences(name: str, rows: Sequence[tuple[str, float, float, float]]) -> Plot:
-    """Draw probes: label, difference from the unprobed run and the ends of its interval, in points of percent."""
-    figure, (axes,) = blank(7.5, 1.2 + 0.35 * len(rows))
-    at = list(range(len(rows), 0, -1))
-    axes.axvline(0, color=_INK, alpha=0.5, linewidth=1)
-    axes.hlines(at, [low for _, _, low, _ in rows], [high for _, _, _, high in rows], color=COLORS[0], linewidth=2)
-    axes.plot([middle for _, middle, _, _ in rows], at, "o", color=COLORS[0])
-    axes.set_yticks(at, [label for label, *_ in rows])
-    axes.set(xlabel="points of accuracy, against the run as it is")
-    return Plot(f"probes-{name}", f"Probes of {name}", "What each change costs; lines are 95 % intervals.", figure)
-
-
-def plot_gates(name: str, gates: Sequence[Sequence[float]], first_layer: int) -> Plot:
-    """Draw the gates of every adapted layer and head, after tanh."""
-    figure, (axes,) = blank(7.5, 1.6 + 0.18 * len(gates))
-    most = max((abs(value) for row in gates for value in row), default=1.0) or 1.0
-    image = axes.imshow(gates, aspect="auto", cmap="RdBu", vmin=-most, vmax=most, interpolation="nearest")
-    axes.grid(visible=False)
-    axes.set_yticks(range(0, len(gates), max(1, len(gates) // 10)))
-    axes.set_yticklabels([str(first_layer + place) for place in range(0, len(gates), max(1, len(gates) // 10))])
-    axes.set(xlabel="head", ylabel="layer")
-    bar = figure.colorbar(image, ax=axes)
-    bar.ax.tick_params(colors=_INK)
-    text = "The factor of the prompts' attention in every layer and head after training; it starts at 0."
-    return Plot(f"gates-{name}", f"Gates of {name}", text, figure)

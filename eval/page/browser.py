@@ -1,0 +1,65 @@
+"""The questions of a page as data: what was asked, what each system answered, and a small picture."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from data.question import Question
+from eval.cells import DIMENSIONS
+from eval.page.pictures import BUDGET, Thumbnails, thumbnails
+from eval.system import System
+
+TEXT_BUDGET = 12_000_000
+"""Characters of all questions of a page."""
+
+_SHORTEST, _LONGEST = 300, 6000
+
+
+def browser_data(
+    questions: Sequence[Question], systems: Sequence[System], picture_budget: int = BUDGET
+) -> tuple[dict[str, Any], Thumbnails]:
+    """Return what the page's browser shows, compact, and the pictures.
+
+    Long texts are cut, the more the more questions there are, and marked as cut.
+
+    Args:
+        questions: what was asked, with the right answers.
+        systems: that answered all of them.
+        picture_budget: bytes of all pictures.
+
+    Returns:
+        ``{"systems": names, "questions": rows}``; a row is pid, question, context, options, right index, subject,
+        contexts, grade, topic, skill, picture, and for each system its choice, probabilities and text.
+    """
+    limit = min(_LONGEST, max(_SHORTEST, TEXT_BUDGET // max(1, len(questions)) // 2))
+    small = thumbnails([question.image for question in questions], picture_budget)
+    rows = [
+        [
+            shortened(question.pid, 100),
+            shortened(question.question, limit),
+            shortened(question.context, limit),
+            [shortened(option, limit // 2) for option in question.options],
+            question.answer,
+            DIMENSIONS["subject"](question)[0],
+            list(DIMENSIONS["context"](question)),
+            question.grade,
+            shortened(question.topic, 100),
+            shortened(question.skill, 200),
+            picture,
+            [_answer(system, question, limit) for system in systems],
+        ]
+        for question, picture in zip(questions, small.place, strict=True)
+    ]
+    return {"systems": [shortened(system.name, 100) for system in systems], "questions": rows}, small
+
+
+def _answer(system: System, question: Question, limit: int) -> list[Any]:
+    found = system.predictions[question.pid]
+    shares = [round(share, 4) for share in found.probabilities]
+    # A chosen option's own words say nothing that its place does not.
+    own = 0 <= found.choice < len(question.options) and found.raw_text == question.options[found.choice]
+    return [found.choice, shares, "" if own else shortened(found.raw_text, min(limit, 1000))]
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return ``text`` with at most ``longest`` characters, and how many were left out."""
+    return text if len(text) <= longest else f"{text[:longest]} … ({len(text) - longest} characters more)"
