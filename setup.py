@@ -54,6 +54,9 @@ setup(
             "accelerate",
             "peft>=0.12",
             "torchao>=0.18",
+            # The report's page in a browser (Debian's chromium), and its accessibility.
+            "playwright",
+            "axe-playwright-python",
         ],
     },
     entry_points={"console_scripts": ["mm-adapter=mm_adapter.cli:main"]},
