@@ -127,10 +127,10 @@ def compare_systems(
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Return the comparisons with p-values corrected for their number (Holm 1979)."""
-    from statsmodels.stats.multitest import multipletests
-
     if not comparisons:
         return []
+    from statsmodels.stats.multitest import multipletests
+
     adjusted = multipletests([comparison.p_value for comparison in comparisons], method="holm")[1]
     return [replace(comparison, adjusted=float(value)) for comparison, value in zip(comparisons, adjusted, strict=True)]
 

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mm_adapter.errors import UserError
-from mm_adapter.training.config import QUANTIZATIONS
+from mm_adapter.precision import QUANTIZATIONS
 
 if TYPE_CHECKING:
     from mm_adapter.model import MultimodalLlama

@@ -5,8 +5,8 @@ from mm_adapter.fingerprint import Sampler
 from mm_adapter.llama.matrix import Matrix
 from mm_adapter.llama.source import StoredTensor
 from mm_adapter.llama.torchao_matrix import GROUP, Int4Matrix, Int8Matrix
+from mm_adapter.precision import QUANTIZATIONS
 
-QUANTIZATIONS = ("none", "int8", "int4", "blocks")
 _FINE = ("embedding", "head")  # every token's meaning, and small errors are every answer's: never below 8 bits by us
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mm_adapter.errors import UserError, suggestion
-from mm_adapter.llama.quantization import QUANTIZATIONS
+from mm_adapter.precision import QUANTIZATIONS
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -1,6 +1,8 @@
 """``mm-adapter score``: the official figures of any file of predictions."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -164,3 +166,16 @@ def test_a_subset_is_called_one(score, predictions):
     assert left.status == 0
     assert "A subset: 1 of 9" in left.out
     assert "100.00" in left.out
+
+
+def test_scoring_needs_no_torch(shared):
+    """A second and not three: who scores predictions loads no deep-learning library."""
+    folder = shared / "parity" / "scienceqa_eval"
+    program = (
+        "import sys; from mm_adapter.cli import main; "
+        f"code = main(['score', '--predictions', {str(folder / 'predictions_gpt3.json')!r}, '--data', {str(folder)!r}]); "
+        "sys.exit(code or 3 * ('torch' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "75.48" in done.stdout
