@@ -173,7 +173,8 @@ def test_scoring_needs_no_torch(shared):
     folder = shared / "parity" / "scienceqa_eval"
     program = (
         "import sys; from mm_adapter.cli import main; "
-        f"code = main(['score', '--predictions', {str(folder / 'predictions_gpt3.json')!r}, '--data', {str(folder)!r}]); "
+        f"folder = {str(folder)!r}; "
+        "code = main(['score', '--predictions', folder + '/predictions_gpt3.json', '--data', folder]); "
         "sys.exit(code or 3 * ('torch' in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
