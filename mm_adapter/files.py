@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,14 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise
+
+
+def delete_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Delete what processes that were killed in mid-writing left beside some files of a folder."""
+    for name in names:
+        # mkstemp's names: eight of these letters.
+        for path in folder.glob(f".{name}." + "[a-z0-9_]" * 8):
+            path.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """``MultimodalLlama``: a frozen LLaMA, an adapter and an image tower, joined."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -101,6 +102,7 @@ class MultimodalLlama(nn.Module):
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
         quantization: str = "none",
+        read: Callable[[str], LoadedLlama] | None = None,
     ) -> "MultimodalLlama":
         """Load a base model and, if named, an adapter for it.
 
@@ -111,16 +113,19 @@ class MultimodalLlama(nn.Module):
             dtype: of the frozen weights; the adapter stays in float32.
             device: where all of it lives.
             quantization: of the frozen matrices: none, int8, int4 or blocks; the adapter fits all the same.
+            read: reads the base model by its name, in place of ``load_llama`` with the three arguments before.
 
         Raises:
             UserError: something is missing or damaged, or the parts do not belong together.
         """
+        if read is None:
+            read = partial(load_llama, dtype=dtype, device=device, quantization=quantization)
         if adapter is None:
             config = None if vision is None else VisionConfig(vision)
-            return cls(load_llama(llama or DEFAULT_LLAMA, dtype, device, quantization), vision=config)
+            return cls(read(llama or DEFAULT_LLAMA), vision=config)
         folder = Path(adapter)
         description = read_description(folder)
-        base = load_llama(llama or description.llama["name"], dtype, device, quantization)
+        base = read(llama or description.llama["name"])
         check_base(folder, description, base.name, base.fingerprint)
         if description.update is not None:
             update = make_update(base.model, description.update, training=False)

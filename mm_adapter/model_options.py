@@ -8,6 +8,7 @@ from mm_adapter.precision import QUANTIZATIONS
 
 if TYPE_CHECKING:
     from mm_adapter.model import MultimodalLlama
+    from mm_adapter.ranks import Ranks
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -40,8 +41,11 @@ def add_asking_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wording", help="of conversations with the base model: alpaca, or a chat format")
 
 
-def load_asked_model(options: argparse.Namespace) -> "MultimodalLlama":
+def load_asked_model(options: argparse.Namespace, ranks: "Ranks | None" = None) -> "MultimodalLlama":
     """Load the model that the options name; imported late, since torch takes seconds.
+
+    Args:
+        ranks: the processes that all load it; this one alone by default.
 
     Raises:
         UserError: the options contradict one another, or the model cannot be loaded.
@@ -49,6 +53,7 @@ def load_asked_model(options: argparse.Namespace) -> "MultimodalLlama":
     from data.prompts import Prompting
     from mm_adapter.commands.evaluate import load_model
     from mm_adapter.conversing import ConversationPrompting
+    from mm_adapter.ranks import ALONE
 
     names = ("template", "answer_format", "ranking", "chat", "wording")
     chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
@@ -63,4 +68,6 @@ def load_asked_model(options: argparse.Namespace) -> "MultimodalLlama":
         prompting = ConversationPrompting(options.wording)
     else:
         prompting = Prompting(**chosen)
-    return load_model(options.adapter, options.llama, options.dtype, options.device, prompting, options.quantization)
+    names = ("adapter", "llama", "dtype", "device", "quantization")
+    named = {name: getattr(options, name) for name in names}
+    return load_model(**named, prompting=prompting, ranks=ranks or ALONE)

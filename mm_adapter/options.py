@@ -221,7 +221,7 @@ def _evaluated(options: argparse.Namespace, ranks: "Ranks") -> str:
     from mm_adapter.commands.evaluate_responses import evaluate_responses
     from mm_adapter.conversing import ConversationPrompting
 
-    name, model = Path(options.adapter).name, load_asked_model(options)
+    name, model = Path(options.adapter).name, load_asked_model(options, ranks)
     data, split, out, features = options.data, options.split, options.out, options.features
     if isinstance(model.prompting, ConversationPrompting):
         for option, usual in (("images", "real"), ("decoding", "likelihood"), ("skip_bad", False)):

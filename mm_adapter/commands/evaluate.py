@@ -4,6 +4,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mm_adapter.conversing import ConversationPrompting
 from mm_adapter.errors import UserError, suggestion
 from mm_adapter.examples import ExampleSet, score_examples
 from mm_adapter.files import write_json
+from mm_adapter.llama.shared import load_shared
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.ranks import ALONE, Ranks
 
@@ -134,16 +136,25 @@ def load_model(
     device: str = "cpu",
     prompting: Prompting | ConversationPrompting | None = None,
     quantization: str = "none",
+    ranks: Ranks = ALONE,
 ) -> MultimodalLlama:
     """Load a model for evaluation or answers; ``adapter`` is a run folder or ``none`` for the base model.
 
     Args:
         prompting: for the base model; an adapter says itself how it was taught.
+        ranks: that all load it; on the CPU those of a host share one copy of its weights.
     """
     check_device(device)
+    kind = getattr(torch, dtype)
+    shared = ranks.count > 1 and device == "cpu" and quantization == "none"
     folder = None if adapter == "none" else adapter
     model = MultimodalLlama.from_pretrained(
-        llama, folder, dtype=getattr(torch, dtype), device=device, quantization=quantization
+        llama,
+        folder,
+        dtype=kind,
+        device=device,
+        quantization=quantization,
+        read=partial(load_shared, dtype=kind, ranks=ranks) if shared else None,
     )
     if folder is not None:
         return model

@@ -10,18 +10,19 @@ import torch
 
 from data.prompts import Prompting
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.adapter.checkpoint import CONFIG_FILE
+from mm_adapter.adapter.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from mm_adapter.commands.prepare import check_device
 from mm_adapter.commands.tasks import Parts, PreparedTask, make_prompting, prepare_task, question_task
 from mm_adapter.conversing import ConversationPrompting
 from mm_adapter.errors import Stopped, UserError
-from mm_adapter.files import read_json, write_json
+from mm_adapter.files import delete_leftovers, read_json, write_json
 from mm_adapter.llama.frozen import count_frozen
 from mm_adapter.llama.shared import load_shared
 from mm_adapter.llama.weights import LoadedLlama, load_llama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.ranks import ALONE, Ranks, joined_ranks
 from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.log import CURVE_FILE, METRICS_FILE
 from mm_adapter.training.state import check_settings, delete_states, has_whole_state, state_files
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
@@ -29,6 +30,7 @@ from mm_adapter.update import UpdateConfig, make_update
 from mm_adapter.vision import ImageTower, VisionConfig
 
 RUN_FILE = "run.json"
+_WRITTEN = (WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, CURVE_FILE, RUN_FILE, "config.json")
 
 
 def train(
@@ -88,6 +90,7 @@ def _start(out: Path, resume: str, config: TrainingConfig, say: Callable[[str], 
     if resume == "must":
         if finished and not state_files(out):
             raise UserError(f"{out}: this run has come to its end already; choose another --out for another one.")
+        delete_leftovers(out, _WRITTEN)
         return _Start(True)
     if resume == "no":
         if (out / CONFIG_FILE).exists() or state_files(out):
@@ -98,6 +101,11 @@ def _start(out: Path, resume: str, config: TrainingConfig, say: Callable[[str], 
         say(f"{out}: this run has come to its end already")
         result: dict[str, Any] = read_json(out / RUN_FILE, "result of the run")
         return _Start(False, result)
+    if (out / CONFIG_FILE).exists() and not (out / METRICS_FILE).exists():
+        raise UserError(
+            f"{out}: holds an adapter that was not trained here, which a new run would replace; choose another --out."
+        )
+    delete_leftovers(out, _WRITTEN)
     whole = has_whole_state(out)
     if not whole and state_files(out):
         say(f"{out}: no state of this run is whole; it begins anew")

@@ -164,3 +164,14 @@ def test_own_preset_file_and_options(command, small, demo_folder, tmp_path):
     assert "epoch 0.17: validation" in outcome.out + outcome.err
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (settings["bottleneck"], settings["prompt_length"], settings["epochs"]) == (9, 3, 0.1)
+
+
+def test_auto_does_not_replace_an_adapter_from_elsewhere(refused, tiny_folder, demo_folder, tmp_path):
+    """`--resume auto` begins where there is no run; a folder with an imported adapter is no such place."""
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "adapter_config.json").write_text("{}")
+    (out / "adapter_model.safetensors").write_bytes(b"precious")
+    where = ["--llama", tiny_folder, "--vision", "none", "--data", demo_folder, "--out", out, "--resume", "auto"]
+    assert "was not trained here" in refused("train", *where, "--quiet")
+    assert (out / "adapter_model.safetensors").read_bytes() == b"precious"

@@ -108,3 +108,15 @@ def test_how_a_run_is_carried_out_may_change(tmp_path):
     """Another device, or states by time: the same run."""
     saved(tmp_path, device="cpu", sharding="none", layers=2)
     assert load_state(tmp_path, {"device": "cuda", "sharding": "full", "layers": 2}).progress.step == 3
+
+
+def test_leftovers_of_killed_writers_go(tmp_path):
+    """What a killed process left of a file beside it is deleted; everything else stays."""
+    from mm_adapter.files import delete_leftovers, write_text
+
+    write_text(tmp_path / "run.json", "{}")
+    (tmp_path / ".run.json.ab12_x9z").write_text("half")
+    (tmp_path / ".run.json.backup").write_text("mine")
+    (tmp_path / ".other.json.ab12_x9z").write_text("mine")
+    delete_leftovers(tmp_path, ("run.json",))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.json.ab12_x9z", ".run.json.backup", "run.json"]
