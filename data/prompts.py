@@ -62,7 +62,7 @@ class Template:
         score_end: the end of sequence belongs to every option: the model judges it once more when all of it is read.
         frame: of the model's chat format, which tells what is question and what is answer; else words say so.
         labels: what options are called, in their order. Adapters are taught letters; other labels probe what they know.
-        explanation_place: ``after`` the answer (QCM-AE, QCM-ALE) or ``before`` it (QCM-EA, QCM-LEA): a chain of thought.
+        explanation_place: ``after`` the answer (QCM-AE, QCM-ALE) or ``before`` it (QCM-EA, QCM-LEA).
     """
 
     context_first: bool = False

@@ -109,7 +109,7 @@ def _written(
     write: Callable[[Sequence[EncodedQuestion], Images], Sequence[Written]],
     ranks: Ranks,
 ) -> dict[int, Written]:
-    """Return index -> what ``write`` makes of each wanted example, in batches of similar length that the ranks share."""
+    """Return index -> what ``write`` makes of each wanted example, in batches of like length that the ranks share."""
     own: dict[int, Written] = {}
     order = sorted(wanted, key=lambda index: len(examples.questions[index].prefix))
     for indices in ranks.share([order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]):
