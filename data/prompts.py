@@ -97,7 +97,7 @@ class Template:
             before = asked + ("\n" if context or following else "")
             after = "\n".join((*([""] if context and following else []), *following))
         told = self._explanation(question)
-        lead = self._space + told if told and self.explains_first else ""
+        lead = self.space + told if told and self.explains_first else ""
         explanation = f"{BECAUSE} {told}" if told and not self.explains_first else ""
         return Prompt(before, context, after, self._answers(question), explanation, lead)
 
@@ -118,7 +118,8 @@ class Template:
         return f"{label}: {text}" if text and self.frame is None else text
 
     @property
-    def _space(self) -> str:
+    def space(self) -> str:
+        """What an answer or explanation begins with, right behind the question."""
         return " " if self.frame is None or self.frame.spaced else ""
 
     def _answers(self, question: Question) -> tuple[str, ...]:
@@ -129,7 +130,7 @@ class Template:
             said = [f" {label}." for label in labels] if self.answer_format == "letter" else [f" {w}" for w in words]
             return tuple(ANSWER_LINE + text for text in said)
         said = [f"The answer is {label}." for label in labels] if self.answer_format == "letter" else words
-        return tuple(self._space + text for text in said)
+        return tuple(self.space + text for text in said)
 
     def _explanation(self, question: Question) -> str:
         if self.explanation == "none":

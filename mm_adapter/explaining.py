@@ -86,14 +86,13 @@ def explain_first(
     prefixes = [question.prefix for question in questions]
     limit = max_new_tokens or EXPLANATION_LENGTH
     texts = model.generate(prefixes, images.features, images.present, max_new_tokens=limit, stops=(ANSWER_LINE,))
-    return [
-        (text.strip(), _continued(model, question, text.rstrip()))
-        for question, text in zip(questions, texts, strict=True)
-    ]
+    explanations = [text.strip() for text in texts]
+    return [(text, _continued(model, question, text)) for question, text in zip(questions, explanations, strict=True)]
 
 
-def _continued(model: "MultimodalLlama", question: EncodedQuestion, text: str) -> EncodedQuestion:
-    told = model.tokenizer.encode_continuation(text) if text.strip() else []
+def _continued(model: "MultimodalLlama", question: EncodedQuestion, explanation: str) -> EncodedQuestion:
+    # Encoded as in training, not as it came: a decoder may swallow the space in front.
+    told = model.tokenizer.encode_continuation(model.template.space + explanation) if explanation else []
     longest = max(map(len, question.options))
     # What is cut is the explanation, never the question or an option.
     room = model.llama.config.context_length - len(question.prefix) - longest

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mm_adapter.ablation_options import add_ablate
-from mm_adapter.config_options import add_config_options, overrides, positive
+from mm_adapter.config_options import add_config_options, overrides
 from mm_adapter.convert_options import add_convert
 from mm_adapter.errors import UserError, suggestion
 from mm_adapter.generate_options import add_chat, add_generate
 from mm_adapter.leaderboard_options import add_leaderboard
-from mm_adapter.model_options import add_asking_options, load_asked_model
+from mm_adapter.model_options import add_asking_options, add_explaining_options, load_asked_model
 from mm_adapter.plan_options import add_plan
 from mm_adapter.probe_options import add_probe
 from mm_adapter.report_options import add_report
@@ -210,7 +210,7 @@ def _evaluate(commands: Any) -> None:
     parser.add_argument("--images", default="real", choices=("real", "none", "shuffled"), help="pictures to show")
     text = "how to answer; by default generate with an adapter that explains first, likelihood with others"
     parser.add_argument("--decoding", choices=("likelihood", "generate"), help=text)
-    _explaining_options(parser, "limit of an explanation: 128 after an answer, as in training before one")
+    add_explaining_options(parser, "limit of an explanation: 128 after an answer, as in training before one")
     parser.add_argument("--features", type=Path, help="folder of the feature store")
     parser.add_argument("--seed", type=int, default=0, help="of shuffled pictures")
     parser.add_argument("--image-folder", type=Path, help="pictures of conversations; beside their file by default")
@@ -279,7 +279,9 @@ def _answer(commands: Any) -> None:
     parser.add_argument("--question", required=True, help="what is asked")
     parser.add_argument("--choices", nargs="+", help="options; without them the answer is written freely")
     parser.add_argument("--context", default="", help="text that goes with the question")
-    _explaining_options(parser, "limit of a free answer (64), or of an explanation (128; before an answer as trained)")
+    add_explaining_options(
+        parser, "limit of a free answer (64), or of an explanation (128; before an answer as trained)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
@@ -293,13 +295,6 @@ def _inspect(commands: Any) -> None:
     parser = _command(commands, "inspect", run, "Say what a model, adapter or feature store is, and if it can be used.")
     parser.add_argument("name", metavar="PATH|NAME", help="file, folder, or name of a model")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
-
-
-def _explaining_options(parser: Parser, limit: str) -> None:
-    parser.add_argument(
-        "--explain", action="store_true", help="have every choice explained; --max-new-tokens limits it"
-    )
-    parser.add_argument("--max-new-tokens", type=positive, help=limit)
 
 
 def _data_options(parser: Parser, device: bool = True) -> None:

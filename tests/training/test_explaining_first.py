@@ -1,9 +1,13 @@
 """Learning to explain before answering: the loss falls, and no accuracy is claimed that was not measured."""
 
+from pathlib import Path
+
 import pytest
 
 from mm_adapter.ablation.grid import read_grid
 from mm_adapter.errors import UserError
+from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.state import check_settings
 
 FIRST = {"template": "QCM-A", "answer_format": "letter", "explanation": "solution", "explanation_place": "before"}
 
@@ -27,3 +31,13 @@ def test_ablations_refuse_what_they_cannot_compare(tmp_path):
     path.write_text('[base]\nexplanation = "solution"\n[grid]\nexplanation_place = ["after", "before"]\n')
     with pytest.raises(UserError, match="explanation_place before has no validation accuracy"):
         read_grid(str(path))
+
+
+def test_runs_from_before_the_choice_go_on():
+    """Settings that were saved without the key are those of its default, and of no other value."""
+    old = TrainingConfig(explanation="solution").to_json()
+    del old["explanation_place"]
+    path = Path("config.json")
+    check_settings(path, old, TrainingConfig(explanation="solution").to_json())
+    with pytest.raises(UserError, match="explanation_place: 'after', now 'before'"):
+        check_settings(path, old, TrainingConfig(explanation="solution", explanation_place="before").to_json())
