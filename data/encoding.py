@@ -9,6 +9,9 @@ from data.prompts import Template
 from data.question import Question
 from mm_adapter.errors import UserError
 
+EXPLANATION_LENGTH = 256
+"""Tokens that an explanation may have while training."""
+
 
 class Encoder(Protocol):
     """The part of a tokenizer that encoding needs."""
@@ -43,6 +46,7 @@ class EncodedQuestion:
         tail: ids that follow the right answer while training: an explanation, if any, and the end of sequence, unless
             the options have it already.
         dropped: context tokens that were cut to fit.
+        lead: ids of an explanation before the answer, while training; the options follow it then.
     """
 
     question: Question
@@ -50,6 +54,7 @@ class EncodedQuestion:
     options: tuple[tuple[int, ...], ...]
     tail: tuple[int, ...]
     dropped: int = 0
+    lead: tuple[int, ...] = ()
 
     @property
     def pid(self) -> str:
@@ -63,19 +68,23 @@ class EncodedQuestion:
 
     @property
     def length(self) -> int:
-        """Tokens of prefix, options and tail together, as one packed sequence."""
-        return len(self.prefix) + sum(map(len, self.options)) + len(self.tail)
+        """Tokens of prefix, lead, options and tail together, as one packed sequence."""
+        return len(self.prefix) + len(self.lead) + sum(map(len, self.options)) + len(self.tail)
 
 
 def encode_question(
-    question: Question, template: Template, tokenizer: Encoder, max_length: int, explanation_length: int = 256
+    question: Question,
+    template: Template,
+    tokenizer: Encoder,
+    max_length: int,
+    explanation_length: int = EXPLANATION_LENGTH,
 ) -> EncodedQuestion:
     """Encode one question so that prefix plus longest continuation has at most ``max_length`` tokens.
 
     The context loses its beginning first: its end stands next to the question's options in every template.
 
     Args:
-        explanation_length: tokens that an explanation may have; the rest is cut.
+        explanation_length: tokens that an explanation may have, wherever it stands; the rest is cut.
 
     Raises:
         UserError: the question does not fit even without any context.
@@ -88,7 +97,8 @@ def encode_question(
     end = (tokenizer.end,)
     option_end, tail_end = (end, ()) if template.score_end else ((), end)
     options = tuple((*tokenizer.encode_continuation(answer), *option_end) for answer in prompt.answers)
-    explanation = tokenizer.encode_continuation(prompt.explanation)[:explanation_length] if prompt.explanation else []
+    told = prompt.lead or prompt.explanation
+    explanation = tokenizer.encode_continuation(told)[:explanation_length] if told else []
     # The explanation yields to the question: what is asked must not depend on what only training may see.
     needed = len(head) + len(after) + max(map(len, options)) + len(tail_end)
     room = max_length - needed
@@ -98,8 +108,10 @@ def encode_question(
             "Raise max_length, or leave the question out with --skip-bad."
         )
     dropped = max(0, len(context) - room)
-    tail = (*explanation[: room - len(context) + dropped], *tail_end)
-    return EncodedQuestion(question, tuple(head + context[dropped:] + after), options, tail, dropped)
+    kept = tuple(explanation[: room - len(context) + dropped])
+    lead, following = (kept, ()) if prompt.lead else ((), kept)
+    prefix = tuple(head + context[dropped:] + after)
+    return EncodedQuestion(question, prefix, options, (*following, *tail_end), dropped, lead)
 
 
 def encode_parts(tokenizer: Encoder, parts: Sequence[str], starts: bool) -> list[list[int]]:

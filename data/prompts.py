@@ -9,6 +9,11 @@ from mm_adapter.errors import UserError, suggestion
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 ANSWER_FORMATS = ("letter", "text")
 EXPLANATIONS = ("none", "solution", "lecture-solution")
+PLACES = ("after", "before")
+BECAUSE = " BECAUSE:"
+"""Stands between an answer and its explanation, as in the dataset's own results (QCM-AE, QCM-ALE)."""
+ANSWER_LINE = "\nThe answer is"
+"""Begins the answer behind an explanation: a line of its own, so that it is read whatever the explanation ends with."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,7 @@ class Prompt:
         before, context, after: concatenated they are the prompt; only ``context`` may be shortened.
         answers: one text per option, as the model should say it.
         explanation: follows the right answer as a further target; empty where none is asked for.
+        lead: an explanation that stands before the answer, as a target too; empty where none is asked for.
     """
 
     before: str
@@ -26,6 +32,7 @@ class Prompt:
     after: str
     answers: tuple[str, ...]
     explanation: str = ""
+    lead: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,10 +58,11 @@ class Template:
         context_first: the context stands before the question, not after it.
         show_options: list the options, lettered, before the answer.
         answer_format: ``letter`` ("The answer is B.", the paper's) or ``text`` (the option's own words).
-        explanation: ``none``, ``solution`` or ``lecture-solution`` after the right answer while training.
+        explanation: ``none``, ``solution`` or ``lecture-solution``, written with the right answer while training.
         score_end: the end of sequence belongs to every option: the model judges it once more when all of it is read.
         frame: of the model's chat format, which tells what is question and what is answer; else words say so.
         labels: what options are called, in their order. Adapters are taught letters; other labels probe what they know.
+        explanation_place: ``after`` the answer (QCM-AE, QCM-ALE) or ``before`` it (QCM-EA, QCM-LEA).
     """
 
     context_first: bool = False
@@ -64,6 +72,12 @@ class Template:
     score_end: bool = False
     frame: Frame | None = None
     labels: str | tuple[str, ...] = LETTERS
+    explanation_place: str = "after"
+
+    @property
+    def explains_first(self) -> bool:
+        """Say whether an explanation is written before the answer."""
+        return self.explanation_place == "before"
 
     def render(self, question: Question) -> Prompt:
         """Return the question as text; empty parts leave no trace.
@@ -82,7 +96,10 @@ class Template:
         else:
             before = asked + ("\n" if context or following else "")
             after = "\n".join((*([""] if context and following else []), *following))
-        return Prompt(before, context, after, self._answers(question), self._explanation(question))
+        told = self._explanation(question)
+        lead = self.space + told if told and self.explains_first else ""
+        explanation = f"{BECAUSE} {told}" if told and not self.explains_first else ""
+        return Prompt(before, context, after, self._answers(question), explanation, lead)
 
     def listed_options(self, question: Question) -> str:
         """Return the line that lists the options, empty where the template shows none."""
@@ -100,13 +117,20 @@ class Template:
         text = text.strip()
         return f"{label}: {text}" if text and self.frame is None else text
 
+    @property
+    def space(self) -> str:
+        """What an answer or explanation begins with, right behind the question."""
+        return " " if self.frame is None or self.frame.spaced else ""
+
     def _answers(self, question: Question) -> tuple[str, ...]:
-        if self.answer_format == "letter":
-            said = [f"The answer is {label}." for label, _ in zip(self.labels, question.options, strict=False)]
-        else:
-            said = [option.strip() for option in question.options]
-        space = " " if self.frame is None or self.frame.spaced else ""
-        return tuple(space + text for text in said)
+        words = [option.strip() for option in question.options]
+        labels = [label for label, _ in zip(self.labels, words, strict=False)]
+        if self.explains_first:
+            # Words get no full stop: options that differ by one, or by letter case, must stay apart when they are read.
+            said = [f" {label}." for label in labels] if self.answer_format == "letter" else [f" {w}" for w in words]
+            return tuple(ANSWER_LINE + text for text in said)
+        said = [f"The answer is {label}." for label in labels] if self.answer_format == "letter" else words
+        return tuple(self.space + text for text in said)
 
     def _explanation(self, question: Question) -> str:
         if self.explanation == "none":
@@ -114,8 +138,7 @@ class Template:
         parts = (
             (question.lecture, question.solution) if self.explanation == "lecture-solution" else (question.solution,)
         )
-        told = " ".join(part.strip() for part in parts if part.strip())
-        return f" BECAUSE: {told}" if told else ""
+        return " ".join(part.strip() for part in parts if part.strip())
 
 
 TEMPLATES: dict[str, dict[str, Any]] = {
@@ -132,17 +155,19 @@ def make_template(
     explanation: str = "none",
     score_end: bool = False,
     frame: Frame | None = None,
+    explanation_place: str = "after",
 ) -> Template:
     """Return a template: ``QCM-A`` (question, context, options; the paper's), ``QC-A``, ``CQM-A`` or ``CQ-A``.
 
     Raises:
-        UserError: an unknown name, letters asked for where no options are shown, or both an end and an explanation to
-            follow an option.
+        UserError: an unknown name, letters asked for where no options are shown, both an end and an explanation to
+            follow an option, or no explanation to stand before it.
     """
     for value, known, what in (
         (name, tuple(TEMPLATES), "prompt template"),
         (answer_format, ANSWER_FORMATS, "answer format"),
         (explanation, EXPLANATIONS, "explanation"),
+        (explanation_place, PLACES, "explanation_place"),
     ):
         if value not in known:
             raise UserError(f"{what} {value!r} is not known{suggestion(value, known)}; there are: {', '.join(known)}.")
@@ -150,10 +175,19 @@ def make_template(
         raise UserError(
             f"template {name} shows no options, so the answer cannot be a letter; use QCM-A or text answers."
         )
-    if score_end and explanation != "none":
+    if explanation_place == "before" and explanation == "none":
+        raise UserError(
+            "explanation_place before needs an explanation; set explanation to solution or lecture-solution."
+        )
+    if score_end and explanation != "none" and explanation_place == "after":
         raise UserError("score_end ends an answer after its option, so no explanation can follow; choose one of both.")
     return Template(
-        answer_format=answer_format, explanation=explanation, score_end=score_end, frame=frame, **TEMPLATES[name]
+        answer_format=answer_format,
+        explanation=explanation,
+        score_end=score_end,
+        frame=frame,
+        explanation_place=explanation_place,
+        **TEMPLATES[name],
     )
 
 
@@ -165,12 +199,13 @@ class Prompting:
         template: ``QCM-A`` (question, context, options; the paper's order), ``QC-A`` (options not shown), ``CQM-A`` or
             ``CQ-A`` (context before the question).
         answer_format: ``letter`` or ``text``.
-        explanation: ``none``, ``solution`` or ``lecture-solution``, learned after the right answer.
+        explanation: ``none``, ``solution`` or ``lecture-solution``, learned with the right answer.
         ranking: ``mean`` log-likelihood per token of an option, or their ``sum``.
         max_length: tokens of prompt and answer; longer contexts are shortened.
         score_end: count the end of sequence as the last token of every option.
         chat: put the question as a request in a chat format: ``own`` for the model's, or a family such as ``chatml``;
             ``none`` for plain text.
+        explanation_place: ``after`` the answer or ``before`` it.
     """
 
     template: str = "QC-A"
@@ -180,6 +215,7 @@ class Prompting:
     max_length: int = 512
     score_end: bool = False
     chat: str = "none"
+    explanation_place: str = "after"
 
     def __post_init__(self) -> None:
         self.make_template()
@@ -192,4 +228,6 @@ class Prompting:
 
     def make_template(self, frame: Frame | None = None) -> Template:
         """Return the template itself; ``frame`` is that of the chat format, which takes a tokenizer to know."""
-        return make_template(self.template, self.answer_format, self.explanation, self.score_end, frame)
+        return make_template(
+            self.template, self.answer_format, self.explanation, self.score_end, frame, self.explanation_place
+        )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from data.prompts import BECAUSE, LETTERS
 from eval.checks import check_predictions, check_values
 from eval.layouts import read_predictions
 from eval.record import UNREADABLE, Prediction
@@ -39,6 +40,8 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
         }
         if prediction.rule:
             fields["rule"] = prediction.rule
+        if prediction.explanation:
+            fields["explanation"] = prediction.explanation
         # ASCII, because a model's raw text may hold half a surrogate pair, which UTF-8 cannot carry.
         lines.append(json.dumps(fields, ensure_ascii=True, allow_nan=False) + "\n")
     write_text(path, "".join(lines))
@@ -46,6 +49,8 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
 
 def write_official(path: Path, predictions: Iterable[Prediction]) -> None:
     """Write ``predictions`` to ``path`` atomically in the official result format; scores are left out.
+
+    A choice with an explanation becomes "The answer is B. BECAUSE: ...", as in the official files.
 
     Raises:
         UserError: a value is not allowed (`check_values`), or the file cannot be written.
@@ -55,5 +60,11 @@ def write_official(path: Path, predictions: Iterable[Prediction]) -> None:
     for prediction in predictions:
         check_values(prediction, str(path))
         results[prediction.pid] = prediction.choice
-        outputs[prediction.pid] = prediction.raw_text
+        outputs[prediction.pid] = _official_text(prediction)
     write_text(path, json.dumps({"results": results, "outputs": outputs}, indent=2, ensure_ascii=True) + "\n")
+
+
+def _official_text(prediction: Prediction) -> str:
+    if not prediction.explanation or not 0 <= prediction.choice < len(LETTERS):
+        return prediction.raw_text
+    return f"The answer is {LETTERS[prediction.choice]}.{BECAUSE} {prediction.explanation}"

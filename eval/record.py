@@ -17,6 +17,7 @@ class Prediction:
         probabilities: probability of every option, in the same order; empty where the system gives none.
         raw_text: the words the system produced; empty where it only scored the options.
         rule: how the choice was read out of ``raw_text`` (``eval.parsing``); empty where the system chose itself.
+        explanation: why, in the system's words; empty where it gives none, or where it is part of ``raw_text``.
     """
 
     pid: str
@@ -25,3 +26,4 @@ class Prediction:
     probabilities: tuple[float, ...] = ()
     raw_text: str = ""
     rule: str = ""
+    explanation: str = ""

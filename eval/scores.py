@@ -1,7 +1,7 @@
 """Everything that can be said of some systems on the same questions: figures, intervals, cells, comparisons."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,19 @@ from data.dataset import Dataset
 from eval.calibration import Calibration, calibration
 from eval.cells import CellRow, cell_rows, cells, official_cells
 from eval.comparison import Agreement, Comparison, agreement, compare_systems, missed_by_all
+from eval.explanations import ExplanationScores, score_explanations
 from eval.plain_text import visible
 from eval.report import Table, markdown_text, notes, to_csv, to_markdown, to_text
 from eval.system import Reading, System, read_system
-from eval.tables import agreement_table, calibration_table, cell_table, comparison_table, official_interval_table
+from eval.tables import (
+    agreement_table,
+    calibration_table,
+    cell_table,
+    comparison_table,
+    explanation_note,
+    explanation_table,
+    official_interval_table,
+)
 from mm_adapter.errors import UserError
 from mm_adapter.files import write_json, write_text
 
@@ -29,6 +38,7 @@ class Scores:
         calibrations: of the systems that give probabilities.
         comparisons, agreements: of every two systems.
         missed: pids that every system has wrong.
+        explanations: name of the system -> what its explanations are worth; empty where that was not asked.
     """
 
     systems: tuple[System, ...]
@@ -38,6 +48,7 @@ class Scores:
     comparisons: dict[tuple[str, str], dict[str, Comparison]]
     agreements: dict[tuple[str, str], Agreement]
     missed: tuple[str, ...]
+    explanations: dict[str, ExplanationScores] = field(default_factory=dict)
 
 
 def read_systems(
@@ -65,7 +76,13 @@ def read_systems(
     return systems
 
 
-def score(systems: Sequence[System], by: Sequence[str] = (), interval: str = "wilson", seed: int = 0) -> Scores:
+def score(
+    systems: Sequence[System],
+    by: Sequence[str] = (),
+    interval: str = "wilson",
+    seed: int = 0,
+    explanations: str | None = None,
+) -> Scores:
     """Find everything that can be said of systems.
 
     Args:
@@ -73,9 +90,11 @@ def score(systems: Sequence[System], by: Sequence[str] = (), interval: str = "wi
         by: dimensions or crossings of tables besides the official one.
         interval: ``wilson``, or ``skill``: bootstrap that draws whole skills.
         seed: of bootstraps.
+        explanations: score these too, against the ``solution`` or ``lecture-solution`` of the questions.
 
     Raises:
-        UserError: an unknown dimension, or systems that answered different questions.
+        UserError: an unknown dimension, systems that answered different questions, or explanations that cannot be
+            scored (``eval.explanations``).
     """
     first = systems[0]
     clusters = {q.pid: q.skill or q.pid for q in first.questions} if interval == "skill" else None
@@ -106,6 +125,7 @@ def score(systems: Sequence[System], by: Sequence[str] = (), interval: str = "wi
         comparisons,
         agreements,
         tuple(missed_by_all([system.outcomes for system in systems])),
+        {} if explanations is None else score_explanations(systems, explanations, interval, seed),
     )
 
 
@@ -120,6 +140,8 @@ def tables(scores: Scores) -> list[Table]:
         found += [comparison_table(scores.comparisons), agreement_table(scores.agreements)]
     if scores.calibrations:
         found.append(calibration_table(scores.calibrations))
+    if scores.explanations:
+        found.append(explanation_table(scores.explanations))
     return found
 
 
@@ -128,7 +150,8 @@ def remarks(scores: Scores) -> list[str]:
     lines = []
     for system in scores.systems:
         prefix = f"{system.name}: " if len(scores.systems) > 1 else ""
-        lines += [prefix + line for line in (notes(system.metrics), *system.notes)]
+        told = [explanation_note(scores.explanations[system.name])] if scores.explanations else []
+        lines += [prefix + line for line in (notes(system.metrics), *system.notes, *told)]
     if len(scores.systems) > 1:
         count = len(scores.systems[0].questions)
         lines.append(f"{len(scores.missed)} of {count} questions are missed by all {len(scores.systems)} systems.")
@@ -160,6 +183,7 @@ def _system_values(system: System, scores: Scores) -> dict[str, Any]:
         if pid not in system.metrics.skipped:
             rules[found.rule or "given"] = rules.get(found.rule or "given", 0) + 1
     calibrated = scores.calibrations.get(system.name)
+    explained = scores.explanations.get(system.name)
     return {
         **system.metrics.to_json(),
         "intervals": {row.name: asdict(row) for row in scores.official[system.name]},
@@ -169,6 +193,7 @@ def _system_values(system: System, scores: Scores) -> dict[str, Any]:
         "unreadable": [{"pid": pid, "raw_text": system.predictions[pid].raw_text} for pid in system.unread],
         "absent": list(system.absent),
         "notes": list(system.notes),
+        **({} if explained is None else {"explanations": asdict(explained)}),
     }
 
 

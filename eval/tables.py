@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from eval.calibration import Calibration
 from eval.cells import CellRow
 from eval.comparison import Agreement, Comparison
+from eval.explanations import MEASURES, ExplanationScores
 from eval.intervals import Interval
 from eval.metrics import COLUMNS
 from eval.report import EMPTY, Table
@@ -76,3 +77,23 @@ def calibration_table(found: Mapping[str, Calibration]) -> Table:
         for name, one in found.items()
     ]
     return [["calibration", "questions", "expected error", "Brier score", "risk-coverage area"], *rows]
+
+
+def explanation_table(found: Mapping[str, ExplanationScores]) -> Table:
+    """Return what the explanations of some systems are worth: percent with 95 % intervals, side by side."""
+    table = [["explanations", "questions", "without", *(text for name in MEASURES for text in (name, "95 %"))]]
+    for system, scores in found.items():
+        row = [system, str(scores.questions), str(scores.missing)]
+        for name in MEASURES:
+            one = scores.measures.get(name)
+            row += [EMPTY, EMPTY] if one is None else [f"{one.mean:.2f}", interval_text(one.interval)]
+        table.append(row)
+    return table
+
+
+def explanation_note(scores: ExplanationScores) -> str:
+    """Return what a reader of a system's explanation figures must know."""
+    held = f"Explanations are held against the {scores.reference.replace('-', ' and ')} of {scores.questions} questions"
+    if scores.missing == scores.questions:
+        return f"{held}; none has one."
+    return f"{held}; {scores.missing} have none and count 0."

@@ -1,6 +1,6 @@
 """Encoded questions together with their image features: what training and evaluation iterate over."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from data.batching import OptionBatch, TokenBatch, collate, token_batches
 from data.encoding import EncodedQuestion
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.ranks import ALONE, Ranks
-from mm_adapter.scoring import lower_states
+from mm_adapter.scoring import OptionScores, lower_states
 
 
 @dataclass(frozen=True)
@@ -111,16 +111,35 @@ def score_examples(
     Whole batches are shared out among ranks, so what a question scores does not depend on how many there are.
     """
     results: dict[int, Scored] = {}
-    device = model.llama.device
-    for indices in ranks.share(token_batches(examples.lengths, token_budget), even=model.llama.sharded):
-        batch, features, has_image = examples.batch(indices, with_tail=False)
-        batch = batch.to(device)
-        features = None if features is None else features.to(device)
-        has_image = None if has_image is None else has_image.to(device)
-        ranked = model.score_choices(batch, features, has_image).ranking_scores(model.ranking)
+    for indices, batch, found in _scored_batches(model, examples, token_budget, ranks, with_tail=False):
+        ranked = found.ranking_scores(model.ranking)
         for index, scores in zip(indices, ranked.split(list(batch.option_counts)), strict=True):
             question = examples.questions[index].question
             loss = 0.0 if question.answer < 0 else -float(scores.log_softmax(dim=0)[question.answer])
             results[index] = Scored(question.pid, tuple(scores.tolist()), int(scores.argmax()), loss)
-    found = {index: scored for part in ranks.gather(results) for index, scored in part.items()}
-    return [found[index] for index in range(len(examples.questions))]
+    gathered = {index: scored for part in ranks.gather(results) for index, scored in part.items()}
+    return [gathered[index] for index in range(len(examples.questions))]
+
+
+@torch.no_grad()
+def language_losses(
+    model: MultimodalLlama, examples: ExampleSet, token_budget: int = 4096, ranks: Ranks = ALONE
+) -> list[float]:
+    """Return each example's mean negative log-likelihood per token of right answer and explanation, in order."""
+    results: dict[int, float] = {}
+    for indices, _, found in _scored_batches(model, examples, token_budget, ranks, with_tail=True):
+        results.update(zip(indices, found.language_loss.tolist(), strict=True))
+    gathered = {index: loss for part in ranks.gather(results) for index, loss in part.items()}
+    return [gathered[index] for index in range(len(examples.questions))]
+
+
+def _scored_batches(
+    model: MultimodalLlama, examples: ExampleSet, token_budget: int, ranks: Ranks, with_tail: bool
+) -> Iterator[tuple[Sequence[int], OptionBatch, OptionScores]]:
+    device = model.llama.device
+    for indices in ranks.share(token_batches(examples.lengths, token_budget), even=model.llama.sharded):
+        batch, features, has_image = examples.batch(indices, with_tail)
+        batch = batch.to(device)
+        features = None if features is None else features.to(device)
+        has_image = None if has_image is None else has_image.to(device)
+        yield indices, batch, model.score_choices(batch, features, has_image)

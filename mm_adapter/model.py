@@ -27,6 +27,7 @@ from mm_adapter.adapter.checkpoint import (
 )
 from mm_adapter.conversing import ConversationPrompting, make_wording
 from mm_adapter.errors import UserError
+from mm_adapter.explaining import Images, explain_answers, explain_first
 from mm_adapter.generation import stream_tokens
 from mm_adapter.images import open_image
 from mm_adapter.llama.attention import AttentionPrefix
@@ -48,11 +49,13 @@ class Answer:
         text: the chosen option, or what the model wrote where no choices were given.
         choice: index of the chosen option, -1 without choices.
         probabilities: softmax over the options' scores; empty without choices.
+        explanation: why, where the model was to say so or was taught to explain before it answers.
     """
 
     text: str
     choice: int
     probabilities: tuple[float, ...]
+    explanation: str = ""
 
 
 class MultimodalLlama(nn.Module):
@@ -262,13 +265,22 @@ class MultimodalLlama(nn.Module):
         image: str | Path | Image.Image | None = None,
         choices: Sequence[str] | None = None,
         context: str = "",
-        max_new_tokens: int = 64,
+        max_new_tokens: int | None = None,
+        explain: bool = False,
     ) -> Answer:
         """Answer one question: the most likely of ``choices``, or freely without them.
 
+        Args:
+            max_new_tokens: of what is written; by default 64 for a free answer, 128 for an explanation after an answer,
+                and as in training for one before it.
+            explain: have the choice explained; an adapter that explains first does so anyway.
+
         Raises:
-            UserError: a picture that cannot be read or is not wanted, fewer than two choices, or a question too long.
+            UserError: a picture that cannot be read or is not wanted, fewer than two choices, a question too long, or
+                an explanation without choices to explain.
         """
+        if explain and choices is None:
+            raise UserError("an explanation is of a choice; give choices, or leave it out for a free answer.")
         if choices is not None and len(choices) < 2:
             raise UserError(f"{len(choices)} choices; give at least two, or none for a free answer.")
         if choices is not None and not all(choice.strip() for choice in choices):
@@ -277,13 +289,18 @@ class MultimodalLlama(nn.Module):
         options = tuple(choices) if choices else ("",)
         asked = Question(pid="asked", question=question, options=options, answer=-1, context=context)
         if choices is None:
-            return self._write(asked, features, max_new_tokens)
+            return self._write(asked, features, 64 if max_new_tokens is None else max_new_tokens)
         encoded = encode_question(asked, self.template, self.tokenizer, self.max_length)
+        explanation, images = "", Images(features)
+        if self.template.explains_first:
+            [(explanation, encoded)] = explain_first(self, [encoded], images, max_new_tokens)
         batch = collate([encoded], with_tail=False).to(self.llama.device)
         scores = self.score_choices(batch, features).ranking_scores(self.ranking)
         probabilities = scores.softmax(dim=-1).tolist()
         choice = int(scores.argmax())
-        return Answer(options[choice], choice, tuple(probabilities))
+        if explain and not self.template.explains_first:
+            [explanation] = explain_answers(self, [encoded], [choice], images, max_new_tokens)
+        return Answer(options[choice], choice, tuple(probabilities), explanation)
 
     def _write(self, asked: Question, features: Tensor | None, max_new_tokens: int) -> Answer:
         free = make_template("QC-A", "text", frame=self.template.frame)

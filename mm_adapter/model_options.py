@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from mm_adapter.config_options import positive
 from mm_adapter.errors import UserError
 from mm_adapter.precision import QUANTIZATIONS
 
@@ -39,6 +40,14 @@ def add_asking_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranking", help="of the base model: mean or sum")
     parser.add_argument("--chat", help="chat format of the base model: own, chatml, llama-2, llama-3, mistral or none")
     parser.add_argument("--wording", help="of conversations with the base model: alpaca, or a chat format")
+
+
+def add_explaining_options(parser: argparse.ArgumentParser, limit: str) -> None:
+    """Add ``--explain`` and ``--max-new-tokens``; ``limit`` says what the latter is of."""
+    parser.add_argument(
+        "--explain", action="store_true", help="have every choice explained; --max-new-tokens limits it"
+    )
+    parser.add_argument("--max-new-tokens", type=positive, help=limit)
 
 
 def load_asked_model(options: argparse.Namespace, ranks: "Ranks | None" = None) -> "MultimodalLlama":

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mm_adapter.ablation_options import add_ablate
-from mm_adapter.config_options import add_config_options, overrides, positive
+from mm_adapter.config_options import add_config_options, overrides
 from mm_adapter.convert_options import add_convert
 from mm_adapter.errors import UserError, suggestion
 from mm_adapter.generate_options import add_chat, add_generate
 from mm_adapter.leaderboard_options import add_leaderboard
-from mm_adapter.model_options import add_asking_options, load_asked_model
+from mm_adapter.model_options import add_asking_options, add_explaining_options, load_asked_model
 from mm_adapter.plan_options import add_plan
 from mm_adapter.probe_options import add_probe
 from mm_adapter.report_options import add_report
@@ -208,7 +208,9 @@ def _evaluate(commands: Any) -> None:
     parser.add_argument("--split", default="test", help="train, val or test")
     parser.add_argument("--out", type=Path, required=True, help="folder for predictions and tables")
     parser.add_argument("--images", default="real", choices=("real", "none", "shuffled"), help="pictures to show")
-    parser.add_argument("--decoding", default="likelihood", choices=("likelihood", "generate"), help="how to answer")
+    text = "how to answer; by default generate with an adapter that explains first, likelihood with others"
+    parser.add_argument("--decoding", choices=("likelihood", "generate"), help=text)
+    add_explaining_options(parser, "limit of an explanation: 128 after an answer, as in training before one")
     parser.add_argument("--features", type=Path, help="folder of the feature store")
     parser.add_argument("--seed", type=int, default=0, help="of shuffled pictures")
     parser.add_argument("--image-folder", type=Path, help="pictures of conversations; beside their file by default")
@@ -224,8 +226,9 @@ def _evaluated(options: argparse.Namespace, ranks: "Ranks") -> str:
     name, model = Path(options.adapter).name, load_asked_model(options, ranks)
     data, split, out, features = options.data, options.split, options.out, options.features
     if isinstance(model.prompting, ConversationPrompting):
-        for option, usual in (("images", "real"), ("decoding", "likelihood"), ("skip_bad", False)):
-            if getattr(options, option) != usual:
+        usual = {"images": "real", "decoding": None, "skip_bad": False, "explain": False, "max_new_tokens": None}
+        for option, value in usual.items():
+            if getattr(options, option) != value:
                 raise UserError(f"--{option.replace('_', '-')} is of questions; leave it out with conversations.")
         found = evaluate_responses(model, data, split, out, features, options.image_folder, options.quiet, ranks)
         perplexity = "beyond all numbers" if found["perplexity"] is None else f"{found['perplexity']:.2f}"
@@ -246,6 +249,8 @@ def _evaluated(options: argparse.Namespace, ranks: "Ranks") -> str:
         options.seed,
         options.quiet,
         ranks=ranks,
+        explain=options.explain,
+        max_new_tokens=options.max_new_tokens,
     )
     return f"{to_text(official_table({name: metrics.official}))}\n{notes(metrics)}"
 
@@ -253,15 +258,20 @@ def _evaluated(options: argparse.Namespace, ranks: "Ranks") -> str:
 def _answer(commands: Any) -> None:
     def run(options: argparse.Namespace) -> None:
         model = load_asked_model(options)
-        answer = model.answer(options.question, options.image, options.choices, options.context, options.max_new_tokens)
+        asked = (options.question, options.image, options.choices, options.context)
+        answer = model.answer(*asked, options.max_new_tokens, options.explain)
         if options.json:
             choices = options.choices or []
             listed = [{"text": t, "probability": p} for t, p in zip(choices, answer.probabilities, strict=True)]
-            print(json.dumps({"answer": answer.text, "choice": answer.choice, "choices": listed}, ensure_ascii=False))
+            told = {"explanation": answer.explanation} if answer.explanation else {}
+            found = {"answer": answer.text, "choice": answer.choice, "choices": listed, **told}
+            print(json.dumps(found, ensure_ascii=False))
             return
         print(answer.text)
         for index, (text, probability) in enumerate(zip(options.choices or [], answer.probabilities, strict=True)):
             print(f"  {'*' if index == answer.choice else ' '} {probability:6.1%}  {text}")
+        if answer.explanation:
+            print(f"because: {answer.explanation}")
 
     parser = _command(commands, "answer", run, "Answer one question, about a picture if one is named.")
     add_asking_options(parser)
@@ -269,7 +279,9 @@ def _answer(commands: Any) -> None:
     parser.add_argument("--question", required=True, help="what is asked")
     parser.add_argument("--choices", nargs="+", help="options; without them the answer is written freely")
     parser.add_argument("--context", default="", help="text that goes with the question")
-    parser.add_argument("--max-new-tokens", type=positive, default=64, help="limit of a free answer")
+    add_explaining_options(
+        parser, "limit of a free answer (64), or of an explanation (128; before an answer as trained)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 

@@ -42,5 +42,6 @@ def _run(options: argparse.Namespace) -> None:
         options.interval,
         options.seed,
         options.skip_bad,
+        options.explanations,
     )
     print(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB)")

@@ -53,6 +53,13 @@ def add_reading_options(parser: "Parser") -> None:
         choices=("refuse", "wrong", "leave-out"),
         help="questions without prediction: an error, wrong, or left out (a subset, and said so)",
     )
+    parser.add_argument(
+        "--explanations",
+        nargs="?",
+        const="solution",
+        choices=("solution", "lecture-solution"),
+        help="score explanations too: against the solution, or lecture and solution as in the dataset's paper",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of bootstraps and of drawn answers")
     parser.add_argument("--skip-bad", action="store_true", help="leave out bad questions by name; they count as wrong")
 
@@ -71,7 +78,7 @@ def _run(options: argparse.Namespace) -> None:
 
     dataset = read_dataset(options.data, skip_bad=options.skip_bad)
     systems = read_systems(options.predictions, dataset, options.split, reading_of(options), options.name)
-    scores = score(systems, options.by, options.interval, options.seed)
+    scores = score(systems, options.by, options.interval, options.seed, options.explanations)
     if options.json is not None:
         write_json(options.json, to_values(scores))
     if options.out is not None:

@@ -19,7 +19,7 @@ class OptionScores:
         log_likelihoods: ``(O,)`` float32, sum over each option's tokens, given the question.
         lengths: ``(O,)`` int64, tokens of each option.
         language_loss: ``(B,)`` float32, mean negative log-likelihood by question of the right answer and, where the
-            batch has tails, of explanation and end; zeros where the right answer is not known.
+            batch has leads and tails, of explanation and end; zeros where the right answer is not known.
     """
 
     log_likelihoods: Tensor

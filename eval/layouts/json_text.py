@@ -99,6 +99,7 @@ def prediction(
     probabilities: tuple[float, ...] = (),
     raw_text: Any = None,
     rule: Any = None,
+    explanation: Any = None,
 ) -> Prediction:
     """Return the prediction made of values of unknown types.
 
@@ -107,11 +108,11 @@ def prediction(
     """
     if not isinstance(pid, str):
         raise UserError(f"{where}: the pid {shortened(pid)} is not text. Write it in quotes, as in problems.json.")
-    for name, value in (("raw text", raw_text), ("rule", rule)):
+    for name, value in (("raw text", raw_text), ("rule", rule), ("explanation", explanation)):
         if not isinstance(value, str | None):
             raise UserError(
                 f"{where}: the {name} of question {shortened(pid)} is not text. Write a string or leave it out."
             )
-    found = Prediction(pid, choice, scores, probabilities, raw_text or "", rule or "")
+    found = Prediction(pid, choice, scores, probabilities, raw_text or "", rule or "", explanation or "")
     check_values(found, where)
     return found

@@ -1,6 +1,7 @@
-"""Our layout: one JSON object per line with ``pid``, ``choice``, ``scores``, ``probabilities``, ``raw_text``, ``rule``.
+"""Our layout: one JSON object per line with the fields of ``Prediction``.
 
-All but the first two may be missing.
+They are ``pid``, ``choice``, ``scores``, ``probabilities``, ``raw_text``, ``rule`` and ``explanation``; all but the
+first two may be missing.
 """
 
 from typing import Any
@@ -26,6 +27,7 @@ def own_prediction(where: str, fields: dict[str, Any]) -> Prediction:
         probabilities=_numbers(fields.get("probabilities"), "probabilities", where),
         raw_text=fields.get("raw_text"),
         rule=fields.get("rule"),
+        explanation=fields.get("explanation"),
     )
 
 

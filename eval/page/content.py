@@ -7,7 +7,7 @@ from eval.page.plots import Plot, plot_calibration, plot_classes
 from eval.plain_text import visible
 from eval.report import Table
 from eval.scores import Scores
-from eval.tables import agreement_table, calibration_table, comparison_table, interval_text
+from eval.tables import agreement_table, calibration_table, comparison_table, explanation_table, interval_text
 
 BY = (
     *("subject*context", "grade-band", "options", "context-length", "lecture", "grade", "topic", "category", "skill"),
@@ -18,7 +18,7 @@ _FOLDED = ("grade", "topic", "category", "skill")
 
 
 def score_parts(scores: Scores) -> list[Part]:
-    """Return the tables of a page: official classes, comparisons, calibration, cells, unread answers."""
+    """Return the tables of a page: official classes, comparisons, calibration, explanations, cells, unread answers."""
     parts = [
         Part(
             "official",
@@ -36,6 +36,9 @@ def score_parts(scores: Scores) -> list[Part]:
     if scores.calibrations:
         text = "How far probabilities are to be believed; 0 is best in every column."
         parts.append(Part("calibration", "Calibration", text, calibration_table(scores.calibrations)))
+    if scores.explanations:
+        text = "How near the systems' explanations are to the dataset's own, in percent; one that is missing counts 0."
+        parts.append(Part("explanations", "Explanations", text, explanation_table(scores.explanations)))
     for by in BY:
         title = f"By {by.replace('*', ' and ').replace('-', ' ')}"
         name = f"by-{by.replace('*', '-')}"

@@ -168,6 +168,11 @@ def _check(config: TrainingConfig, wants_images: bool) -> None:
         raise UserError(f"method {config.method} is no adapter; ablations are of adapters (methods: docs/methods.md).")
     if config.task == "conversations":
         raise UserError("task conversations has no right answers to count; ablations are of questions.")
+    if config.explanation_place == "before":
+        raise UserError(
+            "explanation_place before has no validation accuracy without writing every answer, and ablations compare "
+            "it; use after, or train single runs."
+        )
     if config.sharding != "none":
         raise UserError("sharding full takes several processes, an ablation runs in one; leave it out.")
     if wants_images and config.vision == "none":

@@ -16,13 +16,12 @@ from data.question import Question
 from data.readers import read_dataset
 from eval.leaderboard.submission import RECORD, answers_digest
 from eval.metrics import Metrics, evaluate_predictions
-from eval.parsing import read_choice
 from eval.predictions import UNREADABLE, Prediction, write_official, write_predictions
 from eval.report import write_report
+from mm_adapter.commands.answering import choose_by_likelihood, choose_by_writing, with_explanations
 from mm_adapter.commands.prepare import Prepared, check_device, prepare, without_images
 from mm_adapter.conversing import ConversationPrompting
 from mm_adapter.errors import UserError, suggestion
-from mm_adapter.examples import ExampleSet, score_examples
 from mm_adapter.files import write_json
 from mm_adapter.llama.shared import load_shared
 from mm_adapter.model import MultimodalLlama
@@ -38,7 +37,7 @@ def evaluate(
     split: str,
     out: Path,
     images: str = "real",
-    decoding: str = "likelihood",
+    decoding: str | None = None,
     name: str = "run",
     skip_bad: bool = False,
     features: Path | None = None,
@@ -46,6 +45,8 @@ def evaluate(
     quiet: bool = False,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
     ranks: Ranks = ALONE,
+    explain: bool = False,
+    max_new_tokens: int | None = None,
 ) -> Metrics:
     """Answer every question of a split; write predictions, the official result format, and the tables.
 
@@ -55,7 +56,8 @@ def evaluate(
         split: ``train``, ``val`` or ``test``.
         out: folder for predictions.jsonl, official.json, evaluation.json, metrics.json, metrics.csv and report.md.
         images: ``real``; ``none`` (every question without its picture); ``shuffled`` (with another question's).
-        decoding: ``likelihood`` ranks the options; ``generate`` writes an answer and reads the choice from it.
+        decoding: ``likelihood`` ranks the options; ``generate`` writes an answer and reads the choice from it. By
+            default the latter with an adapter that explains before it answers, the former with all others.
         name: of the run, in the tables.
         skip_bad: leave out questions that cannot be used; they count as wrong.
         features: folder of the feature store.
@@ -63,10 +65,14 @@ def evaluate(
         quiet: show no progress bars.
         say: receives lines for a person.
         ranks: the processes that share the questions; the first one writes.
+        explain: have every choice explained; an adapter that explains first does so anyway.
+        max_new_tokens: of an explanation; by default 128 after an answer, and as in training before one.
 
     Raises:
         UserError: bad data or arguments; nothing is written then.
     """
+    if decoding is None:
+        decoding = "generate" if model.template.explains_first else "likelihood"
     for option, value, known in (("--images", images, IMAGES), ("--decoding", decoding, DECODINGS)):
         if value not in known:
             raise UserError(f"{option} {value!r} is not known{suggestion(value, known)}; {', '.join(known)} are.")
@@ -77,7 +83,8 @@ def evaluate(
     prepared = prepare(model, asked, skip_bad, features, progress, ranks)
     if prepared.shortened and ranks.is_first:
         say(f"{prepared.shortened} questions have a shortened context")
-    metrics = answer_questions(model, prepared, questions, dataset.skipped(split), out, decoding, name, ranks)
+    skipped = dataset.skipped(split)
+    metrics = answer_questions(model, prepared, questions, skipped, out, decoding, name, ranks, explain, max_new_tokens)
     if ranks.is_first:
         write_json(out / RECORD, _record(model, split, questions, images, decoding, name))
     return metrics
@@ -92,6 +99,8 @@ def answer_questions(
     decoding: str = "likelihood",
     name: str = "run",
     ranks: Ranks = ALONE,
+    explain: bool = False,
+    max_new_tokens: int | None = None,
 ) -> Metrics:
     """Answer questions that are prepared already, and write what ``evaluate`` writes.
 
@@ -100,8 +109,10 @@ def answer_questions(
         questions: what was to be asked, those that could not be prepared included.
         skipped: pid -> reason of questions that were left out before; they count as wrong.
     """
-    run = choose_by_likelihood if decoding == "likelihood" else _by_generation
-    predictions = run(model, prepared.examples, ranks)
+    choose = choose_by_likelihood if decoding == "likelihood" else choose_by_writing
+    predictions = choose(model, prepared.examples, ranks, max_new_tokens)
+    if explain:
+        predictions = with_explanations(model, prepared.examples, predictions, ranks, max_new_tokens)
     skipped = {**skipped, **prepared.skipped}
     # In the files too, so that they are complete and score as here.
     predictions += [Prediction(pid, UNREADABLE) for pid in prepared.skipped]
@@ -178,35 +189,4 @@ def shuffle_images(questions: Sequence[Question], seed: int) -> list[Question]:
     return result
 
 
-def choose_by_likelihood(model: MultimodalLlama, examples: ExampleSet, ranks: Ranks = ALONE) -> list[Prediction]:
-    """Return a prediction for every example, in order: the likeliest option, with the scores of all."""
-    predictions = []
-    for scored, encoded in zip(score_examples(model, examples, ranks=ranks), examples.questions, strict=True):
-        probabilities = torch.tensor(scored.scores, dtype=torch.float64).softmax(dim=0).tolist()
-        text = encoded.question.options[scored.choice]
-        predictions.append(Prediction(scored.pid, scored.choice, scored.scores, tuple(probabilities), text))
-    return predictions
-
-
-def _by_generation(
-    model: MultimodalLlama, examples: ExampleSet, ranks: Ranks, batch_size: int = 16
-) -> list[Prediction]:
-    own: dict[int, str] = {}
-    order = sorted(range(len(examples.questions)), key=lambda index: len(examples.questions[index].prefix))
-    for indices in ranks.share([order[start : start + batch_size] for start in range(0, len(order), batch_size)]):
-        _, features, has_image = examples.batch(indices, with_tail=False)
-        features = None if features is None else features.to(model.llama.device)
-        has_image = None if has_image is None else has_image.to(model.llama.device)
-        prefixes = [examples.questions[index].prefix for index in indices]
-        longest = max(len(option) for index in indices for option in examples.questions[index].options)
-        texts = model.generate(prefixes, features, has_image, max_new_tokens=longest + 8)
-        own.update(zip(indices, texts, strict=True))
-    written = {index: text for part in ranks.gather(own) for index, text in part.items()}
-    predictions = []
-    for index, encoded in enumerate(examples.questions):
-        choice, rule = read_choice(written[index], encoded.question.options)
-        predictions.append(Prediction(encoded.question.pid, choice, raw_text=written[index], rule=rule))
-    return predictions
-
-
-__all__ = ["Prepared", "answer_questions", "choose_by_likelihood", "evaluate", "load_model", "shuffle_images"]
+__all__ = ["Prepared", "answer_questions", "evaluate", "load_model", "shuffle_images"]

@@ -28,7 +28,7 @@ from eval.probes import (
 )
 from eval.probes.probe import pictured_pids, share
 from eval.probes.report import ProbeReport, Section, write_probe_report
-from mm_adapter.commands.evaluate import choose_by_likelihood
+from mm_adapter.commands.answering import choose_by_likelihood
 from mm_adapter.commands.prepare import prepare, without_images
 from mm_adapter.errors import UserError
 from mm_adapter.model import MultimodalLlama

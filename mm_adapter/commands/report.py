@@ -34,6 +34,7 @@ def report(
     interval: str = "wilson",
     seed: int = 0,
     skip_bad: bool = False,
+    explanations: str | None = None,
 ) -> Path:
     """Write ``report.html``, and ``tables/`` and ``plots/`` with each of its parts, into ``out``.
 
@@ -44,6 +45,7 @@ def report(
         probes: folders of ``mm-adapter probe``.
         reading: what to do with missing and unreadable answers.
         interval: wilson or skill; see ``eval.scores.score``.
+        explanations: score these too, against ``solution`` or ``lecture-solution``.
 
     Returns:
         The page.
@@ -54,7 +56,7 @@ def report(
     dataset = read_dataset(data, skip_bad=skip_bad)
     files = [run / "predictions.jsonl" if run.is_dir() else run for run in runs]
     systems = read_systems(files, dataset, split, reading or Reading(), names)
-    scores = score(systems, BY, interval, seed)
+    scores = score(systems, BY, interval, seed, explanations)
     parts, plots = score_parts(scores), score_plots(scores)
     if training:
         plots.append(plot_losses({folder.resolve().name: _events(folder) for folder in training}))

@@ -151,9 +151,10 @@ def _train(
         say(f"stopped at step {trainer.progress.step}; the state is kept. Go on with the same command and --resume.")
         raise
     best = trainer.progress.best
+    has_accuracy = isinstance(task, QuestionTask) and not task.explains_first
     result = {
         **({} if best is None else {"best_val_loss": -best[1]}),
-        **({"best_val_accuracy": best[0]} if best and isinstance(task, QuestionTask) else {}),
+        **({"best_val_accuracy": best[0]} if best and has_accuracy else {}),
         "trained_parameters": trained_parameters(model.trained),
         "steps": trainer.progress.step,
         "seconds": round(trainer.progress.seconds, 1),

@@ -45,7 +45,8 @@ class TrainingConfig:
         template: QCM-A (question, context, options: the paper's), QC-A, CQM-A or CQ-A (context first).
         chat: put questions in a chat format: own (the model's), chatml, llama-2, llama-3, mistral, or none.
         answer_format: letter (the paper's) or text.
-        explanation: none, solution or lecture-solution, learned after the answer.
+        explanation: none, solution or lecture-solution, learned with the answer.
+        explanation_place: after the answer (QCM-AE, QCM-ALE) or before it (QCM-EA, QCM-LEA).
         ranking: rank options by mean or sum of their tokens' log-likelihoods.
         score_end: count the end of sequence as the last token of every option, in training and answering.
         max_length: tokens of prompt and answer.
@@ -96,6 +97,7 @@ class TrainingConfig:
     chat: str = "none"
     answer_format: str = "text"
     explanation: str = "none"
+    explanation_place: str = "after"
     ranking: str = "mean"
     score_end: bool = False
     max_length: int = 512

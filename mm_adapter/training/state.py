@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mm_adapter.errors import UserError
 from mm_adapter.files import write_atomically
+from mm_adapter.training.config import TrainingConfig
 
 STATES = "states"
 _NAME = re.compile(r"(\d{8,})-([0-9a-f]{16})\.pt")  # step and digest of the content
@@ -131,9 +132,12 @@ def load_state(folder: Path, config: dict[str, Any]) -> SavedState:
 def check_settings(path: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
     """Make sure that a run is gone on with as it was begun, save in how it is carried out.
 
+    A setting that the saved ones lack came later: they stand for its default.
+
     Raises:
         UserError: a setting differs; ``path`` names the file of the saved ones.
     """
+    saved = {**TrainingConfig().to_json(), **saved}
     different = sorted(key for key in config.keys() - _HOW if saved.get(key) != config[key])
     if different:
         raise UserError(

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from mm_adapter.examples import ExampleSet, StateCache, score_examples
+from mm_adapter.examples import ExampleSet, StateCache, language_losses, score_examples
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.ranks import ALONE, Ranks
 from mm_adapter.scoring import ranking_loss
@@ -73,11 +73,16 @@ class QuestionTask:
         model: with the adapter to be trained.
         train, val: questions with their features.
         config: weights of the losses, and how options are ranked.
+
+    Attributes:
+        explains_first: the answer follows an explanation. In training it is the right one, and options are ranked given
+            that; how many answers are right shows only when the model writes its own.
     """
 
     def __init__(self, model: MultimodalLlama, train: ExampleSet, val: ExampleSet, config: TrainingConfig) -> None:
         self.model, self.train_set, self.val_set, self.config = model, train, val, config
         self.lengths = train.lengths
+        self.explains_first = config.explanation_place == "before"
         self.pids, self.val_pids = ([question.pid for question in part.questions] for part in (train, val))
 
     def losses(self, indices: Sequence[int], cache: StateCache | None) -> Tensor:
@@ -97,7 +102,11 @@ class QuestionTask:
         cache.states(self.train_set.batch(indices, with_tail=True)[0].to(self.model.llama.device))
 
     def validate(self, ranks: Ranks = ALONE) -> Validation:
-        """Score every option of the validation questions."""
-        outcome = score_examples(self.model, self.val_set, max(self.config.token_budget, 4096), ranks)
+        """Score every option of the validation questions; or what should be written, where that explains first."""
+        budget = max(self.config.token_budget, 4096)
+        if self.explains_first:
+            losses = language_losses(self.model, self.val_set, budget, ranks)
+            return Validation(sum(losses) / len(losses))
+        outcome = score_examples(self.model, self.val_set, budget, ranks)
         right = [o.choice == q.question.answer for o, q in zip(outcome, self.val_set.questions, strict=True)]
         return Validation(sum(o.loss for o in outcome) / len(outcome), 100 * sum(right) / len(right))

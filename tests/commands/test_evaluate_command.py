@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mm_adapter.commands.evaluate as module
+import mm_adapter.commands.answering as module
 from data.question import Question
 from data.readers import read_dataset
 from mm_adapter.commands.evaluate import evaluate, load_model, shuffle_images
