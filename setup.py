@@ -22,7 +22,7 @@ setup(
         "scikit-learn>=1.3",
         # Holm's correction for many tests; scipy, which the rest of the statistics are, has none.
         "statsmodels>=0.14",
-        "scipy>=1.11",
+        "scipy>=1.15",
         "safetensors>=0.4.3",
         "tokenizers>=0.19",
         "huggingface_hub>=0.23",

@@ -16,6 +16,11 @@ ANSWER_LINE = "\nThe answer is"
 """Begins the answer behind an explanation: a line of its own, so that it is read whatever the explanation ends with."""
 
 
+def letter_of(place: int) -> str:
+    """Return the letter of the option at a place, from 0; a number, from 1, beyond the alphabet."""
+    return LETTERS[place] if place < len(LETTERS) else str(place + 1)
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A question as text.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.question import Question
-from eval.record import Prediction
+from eval.record import DRAWN, Prediction
 
 BINS = 15
 
@@ -59,7 +59,7 @@ def calibration(predictions: Mapping[str, Prediction], questions: Sequence[Quest
     confidences, right, squares = [], [], []
     for question in questions:
         found = predictions.get(question.pid)
-        if found is None or not found.probabilities or found.choice < 0:
+        if found is None or not found.probabilities or found.choice < 0 or found.rule == DRAWN:
             continue
         confidences.append(found.probabilities[found.choice])
         right.append(found.choice == question.answer)

@@ -1,5 +1,6 @@
 """Cells of a table: questions by subject, context, grade, topic, skill and more, or by two of them crossed."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -80,7 +81,11 @@ _ORDER = [*_SUBJECTS.values(), "TXT", "IMG", "NO", "G1-6", "G7-12", *(name for _
 
 
 def _in_order(labels: tuple[str, ...]) -> list[tuple[int, str]]:
-    return [(_ORDER.index(label) if label in _ORDER else len(_ORDER), label) for label in labels]
+    # Numbers in a label count as numbers: 10 options come after 2.
+    return [
+        (_ORDER.index(label) if label in _ORDER else len(_ORDER), re.sub("[0-9]+", lambda n: n[0].zfill(20), label))
+        for label in labels
+    ]
 
 
 @dataclass(frozen=True)

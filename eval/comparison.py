@@ -59,9 +59,9 @@ def compare(first: Outcomes, second: Outcomes, seed: int = 0, clusters: Mapping[
     pids = list(first)
     values = [float(second[pid]) - float(first[pid]) for pid in pids]
     if clusters is None:
-        interval = bootstrapped(values, seed)
+        interval = bootstrapped(values, seed, signed=True)
     else:
-        interval = clustered(values, [clusters[pid] for pid in pids], seed)
+        interval = clustered(values, [clusters[pid] for pid in pids], seed, signed=True)
     only_first, only_second = values.count(-1.0), values.count(1.0)
     p_value = mcnemar(only_first, only_second)
     difference = 100 * (only_second - only_first) / len(pids)

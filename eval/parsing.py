@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 from eval.record import UNREADABLE
 
+_MOST_STARTS = 20
 _LETTER = r"(?:\(([a-z])\)|([a-z])\)?)"
 _WHOLE_LETTER = re.compile(rf"{_LETTER}[.:]?", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,2}")
@@ -31,10 +32,10 @@ _ANSWER_IS = re.compile(
     r"(?:answer|choice|option)(?: is:?|:) ?",
     re.IGNORECASE,
 )
-# What may follow the letter: the end, the end of the sentence, or a reason; never a second letter ("A. or B.").
-_ANSWER_LETTER = re.compile(
-    rf"{_LETTER}(?:$|\n|[.;:!](?=$|[ \n])(?! ?(?:and|or|but|not)\b)|,? (?:because|since)\b)", re.IGNORECASE
-)
+# What may follow the letter: the end, the end of the sentence, or a reason.
+_ANSWER_LETTER = re.compile(rf"{_LETTER}(?P<end>$|\n|[.!](?=$|[ \n])|,? (?:because|since)\b)", re.IGNORECASE)
+# What takes an answer back or adds a second one: "A. or B.", "A. No, B.", "A. However, ...".
+_SECOND_THOUGHT = re.compile(r"\W*(?:and|or|but|not|no|however|wait|actually|rather)\b", re.IGNORECASE)
 
 
 def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
@@ -76,12 +77,23 @@ def _after_answer_is(text: str, options: Sequence[str]) -> dict[str, set[int]]:
     words: set[int] = set()
     # Only the end of the text can be an option's words; ignoring letter case makes them at most three times as long.
     longest = 3 * max(map(len, options), default=0) + 1
-    for start in _ANSWER_IS.finditer(text):
-        if len(text) - start.end() <= longest:
-            words |= _match_words(text[start.end() :], options)
-        if letter := _ANSWER_LETTER.match(text, start.end()):
+    starts = list(_ANSWER_IS.finditer(text))
+    # A text that begins its answer ever anew has none; looking at each beginning would take for ever.
+    for start in [start for start in starts if len(text) - start.end() <= longest][-_MOST_STARTS:]:
+        words |= _match_words(text[start.end() :], options)
+    for start in starts:
+        letter = _ANSWER_LETTER.match(text, start.end())
+        if letter and not _SECOND_THOUGHT.match(text, letter.end()):
             letters.add(_index(letter))
+            if len(letters) <= 2:
+                words |= _begun_words(text[letter.end() : letter.end() + longest], options)
     return {"answer is": letters, "answer is words": words}
+
+
+def _begun_words(text: str, options: Sequence[str]) -> set[int]:
+    """Return the options whose words the next sentence is: "The answer is A. banana" says two things."""
+    sentence = re.split(r"[.\n]", text.lstrip(), maxsplit=1)[0]
+    return _match_words(sentence, options) if sentence else set()
 
 
 def _whole_index(text: str, options: Sequence[str]) -> set[int]:
@@ -103,9 +115,9 @@ def _letter_then_words(text: str, options: Sequence[str]) -> set[int]:
 
 def _match_words(text: str, options: Sequence[str]) -> set[int]:
     """Return the options whose words ``text`` is: exactly, or else with letter case and stop forgiven."""
-    given, words = _one_line(text), [_one_line(option) for option in options]
-    exact = {index for index, option in enumerate(words) if option == given}
-    return exact or {index for index, option in enumerate(words) if _plain(option) == _plain(given)}
+    given = _one_line(text)
+    exact = {index for index, option in enumerate(options) if _one_line(option) == given}
+    return exact or {index for index, option in enumerate(options) if _plain(_one_line(option)) == _plain(given)}
 
 
 def _index(match: re.Match[str]) -> int:

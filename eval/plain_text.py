@@ -5,7 +5,7 @@ import unicodedata
 
 # Explicit directions and isolates (Unicode's Bidi_Control): they could show a name, or a figure beside it, backwards.
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_NUMBER = re.compile(r"[-+]?[0-9][0-9.,eE+-]*( %)?")
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?( %)?")
 
 
 def visible(text: str, longest: int | None = None) -> str:
@@ -25,12 +25,13 @@ def visible(text: str, longest: int | None = None) -> str:
 
 
 def spreadsheet(text: str) -> str:
-    """Return ``text`` so that no spreadsheet takes it for a formula.
+    """Return ``text``, made visible, so that no spreadsheet takes it for a formula.
 
     That is with an apostrophe before ``=``, ``@``, ``+`` and ``-``. Numbers and a lone ``-`` stay as they are. (OWASP,
     "CSV injection".)
     """
+    text = visible(text)
     plain = text == "-" or _NUMBER.fullmatch(text) is not None
-    return (
-        text if plain or (not text.lstrip().startswith(("=", "+", "-", "@")) and text[:1] not in "\t\r") else f"'{text}"
-    )
+    # Some programs look past spaces that nobody sees, and take the wide forms for the others.
+    begins = unicodedata.normalize("NFKC", text.lstrip("\ufeff\u200b\u2060 "))[:1]
+    return f"'{text}" if not plain and begins in ("=", "+", "-", "@") else text

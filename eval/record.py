@@ -6,6 +6,10 @@ UNREADABLE = -1
 """The choice of an answer that could not be read; it counts as wrong."""
 
 
+DRAWN = "drawn at random"
+"""The rule of an answer that could not be read and was drawn, where that was asked for."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """One answer to one question.

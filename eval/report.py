@@ -58,7 +58,14 @@ def markdown_text(text: str) -> str:
 
     Markdown lets HTML through, so what looks like a tag is written out.
     """
-    return visible(text, _LONGEST).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return (
+        visible(text, _LONGEST)
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+        .replace("|", "\\|")
+        .replace("[", "\\[")
+        .replace("`", "\\`")
+    )
 
 
 def to_csv(table: Table) -> str:

@@ -12,7 +12,7 @@ from eval.comparison import Agreement, Comparison, agreement, compare_systems, m
 from eval.explanations import ExplanationScores, score_explanations
 from eval.plain_text import visible
 from eval.report import Table, markdown_text, notes, to_csv, to_markdown, to_text
-from eval.system import Reading, System, read_system
+from eval.system import Reading, System, distinct, name_of, read_system
 from eval.tables import (
     agreement_table,
     calibration_table,
@@ -24,8 +24,6 @@ from eval.tables import (
 )
 from mm_adapter.errors import UserError
 from mm_adapter.files import write_json, write_text
-
-INTERVALS = ("wilson", "skill")
 
 
 @dataclass(frozen=True)
@@ -65,15 +63,10 @@ def read_systems(
         raise UserError(f"--name has {len(names)} names for {len(paths)} files of predictions. Give one for each.")
     if names is not None and len(set(names)) < len(names):
         raise UserError("--name gives a name twice. Tell the systems apart.")
-    systems: list[System] = []
-    for place, path in enumerate(paths):
-        name = names[place] if names else None
-        found = read_system(path, questions, skipped, reading, name, elsewhere)
-        taken = {system.name for system in systems}
-        if found.name in taken:
-            found = read_system(path, questions, skipped, reading, f"{found.name} {place + 1}", elsewhere)
-        systems.append(found)
-    return systems
+    own = list(names) if names is not None else distinct([name_of(path) for path in paths])
+    return [
+        read_system(path, questions, skipped, reading, name, elsewhere) for path, name in zip(paths, own, strict=True)
+    ]
 
 
 def score(
@@ -101,7 +94,7 @@ def score(
     members = official_cells(first.questions)
     outcomes = {system.name: system.outcomes for system in systems}
     comparisons = compare_systems(outcomes, members, seed, clusters)
-    official, tables = {}, {}
+    official, by_dimension = {}, {}
     for system in systems:
         own = official_cells(system.questions)
         # Skipped questions may belong to no class, but count as wrong in the average, as officially.
@@ -110,7 +103,7 @@ def score(
         right = {**system.outcomes, **dict.fromkeys(outside, False)}
         groups = None if clusters is None else {**clusters, **{pid: pid for pid in outside}}
         official[system.name] = cell_rows(right, own, groups, seed)
-        tables[system.name] = {
+        by_dimension[system.name] = {
             name: cell_rows(system.outcomes, cells(system.questions, name), clusters, seed) for name in by
         }
     calibrations = {system.name: calibration(system.predictions, system.questions) for system in systems}
@@ -120,7 +113,7 @@ def score(
     return Scores(
         tuple(systems),
         official,
-        tables,
+        by_dimension,
         {name: found for name, found in calibrations.items() if found is not None},
         comparisons,
         agreements,
@@ -206,7 +199,8 @@ def write_scores(folder: Path, scores: Scores) -> None:
     shown = tables(scores)
     unread = _unread(scores)
     write_json(folder / "scores.json", to_values(scores))
-    write_text(folder / "scores.csv", "\n".join(to_csv(table) for table in shown))
+    told: Table = [["notes"], *([remark] for remark in remarks(scores))]
+    write_text(folder / "scores.csv", "\n".join(to_csv(table) for table in (*shown, told)))
     write_text(
         folder / "scores.md",
         "# Scores\n\nAccuracy in percent, with 95 % intervals.\n\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 from data.question import Question
 from eval.layouts import read_predictions
 from eval.metrics import Metrics, evaluate_predictions, judge
-from eval.record import UNREADABLE, Prediction
+from eval.record import DRAWN, UNREADABLE, Prediction
 from mm_adapter.errors import UserError
 
 MISSING = ("refuse", "wrong", "leave-out")
@@ -63,6 +63,30 @@ class System:
     notes: tuple[str, ...] = ()
 
 
+def name_of(path: Path) -> str:
+    """Return what a system is called after its file, or after the folder where every file is called like that.
+
+    A folder that is called after a split says less than the one that holds it: ``RUN/test/predictions.jsonl`` is RUN's.
+    """
+    path = path.resolve()
+    if path.is_file() and path.stem not in ("predictions", "official"):
+        return path.stem
+    folder = path.parent if path.is_file() or path.suffix else path
+    return folder.parent.name if folder.name in ("train", "val", "test") and folder.parent.name else folder.name
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return the names with a number behind each one that another has too."""
+    found: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in found or (free != name and free in names):
+            number += 1
+            free = f"{name} {number}"
+        found.append(free)
+    return found
+
+
 def read_system(
     path: Path,
     questions: Sequence[Question],
@@ -78,15 +102,14 @@ def read_system(
         questions: what should have been answered, usually one split.
         skipped: pid -> reason of the split's bad questions; they count as wrong, predicted or not.
         reading: what to do with missing and unreadable answers.
-        name: for tables; the file's own, or its folder's where the file is called ``predictions``.
+        name: for tables; see `name_of` by default.
         elsewhere: pid -> split, of the dataset's other questions, so that mixed-up splits are told as such.
 
     Raises:
         UserError: the file cannot be read, or its predictions do not fit the questions.
     """
     found = read_predictions(path, questions)
-    name = name or (path.resolve().parent.name if path.stem in ("predictions", "official") else path.stem)
-    return make_system(name, found, questions, skipped, reading, str(path), elsewhere)
+    return make_system(name or name_of(path), found, questions, skipped, reading, str(path), elsewhere)
 
 
 def make_system(
@@ -118,6 +141,8 @@ def make_system(
         notes.append(f"A subset: {len(absent)} of {len(questions)} questions have no prediction and are left out.")
         questions = [question for question in questions if question.pid in given or question.pid in skipped]
     metrics = evaluate_predictions(predictions, questions, skipped, source, elsewhere)
+    # Questions that nobody answered are no answers that could not be read, and drawn ones are told as such.
+    metrics = replace(metrics, unparseable=0 if reading.unparseable == "random" else len(unread))
     outcomes = judge(predictions, questions, skipped)
     by_pid = {prediction.pid: prediction for prediction in predictions}
     for pid in skipped:
@@ -126,11 +151,12 @@ def make_system(
 
 
 def _drawn(predictions: Sequence[Prediction], questions: Sequence[Question], seed: int) -> list[Prediction]:
-    options = {question.pid: len(question.options) for question in questions}
+    # In the questions' order, so that the same answers draw the same in any layout.
     generator = random.Random(seed)
+    drawn = {question.pid: generator.randrange(len(question.options)) for question in questions}
     return [
-        replace(found, choice=generator.randrange(options[found.pid]), rule="drawn at random")
-        if found.choice == UNREADABLE and found.pid in options
+        replace(found, choice=drawn[found.pid], rule=DRAWN)
+        if found.choice == UNREADABLE and found.pid in drawn
         else found
         for found in predictions
     ]

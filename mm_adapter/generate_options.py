@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mm_adapter.config_options import natural
 from mm_adapter.errors import UserError
 from mm_adapter.model_options import add_model_options, load_chosen_model
 
@@ -46,7 +47,7 @@ def _writing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int, help="draw from this many most likely tokens alone")
     parser.add_argument("--top-p", type=float, help="draw from the likeliest tokens that together have this share")
     parser.add_argument("--repetition-penalty", type=float, default=1.0, help="over 1: what was said is less likely")
-    parser.add_argument("--seed", type=int, help="of the draws; another text each time without it")
+    parser.add_argument("--seed", type=natural, help="of the draws; another text each time without it")
     parser.add_argument("--stop", action="append", metavar="STRING", help="ends the text; can be given several times")
 
 

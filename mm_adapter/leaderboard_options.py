@@ -44,6 +44,8 @@ def add_leaderboard(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     action = options.action
     if not action:
+        if options.data is not None and not options.runs:
+            raise UserError("--data is of --runs and of `add`; leave it out.")
         _show(options)
     elif action[0] == "add" and len(action) == 2:
         _add(options, Path(action[1]))
@@ -62,6 +64,8 @@ def _add(options: argparse.Namespace, run: Path) -> None:
     entry = add_run(
         run, options.data, options.board, options.name, **facts, tuned=tuned, source=options.link, date=options.date
     )
+    if not entry.recorded:
+        print("The run does not say which answers it was held against (evaluation.json): they are not verified.")
     print(f"{options.board}: added {entry.model}, {entry.accuracies['Avg']:.2f} % of {len(entry.outcomes)} questions")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mm_adapter.ablation_options import add_ablate
-from mm_adapter.config_options import add_config_options, overrides
+from mm_adapter.config_options import add_config_options, natural, overrides
 from mm_adapter.convert_options import add_convert
 from mm_adapter.errors import UserError, suggestion
 from mm_adapter.generate_options import add_chat, add_generate
@@ -130,7 +130,7 @@ def _demo_data(commands: Any) -> None:
 
     parser = _command(commands, "demo-data", run, "Write the generated set in ScienceQA's official layout.")
     parser.add_argument("--out", type=Path, required=True, help="new folder")
-    parser.add_argument("--seed", type=int, default=0, help="of the generator")
+    parser.add_argument("--seed", type=natural, default=0, help="of the generator")
     parser.add_argument("--size", type=int, help="questions in all")
 
 
@@ -212,7 +212,7 @@ def _evaluate(commands: Any) -> None:
     parser.add_argument("--decoding", choices=("likelihood", "generate"), help=text)
     add_explaining_options(parser, "limit of an explanation: 128 after an answer, as in training before one")
     parser.add_argument("--features", type=Path, help="folder of the feature store")
-    parser.add_argument("--seed", type=int, default=0, help="of shuffled pictures")
+    parser.add_argument("--seed", type=natural, default=0, help="of shuffled pictures")
     parser.add_argument("--image-folder", type=Path, help="pictures of conversations; beside their file by default")
     _data_options(parser, device=False)
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mm_adapter.config_options import positive
+from mm_adapter.config_options import natural, positive
 from mm_adapter.model_options import add_asking_options, load_asked_model
 
 
@@ -41,7 +41,7 @@ def add_probe(commands: Any) -> None:
     names = "blank shuffled none blur downscale no-context rotations labels gates attention neighbours, or all"
     parser.add_argument("--probes", nargs="+", default=["all"], metavar="PROBE", help=f"{names} (that apply)")
     parser.add_argument("--features", type=Path, help="folder of the feature store; changed pictures are added to it")
-    parser.add_argument("--seed", type=int, default=0, help="of subset, shuffled pictures, rotations and intervals")
+    parser.add_argument("--seed", type=natural, default=0, help="of subset, shuffled pictures, rotations and intervals")
     parser.add_argument("--limit", type=positive, metavar="N", help="probe N questions, drawn by the seed")
     parser.add_argument("--skip-bad", action="store_true", help="leave bad questions out of everything, by name")
     parser.add_argument("--quiet", action="store_true", help="no progress")

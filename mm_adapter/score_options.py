@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mm_adapter.config_options import natural
+
 if TYPE_CHECKING:
     from eval.system import Reading
     from mm_adapter.options import Parser
@@ -60,7 +62,7 @@ def add_reading_options(parser: "Parser") -> None:
         choices=("solution", "lecture-solution"),
         help="score explanations too: against the solution, or lecture and solution as in the dataset's paper",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of bootstraps and of drawn answers")
+    parser.add_argument("--seed", type=natural, default=0, help="of bootstraps and of drawn answers")
     parser.add_argument("--skip-bad", action="store_true", help="leave out bad questions by name; they count as wrong")
 
 

@@ -69,8 +69,11 @@ def _by_content(samples: Sequence[Sample], questions: Sequence[Question]) -> lis
         where, sample = samples[place]
         doc = sample["doc"]
         options = doc.get("choices")
-        key = (doc.get("question"), tuple(options) if isinstance(options, list) else (), doc.get("hint") or "")
-        same = waiting.get(key, []) if all(isinstance(option, str) for option in key[1]) else []
+        words, hint = doc.get("question"), doc.get("hint") or ""
+        written = [words, hint, *(options if isinstance(options, list) else ())]
+        same = []
+        if all(isinstance(text, str) for text in written):
+            same = waiting.get((words, tuple(written[2:]), hint), [])
         fits = next((question for question in same if _target_fits(sample, question)), None)
         if fits is None:
             raise UserError(
@@ -88,19 +91,27 @@ def _by_place(samples: Sequence[Sample], questions: Sequence[Question], pictures
         True: [question for question in questions if question.image is not None],
     }
     tried = [pictures_only] if pictures_only is not None else [False, True]
-    problems = []
+    problems, fitting = [], []
     for pictures in tried:
-        order, misfit = orders[pictures], ""
-        for where, sample in samples:
-            if sample["doc_id"] >= len(order) or not _target_fits(sample, order[sample["doc_id"]]):
-                misfit = where
-                break
-        if not misfit:
-            return [order[sample["doc_id"]] for _, sample in samples]
-        problems.append(f"{'with pictures' if pictures else 'all'}: {len(order)} questions, not at {misfit}")
+        order = orders[pictures]
+        misfit = next(
+            (where for where, s in samples if s["doc_id"] >= len(order) or not _target_fits(s, order[s["doc_id"]])), ""
+        )
+        if misfit:
+            problems.append(f"{'with pictures' if pictures else 'all'}: {len(order)} questions, not at {misfit}")
+        else:
+            fitting.append([order[sample["doc_id"]] for _, sample in samples])
+    if len(fitting) > 1 and fitting[0] != fitting[1]:
+        raise UserError(
+            f"{samples[0][0]}: 'doc_id' may count all questions or those with a picture alone, for 'target' fits both. "
+            "Log all samples of the task, or with their 'doc'."
+        )
+    if fitting:
+        return fitting[0]
     raise UserError(
         f"{samples[0][0] if samples else 'lmms-eval samples'}: 'doc_id' and 'target' do not fit the order of the split "
-        f"({'; '.join(problems)}). Check --data and --split; the data must be the one that lmms-eval answered."
+        f"({'; '.join(problems)}). Check --data and --split; the data must be the one that lmms-eval answered, with no "
+        "question left out as bad."
     )
 
 

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.layouts.json_text import NotOneValue, objects_of_lines, read_text
+from eval.layouts.json_text import objects_of_lines, read_text
 from eval.leaderboard.published import is_link, official_pids
-from eval.leaderboard.row import Row
+from eval.leaderboard.row import MOST_PARAMETERS, Row
 from eval.leaderboard.submission import Run
 from eval.metrics import COLUMNS, percentage
 from mm_adapter.errors import UserError
@@ -25,6 +25,7 @@ class Entry:
         accuracies: column -> percent.
         outcomes: a 1 for every right and a 0 for every wrong answer, in the order of the official test split.
         answers_sha256: of what was asked (``eval.leaderboard.submission.answers_digest``).
+        recorded: whether the run said itself what it answered, so that changed answers were noticed.
     """
 
     model: str
@@ -37,6 +38,7 @@ class Entry:
     accuracies: dict[str, float | None]
     outcomes: str
     answers_sha256: str
+    recorded: bool
 
     def to_row(self) -> Row:
         """Return the row that is ranked."""
@@ -71,10 +73,8 @@ def make_entry(
     if source and not is_link(source):
         raise UserError(f"--link {source!r} is no web address. Write it as https://...")
     date = date or datetime.date.today().isoformat()
-    try:
-        datetime.date.fromisoformat(date)
-    except ValueError:
-        raise UserError(f"--date {date!r} is no date. Write it as 2023-03-28.") from None
+    if not _is_date(date):
+        raise UserError(f"--date {date!r} is no date. Write it as 2023-03-28.")
     right = run.system.outcomes
     return Entry(
         run.system.name,
@@ -87,6 +87,7 @@ def make_entry(
         {column: run.system.metrics.official[key] for column, key in COLUMNS.items()},
         "".join("1" if right[pid] else "0" for pid in official_pids()),
         run.digest,
+        run.recorded,
     )
 
 
@@ -96,13 +97,13 @@ def read_board(path: Path) -> list[Entry]:
     Raises:
         UserError: a line is not an entry, or says another average than its own marks.
     """
-    if not path.exists():
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
         return []
-    try:
-        lines = list(objects_of_lines(path, read_text(path), "not JSON"))
-    except NotOneValue as error:
-        raise UserError(f"{path}: {error}") from None
-    return [_entry(where, fields) for where, fields in lines]
+    lines = objects_of_lines(path, read_text(path), "it has no entry a line")
+    entries = [_entry(where, fields) for where, fields in lines]
+    if len({entry.outcomes for entry in entries}) < len(entries):
+        raise UserError(f"{path}: two entries have the same right and wrong answers. Keep one of them.")
+    return entries
 
 
 def _entry(where: str, fields: dict[str, Any]) -> Entry:
@@ -116,8 +117,11 @@ def _entry(where: str, fields: dict[str, Any]) -> Entry:
         all(isinstance(fields[name], str) for name in texts)
         and isinstance(accuracies, dict)
         and list(accuracies) == list(COLUMNS)
-        and all(value is None or isinstance(value, int | float) for value in accuracies.values())
-        and (tuned is None or isinstance(tuned, int))
+        and all(value is None or _is_percent(value) for value in accuracies.values())
+        and (tuned is None or (type(tuned) is int and 0 <= tuned < MOST_PARAMETERS))
+        and (not fields["source"] or is_link(fields["source"]))
+        and _is_date(fields["date"])
+        and isinstance(fields["recorded"], bool)
         and len(fields["outcomes"]) == len(official_pids())
         and set(fields["outcomes"]) <= {"0", "1"}
     )
@@ -131,6 +135,18 @@ def _entry(where: str, fields: dict[str, Any]) -> Entry:
             "Add the run again."
         )
     return entry
+
+
+def _is_percent(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 100
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def add_entry(path: Path, entry: Entry) -> None:

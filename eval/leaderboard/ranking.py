@@ -7,6 +7,7 @@ from eval.comparison import SIGNIFICANCE, mcnemar
 from eval.intervals import Interval, wilson
 from eval.leaderboard.published import official_pids
 from eval.leaderboard.row import Row
+from eval.system import distinct
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def ranked(rows: Sequence[Row]) -> list[Ranked]:
     """
     averages = [row.average for row in rows if row.average is not None and row.is_system]
     runs = [row for row in rows if row.outcomes is not None]
-    verdicts = {run.model: _verdicts(run, rows) for run in runs}
+    verdicts = dict(zip(distinct([run.model for run in runs]), (_verdicts(run, rows) for run in runs), strict=True))
     found = []
     for place, row in enumerate(rows):
         rank = None if row.average is None or not row.is_system else 1 + sum(other > row.average for other in averages)

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from eval.metrics import COLUMNS
 from mm_adapter.errors import UserError
 
+MOST_PARAMETERS = 10**15
 _UNITS = {"": 1, "K": 1_000, "M": 1_000_000, "B": 1_000_000_000, "T": 1_000_000_000_000}
 
 
@@ -23,6 +23,7 @@ class Row:
         accuracies: column of the official table -> percent; None where not published.
         outcomes: of a run, whether each official test question is right, in the order of `official_pids`; None for a
             published row, of which only percentages are known.
+        recorded: of a run, whether it said itself what it answered, so that changed answers were noticed.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Row:
     date: str
     accuracies: Mapping[str, float | None]
     outcomes: tuple[bool, ...] | None = field(default=None, repr=False)
+    recorded: bool = True
 
     @property
     def is_system(self) -> bool:
@@ -69,8 +71,3 @@ def parameters_text(count: int | None) -> str:
         if count >= _UNITS[unit]:
             return f"{count / _UNITS[unit]:.3g}{unit}"
     return str(count)
-
-
-def empty_accuracies() -> dict[str, float | None]:
-    """Return every column without a figure."""
-    return dict.fromkeys(COLUMNS)

@@ -12,7 +12,8 @@ from data.question import Question
 from eval.checks import first_few
 from eval.layouts.json_text import NotOneValue, parse_json, read_text
 from eval.leaderboard.published import official_pids
-from eval.system import Reading, System, read_system
+from eval.leaderboard.row import MOST_PARAMETERS
+from eval.system import Reading, System, name_of, read_system
 from mm_adapter.errors import UserError
 
 RECORD = "evaluation.json"
@@ -34,6 +35,7 @@ class Run:
         digest: of what was asked (`answers_digest`).
         tuned: trained parameters; None where the run does not say.
         apart: why it must not be ranked with official results; empty where it may.
+        recorded: whether the run itself recorded what it answered (``evaluation.json``), so that changes are noticed.
     """
 
     system: System
@@ -41,6 +43,7 @@ class Run:
     digest: str
     tuned: int | None
     apart: str
+    recorded: bool
 
 
 def read_run(path: Path, dataset: Dataset, split: str = "test", name: str | None = None) -> Run:
@@ -50,28 +53,25 @@ def read_run(path: Path, dataset: Dataset, split: str = "test", name: str | None
         UserError: the predictions do not fit the split, or the answers in ``dataset`` are not those of the run.
     """
     folder = path.is_dir()
-    record = _record(path / RECORD) if folder and (path / RECORD).exists() else {}
+    record = _record(path / RECORD) if folder and (path / RECORD).exists() else None
     # A folder says which split it answered; another one than asked for is told by its pids.
-    split = record.get("split") or split
+    split = split if record is None else record["split"]
     questions, skipped = dataset.split(split), dataset.skipped(split)
     elsewhere = {pid: other for other, pids in dataset.splits.items() if other != split for pid in pids}
     file = path / "predictions.jsonl" if folder else path
-    system = read_system(
-        file,
-        questions,
-        skipped,
-        Reading(missing="leave-out"),
-        name or (path.resolve().name if folder else None),
-        elsewhere,
-    )
+    system = read_system(file, questions, skipped, Reading(missing="leave-out"), name or name_of(path), elsewhere)
     digest = answers_digest(questions)
-    if record and record.get("answers_sha256") != digest:
+    if record is not None and record["answers_sha256"] != digest:
         raise UserError(
             f"{path}: the questions, options or answers in {dataset.source or '--data'} have changed since the run, or "
             "are another dataset's. Use the data that the run answered, or evaluate again."
         )
-    tuned = record.get("tuned_parameters")
-    return Run(system, split, digest, tuned if isinstance(tuned, int) else None, _apart(system, split))
+    apart = _apart(system, split)
+    if record is None:
+        return Run(system, split, digest, None, apart, recorded=False)
+    if not apart and record["images"] != "real":
+        apart = f"its pictures were {record['images']}"
+    return Run(system, split, digest, record["tuned_parameters"], apart, recorded=True)
 
 
 def _record(path: Path) -> Mapping[str, Any]:
@@ -79,9 +79,11 @@ def _record(path: Path) -> Mapping[str, Any]:
         value = parse_json(read_text(path), str(path))
     except NotOneValue as error:
         raise UserError(f"{path}: this is not JSON ({error}). Evaluate again.") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: this is no record of an evaluation. Evaluate again.")
-    return value
+    kinds = {"split": str, "answers_sha256": str, "images": str, "tuned_parameters": int}
+    sound = isinstance(value, dict) and all(type(value.get(key)) is kind for key, kind in kinds.items())
+    if not sound or not 0 <= value["tuned_parameters"] < MOST_PARAMETERS:
+        raise UserError(f"{path}: this is no record of an evaluation, or it is damaged. Evaluate again.")
+    return dict(value)
 
 
 def _apart(system: System, split: str) -> str:

@@ -58,7 +58,7 @@ def leaderboard_table(rows: Sequence[Ranked], classes: bool = False) -> Table:
         table.append(
             [
                 EMPTY if one.rank is None else str(one.rank),
-                row.model + (" (run)" if row.outcomes is not None else ""),
+                row.model + _kind(one),
                 _figure(row.average),
                 interval_text(one.interval),
                 *figures,
@@ -118,13 +118,19 @@ def plot_tuned(rows: Sequence[Ranked], path: Path) -> int:
                 one.row.model[:40], (one.row.tuned or 0, average), (4, 3), textcoords="offset points", fontsize=7,
                 parse_math=False,
             )  # fmt: skip
-    # Room for the names of the largest.
-    axes.set(xlim=(None, 6 * max((one.row.tuned or 1 for one in known), default=1)))
     axes.set(xscale="log", xlabel="tuned parameters", ylabel="accuracy on the official test split, %")
+    if known:  # room for the names of the largest
+        axes.set(xlim=(None, 6 * max(one.row.tuned or 1 for one in known)))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
     return len(known)
+
+
+def _kind(one: Ranked) -> str:
+    if one.row.outcomes is None:
+        return ""
+    return " (run)" if one.row.recorded else " (run, answers not verified)"
 
 
 def _figure(value: float | None) -> str:

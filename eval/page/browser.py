@@ -1,17 +1,19 @@
 """The questions of a page as data: what was asked, what each system answered, and a small picture."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from data.question import Question
 from eval.cells import DIMENSIONS
 from eval.page.pictures import BUDGET, Thumbnails, thumbnails
+from eval.plain_text import visible
 from eval.system import System
 
 TEXT_BUDGET = 12_000_000
-"""Characters of all questions of a page."""
+"""Characters of all questions and answers of a page."""
 
-_SHORTEST, _LONGEST = 300, 6000
+_NOT_ASKED = -2  # in place of a choice
+_SHORTEST, _LONGEST = 100, 6000
 
 
 def browser_data(
@@ -30,8 +32,11 @@ def browser_data(
         ``{"systems": names, "questions": rows}``; a row is pid, question, context, options, right index, subject,
         contexts, grade, topic, skill, picture, and for each system its choice, probabilities and text.
     """
-    limit = min(_LONGEST, max(_SHORTEST, TEXT_BUDGET // max(1, len(questions)) // 2))
+    # What a question may have at most is shared out between its words, its options and what each system wrote.
+    parts = 2 + max((len(question.options) for question in questions), default=0) / 2 + len(systems)
+    limit = int(min(_LONGEST, max(_SHORTEST, TEXT_BUDGET / max(1, len(questions)) / parts)))
     small = thumbnails([question.image for question in questions], picture_budget)
+    unanswered = [{*system.absent, *system.metrics.skipped} for system in systems]
     rows = [
         [
             shortened(question.pid, 100),
@@ -39,20 +44,22 @@ def browser_data(
             shortened(question.context, limit),
             [shortened(option, limit // 2) for option in question.options],
             question.answer,
-            DIMENSIONS["subject"](question)[0],
+            visible(DIMENSIONS["subject"](question)[0], 100),
             list(DIMENSIONS["context"](question)),
             question.grade,
             shortened(question.topic, 100),
             shortened(question.skill, 200),
             picture,
-            [_answer(system, question, limit) for system in systems],
+            [_answer(system, question, limit, gone) for system, gone in zip(systems, unanswered, strict=True)],
         ]
         for question, picture in zip(questions, small.place, strict=True)
     ]
-    return {"systems": [shortened(system.name, 100) for system in systems], "questions": rows}, small
+    return {"systems": [visible(system.name, 100) for system in systems], "questions": rows}, small
 
 
-def _answer(system: System, question: Question, limit: int) -> list[Any]:
+def _answer(system: System, question: Question, limit: int, unanswered: Collection[str]) -> list[Any]:
+    if question.pid in unanswered:
+        return [_NOT_ASKED, [], ""]
     found = system.predictions[question.pid]
     shares = [round(share, 4) for share in found.probabilities]
     # A chosen option's own words say nothing that its place does not.

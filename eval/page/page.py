@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -84,9 +85,9 @@ def _shown(part: Part) -> dict[str, Any]:
 
 
 def _json(value: Any) -> str:
-    # "<" would end the block it stands in; the two line ends are none in JSON and were in older scripts.
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    # "<" would end the block it stands in; halves of surrogate pairs are no UTF-8; the rest is shorter as it is.
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _own(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from eval.calibration import Calibration
 from eval.cells import CellRow
+from eval.plain_text import visible
 from mm_adapter.files import write_atomically
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ def blank(width: float = 7.5, height: float = 3.8, columns: int = 1) -> "tuple[F
     return figure, axes
 
 
+def _label(name: str) -> str:
+    # A name that begins with an underscore would be left out of the legend.
+    return "\u200a" + visible(name, 60) if name.startswith("_") else visible(name, 60)
+
+
 def name_lines(axes: "Axes") -> None:
     """Add a legend in the page's ink."""
     legend = axes.legend(frameon=False, fontsize=8, labelcolor=INK)
@@ -98,7 +104,7 @@ def plot_classes(official: Mapping[str, Sequence[CellRow]]) -> Plot:
         ends = [(row.interval.low, row.interval.high) if row.interval else (row.accuracy,) * 2 for row in rows]
         color = COLORS[place % len(COLORS)]
         axes.vlines(at, [low for low, _ in ends], [high for _, high in ends], color=color, linewidth=2)
-        axes.plot(at, middle, "o", color=color, markersize=5, label=name[:60])
+        axes.plot(at, middle, "o", color=color, markersize=5, label=_label(name))
     axes.set_xticks(range(len(columns)), columns)
     axes.set(ylabel="accuracy, %")
     name_lines(axes)
@@ -113,9 +119,9 @@ def plot_calibration(found: Mapping[str, Calibration]) -> Plot:
     for place, (name, one) in enumerate(found.items()):
         color = COLORS[place % len(COLORS)]
         xs, ys = [part.confidence for part in one.bins], [part.accuracy for part in one.bins]
-        reliability.plot(xs, ys, "o-", color=color, markersize=4, label=name[:60])
+        reliability.plot(xs, ys, "o-", color=color, markersize=4, label=_label(name))
         step = max(1, len(one.coverage) // 400)
-        risk.plot(one.coverage[::step], [100 * value for value in one.risk[::step]], color=color, label=name[:60])
+        risk.plot(one.coverage[::step], [100 * value for value in one.risk[::step]], color=color, label=_label(name))
     reliability.set(xlabel="confidence", ylabel="accuracy", title="reliability", xlim=(0, 1), ylim=(0, 1))
     risk.set(xlabel="share of questions answered, surest first", ylabel="wrong, %", title="risk and coverage")
     name_lines(reliability)
@@ -135,7 +141,7 @@ def plot_losses(events: Mapping[str, Sequence[Mapping[str, float]]]) -> Plot:
         for key, style, axes in (("loss", "-", left), ("val_loss", "o--", left), ("val_accuracy", "o-", right)):
             points = [(event["step"], event[key]) for event in run if key in event]
             if points:
-                label = f"{name[:40]}, {'validation' if key != 'loss' else 'training'}"
+                label = f"{_label(name)}, {'validation' if key != 'loss' else 'training'}"
                 axes.plot(*zip(*points, strict=True), style, color=color, markersize=4, linewidth=1.2, label=label)
     left.set(xlabel="step", ylabel="loss")
     right.set(xlabel="step", ylabel="validation accuracy, %")

@@ -8,6 +8,7 @@ from typing import Any
 from eval.intervals import Interval
 from eval.page.page import Part
 from eval.page.plots import COLORS, INK, Plot, blank
+from eval.plain_text import visible
 from eval.report import EMPTY
 from eval.tables import interval_text, p_text
 from mm_adapter.errors import UserError
@@ -31,7 +32,7 @@ def probe_parts(folder: Path, place: int) -> tuple[list[Part], list[Plot]]:
         return _parts(found, place)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Name a folder of `mm-adapter probe`.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: this is not what `mm-adapter probe` writes ({error!r}). Probe again.") from None
 
 
@@ -44,8 +45,8 @@ def _parts(found: dict[str, Any], place: int) -> tuple[list[Part], list[Plot]]:
     for probe, one in found["probes"].items():
         interval = None if one["interval"] is None else Interval(one["interval"]["low"], one["interval"]["high"])
         figures = [f"{one['accuracy']:.2f}", _figure(one["image_accuracy"]), str(one["questions"])]
-        tested = [f"{one['difference']:+.2f}", interval_text(interval), p_text(one["adjusted"]), one["verdict"]]
-        rows.append([probe, *figures, *tested])
+        tested = [f"{one['difference']:+.2f}", interval_text(interval), p_text(one["adjusted"]), str(one["verdict"])]
+        rows.append([str(probe), *figures, *tested])
         if interval is not None:
             drawn.append((probe, float(one["difference"]), interval.low, interval.high))
     text = f"{found['questions']} questions of {found['split']} asked again with something changed. {_gain(found)}"
@@ -78,7 +79,7 @@ def _differences(name: str, place: int, rows: list[tuple[str, float, float, floa
     axes.axvline(0, color=INK, alpha=0.5, linewidth=1)
     axes.hlines(at, [low for _, _, low, _ in rows], [high for _, _, _, high in rows], color=COLORS[0], linewidth=2)
     axes.plot([middle for _, middle, _, _ in rows], at, "o", color=COLORS[0])
-    axes.set_yticks(at, [probe for probe, *_ in rows])
+    axes.set_yticks(at, [visible(probe, 60) for probe, *_ in rows], parse_math=False)
     axes.set(xlabel="points of accuracy, against the run as it is")
     text = "What each change costs on the questions that it changes; lines are 95 % intervals."
     return Plot(f"probes-{place}", f"Probes of {name}", text, figure)

@@ -52,6 +52,10 @@
     });
   }
 
+  window.addEventListener("beforeprint", () => {
+    document.querySelectorAll("details").forEach((one) => { one.open = true; });
+  });
+
   // Questions.
   const PAGE = 20;
   const [PID, QUESTION, CONTEXT, OPTIONS, ANSWER, SUBJECT, CONTEXTS, GRADE, TOPIC, SKILL, PICTURE, ANSWERS] = Array(12).keys();
@@ -90,7 +94,7 @@
     data.systems.forEach((name) => head.append(element("th", { scope: "col" }, element("bdi", {}, name))));
     const body = element("tbody");
     row[OPTIONS].forEach((option, index) => {
-      const label = element("th", { scope: "row" }, `${String.fromCharCode(65 + index)}. `, element("bdi", {}, option));
+      const label = element("th", { scope: "row" }, `${index < 26 ? String.fromCharCode(65 + index) : index + 1}. `, element("bdi", {}, option));
       if (index === row[ANSWER]) label.append(" ", element("span", { className: "yes" }, "right answer"));
       const line = element("tr", {}, label);
       answers.forEach(([choice, shares]) => {
@@ -112,7 +116,7 @@
     if (row[CONTEXT]) item.append(element("p", { className: "context", dir: "auto", tabIndex: 0 }, row[CONTEXT]));
     item.append(element("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": `Options of question ${row[PID]}` }, element("table", {}, element("thead", {}, head), body)));
     answers.forEach(([choice, , written], system) => {
-      if (choice < 0) item.append(element("p", { className: "no" }, element("bdi", {}, data.systems[system]), ": the answer could not be read"));
+      if (choice < 0) item.append(element("p", { className: "no" }, element("bdi", {}, data.systems[system]), choice === -1 ? ": the answer could not be read" : ": no answer"));
       if (written) item.append(element("p", { className: "written", dir: "auto", tabIndex: 0 }, element("bdi", {}, data.systems[system]), " wrote: ", element("q", {}, written)));
     });
     return item;

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.prompts import LETTERS
+from data.prompts import letter_of
 from eval.probes.gain import VisualGain
 from eval.probes.neighbours import Similarity
 from eval.probes.probe import ProbeResult
 from eval.probes.rotations import Rotations
-from eval.report import EMPTY, Table, to_csv, to_markdown, to_text
+from eval.report import EMPTY, Table, markdown_text, to_csv, to_markdown, to_text
 from mm_adapter.files import write_json, write_text
 
 SHOWN_NEIGHBOURS = 20
@@ -135,7 +135,7 @@ class ProbeReport:
     def to_markdown(self) -> str:
         """Return the whole report."""
         parts = [
-            f"# Probes of {self.name}\n",
+            f"# Probes of {markdown_text(self.name)}\n",
             "Accuracy in percent. *Changed* questions are asked again; *moved* of them are answered otherwise. "
             "Difference, in points, 95 % interval (paired bootstrap) and p (exact McNemar, corrected by Holm over the "
             "probes) are of the changed questions.\n",
@@ -190,7 +190,7 @@ def _row(result: ProbeResult) -> list[str]:
 def _rotation_parts(found: Rotations) -> list[str]:
     shifts = [[str(shift), str(n), _figure(accuracy)] for shift, (accuracy, n) in found.accuracies.items()]
     positions = [
-        [f"{row.options}, {LETTERS[row.position]}", *map(_figure, (row.right, row.chosen, row.chosen_rotated))]
+        [f"{row.options}, {letter_of(row.position)}", *map(_figure, (row.right, row.chosen, row.chosen_rotated))]
         for row in found.positions
     ]
     return [

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from data.prompts import LETTERS
+from data.prompts import letter_of
 from data.question import Question
 from eval.comparison import SIGNIFICANCE
 from eval.probes.probe import ProbeResult, System, measure
@@ -92,7 +92,7 @@ class Rotations:
             return "too few questions to tell whether answers depend on the position of an option."
         most = max(self.positions, key=lambda row: row.chosen_rotated - 100 / row.options)
         where = (
-            f"position {LETTERS[most.position]} is chosen in {most.chosen_rotated:.0f} % of the answers to questions "
+            f"position {letter_of(most.position)} is chosen in {most.chosen_rotated:.0f} % of the answers to questions "
             f"with {most.options} options (even: {100 / most.options:.0f} %, over all rotations)"
         )
         test = f"chi-square {self.chi_square:.1f} with {self.degrees} degrees of freedom, p {self.p_value:.2g}"

@@ -144,6 +144,8 @@ def _check_out(grid: Grid, out: Path, digests: dict[str, str]) -> None:
     """Refuse a folder whose runs are of other questions or settings, before anything is run."""
     path = out / QUESTIONS_FILE
     known = read_json(path, "digests of an ablation's questions") if path.is_file() else {}
+    if not isinstance(known, dict):
+        raise UserError(f"{path}: this is no list of digests; choose another --out.")
     for split, digest in digests.items():
         if known.get(split, digest) != digest:
             raise UserError(

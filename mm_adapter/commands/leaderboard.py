@@ -61,7 +61,9 @@ def leaderboard(
             if run.apart:
                 apart.append(run)
             else:
-                rows.append(make_entry(run).to_row())
+                row = make_entry(run).to_row()
+                # A run that the board holds already is the same row, not another one.
+                rows += [] if any(row.outcomes == other.outcomes for other in rows) else [row]
     return Leaderboard(ranked(rows), apart)
 
 

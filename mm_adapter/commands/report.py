@@ -11,9 +11,9 @@ from eval.page.content import BY, score_parts, score_plots
 from eval.page.page import Part, render_page
 from eval.page.plots import plot_losses
 from eval.page.probes import probe_parts
-from eval.report import to_csv, to_markdown
+from eval.report import markdown_text, to_csv, to_markdown
 from eval.scores import read_systems, remarks, score
-from eval.system import Reading
+from eval.system import Reading, distinct, name_of
 from mm_adapter.errors import UserError
 from mm_adapter.files import write_json, write_text
 from mm_adapter.training.log import METRICS_FILE
@@ -59,7 +59,8 @@ def report(
     scores = score(systems, BY, interval, seed, explanations)
     parts, plots = score_parts(scores), score_plots(scores)
     if training:
-        plots.append(plot_losses({folder.resolve().name: _events(folder) for folder in training}))
+        trained = distinct([name_of(folder) for folder in training])
+        plots.append(plot_losses(dict(zip(trained, map(_events, training), strict=True))))
     for place, folder in enumerate(probes):
         more_parts, more_plots = probe_parts(folder, place)
         parts, plots = parts + more_parts, plots + more_plots
@@ -79,7 +80,8 @@ def report(
 
 def _write_part(folder: Path, part: Part) -> None:
     header, *rows = part.table
-    write_text(folder / f"{part.name}.md", f"## {part.title}\n\n{part.text}\n\n{to_markdown(part.table)}")
+    title, text = markdown_text(part.title), markdown_text(part.text)
+    write_text(folder / f"{part.name}.md", f"## {title}\n\n{text}\n\n{to_markdown(part.table)}")
     write_text(folder / f"{part.name}.csv", to_csv(part.table))
     write_json(folder / f"{part.name}.json", {"title": part.title, "text": part.text, "header": header, "rows": rows})
 
@@ -93,7 +95,11 @@ def _events(folder: Path) -> list[dict[str, Any]]:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}). Name a run folder of `mm-adapter train`."
         ) from None
-    except ValueError as error:
-        raise UserError(f"{path}: this is not what `mm-adapter train` writes ({error}).") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: this is not what `mm-adapter train` writes ({error!r}).") from None
     kept = [event for event in events if isinstance(event, dict) and isinstance(event.get("step"), int)]
-    return [{key: value for key, value in event.items() if isinstance(value, int | float)} for event in kept]
+    return [{key: value for key, value in event.items() if _is_plain(value)} for event in kept]
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, float) or (type(value) is int and abs(value) < 2**53)

@@ -255,7 +255,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOML and UTF-8 errors, and numbers of thousands of digits
         raise UserError(f"{path}: not a TOML file ({error}).") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
