@@ -118,8 +118,9 @@ def plot_tuned(rows: Sequence[Ranked], path: Path) -> int:
                 one.row.model[:40], (one.row.tuned or 0, average), (4, 3), textcoords="offset points", fontsize=7,
                 parse_math=False,
             )  # fmt: skip
-    axes.set(xscale="log", xlabel="tuned parameters", ylabel="accuracy on the official test split, %")
-    if known:  # room for the names of the largest
+    axes.set(xlabel="tuned parameters", ylabel="accuracy on the official test split, %")
+    if known:  # a scale of powers needs a point; room for the names of the largest
+        axes.set(xscale="log")
         axes.set(xlim=(None, 6 * max(one.row.tuned or 1 for one in known)))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")

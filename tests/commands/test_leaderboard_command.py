@@ -59,7 +59,8 @@ def make_run(tmp_path, official_data):
             answers.append(Prediction(question.pid, question.answer if right else (question.answer + 1) % 3))
         kept = [answer for answer in answers if pids is None or answer.pid in pids]
         write_predictions(folder / "predictions.jsonl", kept)
-        facts = {"split": "test", "answers_sha256": answers_digest(questions), "tuned_parameters": 1_800_000, **record}
+        facts = {"split": "test", "answers_sha256": answers_digest(questions), "images": "real", **record}
+        facts.setdefault("tuned_parameters", 1_800_000)
         (folder / "evaluation.json").write_text(json.dumps(facts))
         return folder
 
@@ -248,3 +249,90 @@ def test_a_board_that_was_edited_is_refused(command, official_data, make_run, tm
     outcome = command("leaderboard", "--board", board)
     assert outcome.status == 2
     assert "says 99.0 %, but its answers give" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"split": ["test"]},
+        {"tuned_parameters": 10**400},
+        {"tuned_parameters": True},
+        {"answers_sha256": None},
+        {"images": 1},
+    ],
+)
+def test_a_forged_record_is_refused(command, official_data, make_run, tmp_path, forged):
+    """A record of an evaluation with a value of the wrong kind, or without a digest, is no record."""
+    run = make_run("mine", 0.8, **forged)
+    outcome = command("leaderboard", "add", run, "--data", official_data, "--board", tmp_path / "board")
+    assert outcome.status == 2
+    assert "no record of an evaluation, or it is damaged" in outcome.err
+    (run / "evaluation.json").write_text("{}")
+    assert command("leaderboard", "add", run, "--data", official_data, "--board", tmp_path / "board").status == 2
+
+
+def test_what_nothing_verifies_is_called_that(command, official_data, make_run, tmp_path):
+    """A bare file of predictions does not say which answers it was made for: the table says so."""
+    run, board = make_run("mine", 0.8), tmp_path / "board"
+    file = run / "predictions.jsonl"
+    added = command("leaderboard", "add", file, "--data", official_data, "--board", board, "--name", "bare")
+    assert added.status == 0, added.err
+    assert "they are not verified" in added.out
+    assert "bare (run, answers not verified)" in command("leaderboard", "--board", board).out
+
+
+def test_runs_with_other_pictures_stand_apart(command, official_data, make_run, tmp_path):
+    """A run that was shown other pictures than its questions' is no result."""
+    run = make_run("mine", 0.8, images="shuffled")
+    outcome = command("leaderboard", "--runs", run, "--data", official_data, "--board", tmp_path / "none")
+    assert outcome.status == 0
+    assert "its pictures were shuffled" in outcome.out
+
+
+def test_runs_of_one_name(command, official_data, make_run, tmp_path):
+    """Folders of one name are told apart; a run that the board holds already stands there once."""
+    first, second = make_run("a", 0.7, seed=1), make_run("b", 0.9, seed=2)
+    for run in (first, second):
+        (run / "test").mkdir()
+        for name in ("predictions.jsonl", "evaluation.json"):
+            (run / name).rename(run / "test" / name)
+    board = tmp_path / "board"
+    assert command("leaderboard", "add", first / "test", "--data", official_data, "--board", board).status == 0
+    runs = ["--runs", first / "test", second / "test", "--data", official_data]
+    outcome = command("leaderboard", "--board", board, *runs, "--out", tmp_path / "out")
+    assert outcome.status == 0, outcome.err
+    rows = json.loads((tmp_path / "out" / "leaderboard.json").read_text())["rows"]
+    assert sorted(row["model"] for row in rows if row["is_run"]) == ["a", "b"]
+    assert {row["model"]: row["verdicts"] for row in rows if row["is_run"]} == {
+        "a": {"b": "better"},
+        "b": {"a": "worse"},
+    }
+
+
+def test_a_selection_without_parameters_can_be_written(command, tmp_path):
+    """A plot without a point is still a plot; an empty board is one."""
+    (tmp_path / "board").write_text("")
+    outcome = command("leaderboard", "--filter", "Human", "--out", tmp_path / "out", "--board", tmp_path / "board")
+    assert outcome.status == 0, outcome.err
+    assert (tmp_path / "out" / "leaderboard.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tuned": 10**400},
+        {"source": "javascript:x"},
+        {"date": "soon"},
+        {"accuracies": {"NAT": 10**400}},
+        {"recorded": 1},
+    ],
+)
+def test_an_edited_line_of_a_board(command, official_data, make_run, tmp_path, change):
+    board = tmp_path / "board"
+    assert command("leaderboard", "add", make_run("mine", 0.5), "--data", official_data, "--board", board).status == 0
+    entry = json.loads(board.read_text())
+    accuracies = {**entry["accuracies"], **change.get("accuracies", {})}
+    board.write_text(json.dumps({**entry, **change, "accuracies": accuracies}))
+    outcome = command("leaderboard", "--board", board)
+    assert outcome.status == 2
+    assert "has a value that no entry has" in outcome.err

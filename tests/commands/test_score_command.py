@@ -180,3 +180,31 @@ def test_scoring_needs_no_torch(shared):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "75.48" in done.stdout
+
+
+def test_names_that_meet_are_told_apart(demo_folder, predictions, tmp_path):
+    """run, "run 2" and another run are three systems."""
+    from data.readers import read_dataset
+    from eval.predictions import Prediction, write_predictions
+    from eval.scores import read_systems, score
+    from eval.system import Reading
+
+    paths = [tmp_path / "run.jsonl", tmp_path / "run 2.jsonl", tmp_path / "x" / "run.jsonl"]
+    for path in paths:
+        write_predictions(path, [Prediction(pid, 0) for pid in predictions])
+    systems = read_systems(paths, read_dataset(str(demo_folder)), "test", Reading())
+    assert [system.name for system in systems] == ["run", "run 2", "run 3"]
+    assert len(score(systems).comparisons) == 3
+
+
+def test_half_a_surrogate_pair_can_be_written(score, predictions, tmp_path):
+    """Models write such things; JSON carries them, UTF-8 does not."""
+    lines = [json.dumps({"pid": pid, "choice": -1, "raw_text": "\ud800 x"}) for pid in predictions]
+    assert score("\n".join(lines), "--out", tmp_path / "out").status == 0
+    assert json.loads((tmp_path / "scored.json").read_text())["unreadable"][0]["raw_text"] == "\ud800 x"
+
+
+def test_a_seed_is_no_negative_number(score, predictions):
+    outcome = score(predictions, "--seed", "-1")
+    assert outcome.status == 2
+    assert "is not a whole number from 0" in outcome.err

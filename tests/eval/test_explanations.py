@@ -161,7 +161,7 @@ def test_tables_and_values(explained: list[Question]) -> None:
     scores = score(systems, explanations="solution")
     header, one, two = tables(scores)[-1]
     assert header == ["explanations", "questions", "without", *(t for name in MEASURES for t in (name, "95 %"))]
-    assert one[:5] == ["one", "3", "0", "100.00", "100.0 to 100.0"]
+    assert one[:5] == ["one", "3", "0", "100.00", "29.2 to 100.0"]
     assert two == ["two", "3", "3", *["-"] * 8]
     told = remarks(scores)
     assert any("the solution of 3 questions; 0 have none" in line for line in told)

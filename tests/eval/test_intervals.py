@@ -50,3 +50,22 @@ def test_whole_skills_say_less_than_as_many_questions() -> None:
     alone = clustered(right, [str(i) for i in range(600)])
     assert alone is not None
     assert alone.high - alone.low == pytest.approx(by_question.high - by_question.low, rel=0.1)
+
+
+def test_values_all_alike_are_not_certain() -> None:
+    """Three right answers out of three are no proof of a hundred percent, nor five without a difference of none."""
+    by_skill = clustered([1, 1, 1], ["a", "a", "b"])
+    assert by_skill is not None
+    assert by_skill.low < 50
+    assert by_skill.high == 100
+    apart = bootstrapped([0.0] * 5, signed=True)
+    assert apart is not None
+    assert apart.low == -apart.high < -40
+    many = bootstrapped([0.0] * 4241, signed=True)
+    assert many is not None
+    assert many.high < 0.1
+
+
+def test_long_names_of_clusters_take_no_memory() -> None:
+    """A skill of a megabyte is a name like another."""
+    assert clustered([1.0, 0.0] * 500, ["s" * 1_000_000, "t"] * 500) is not None

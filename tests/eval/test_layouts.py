@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from data.question import Question
+from eval.calibration import calibration
 from eval.layouts import read_predictions
 from eval.predictions import Prediction, write_predictions
 from eval.system import Reading, read_system
@@ -151,3 +152,36 @@ def test_drawn_answers_are_seeded_and_labelled(write: Callable[[str], Path], que
     assert drawn[0].predictions["d"] == wrong.predictions["d"]
     assert drawn[0].unread == ("a", "b", "c")
     assert "3 answers could not be read and were drawn at random (seed 1)" in drawn[0].notes[0]
+
+
+def test_an_order_that_is_not_certain_is_refused(write: Callable[[str], Path], questions: list[Question]) -> None:
+    """One sample whose target fits both ways of counting says nothing of which it is."""
+    asked = [replace(questions[1], answer=0), questions[0]]
+    path = write(json.dumps(lmms_sample(0, asked[1], "A")))
+    with pytest.raises(UserError, match="'target' fits both"):
+        read_predictions(path, asked)
+    asked[0] = replace(asked[0], answer=1)
+    assert [p.pid for p in read_predictions(path, asked)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "doc", [{"question": {}, "choices": [], "hint": []}, {"question": "?", "choices": 3, "hint": [1]}]
+)
+def test_doc_of_other_kinds(write: Callable[[str], Path], questions: list[Question], doc: dict[str, Any]) -> None:
+    path = write(json.dumps(lmms_sample(0, questions[0], "A", doc=doc)))
+    with pytest.raises(UserError, match="not in the split"):
+        read_predictions(path, questions)
+
+
+def test_unread_absent_and_drawn_are_told_apart(write: Callable[[str], Path], questions: list[Question]) -> None:
+    """Who gave no answer gave no unreadable one; a drawn answer is no confidence of the system."""
+    line = {"pid": "a", "choice": -1, "probabilities": [0.5, 0.5], "raw_text": "\ud800?"}
+    path = write(json.dumps(line) + "\n" + json.dumps({"pid": "b", "choice": 2}))
+    wrong = read_system(path, questions, reading=Reading(missing="wrong"))
+    assert (wrong.metrics.unparseable, len(wrong.absent)) == (1, 2)
+    drawn = read_system(path, questions, reading=Reading(missing="wrong", unparseable="random"))
+    assert drawn.metrics.unparseable == 0
+    assert calibration(drawn.predictions, drawn.questions) is None
+    turned = write(json.dumps({"pid": "b", "choice": 2}) + "\n" + json.dumps(line))
+    again = read_system(turned, questions, reading=Reading(missing="wrong", unparseable="random"))
+    assert again.predictions["a"] == drawn.predictions["a"]

@@ -162,3 +162,25 @@ def test_a_number_is_no_index_where_options_are_numbers() -> None:
     assert read_choice("2", ("1", "2", "4")) == (1, "words")
     assert read_choice("0", ("1 metre", "2 metres")) == (-1, "")
     assert read_choice("7", OPTIONS) == (-1, "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer is A. apostrophe",
+        "The answer is A: apostrophe",
+        "The answer is A; B",
+        "The answer is A\nor B",
+        "The answer is A: no, B",
+        "The answer is A.\nNo, B.",
+        "The answer is A. However, B is right.",
+    ],
+)
+def test_second_thoughts_are_no_answer(text: str) -> None:
+    """What names a letter and then something else names nothing."""
+    assert read_choice(text, OPTIONS) == (-1, "")
+
+
+def test_long_texts_take_no_time() -> None:
+    """A text that begins its answer ever anew, beside options of a page: seconds, not hours."""
+    assert read_choice("Answer: " * 20_000, ("x" * 100_000, "y" * 100_000)) == (-1, "")
