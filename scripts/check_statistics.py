@@ -5,7 +5,8 @@
 Systems are simulated: a true accuracy (or two, with a known share of questions that part them), answers drawn from it.
 
 - 95 % intervals of an accuracy (Wilson) contain the true one in 94 to 96.5 % of systems, at n = 50, 400 and 4,241
-  questions; so does the paired bootstrap of a difference. True accuracies are uniform from 30 to 95 %.
+  questions; so does the paired bootstrap of a difference. True accuracies are uniform from 30 to 95 %. The bootstrap
+  that draws whole skills covers the accuracy over all skills, where skills are right or wrong together.
 - Where two systems are equally good, the exact McNemar test parts them in at most 5.5 % of cases.
 - A true difference of 3 points at n = 4,241 is found in at least 80 % of cases, for every share of parting questions at
   which the power of the test, computed beforehand from the binomial distribution, is at least 80 %.
@@ -20,7 +21,7 @@ from scipy.stats import binom
 from tqdm import tqdm
 
 from eval.comparison import SIGNIFICANCE, mcnemar
-from eval.intervals import bootstrapped, wilson
+from eval.intervals import bootstrapped, clustered, wilson
 from mm_adapter.reporting import bar, write_bars
 
 SIZES = (50, 400, 4241)
@@ -46,6 +47,21 @@ def difference_coverage(size: int, systems: int, generator: np.random.Generator)
         counts = generator.multinomial(size, [only_first, only_second, 1 - only_first - only_second])
         found = bootstrapped(np.repeat([-1.0, 1.0, 0.0], counts).tolist(), seed=system)
         inside += found is not None and 100 * (only_second - only_first) in found
+    return inside / systems
+
+
+def skill_coverage(skills: int, systems: int, generator: np.random.Generator) -> float:
+    """Return the share of systems whose true accuracy over all skills is in the interval that draws skills.
+
+    Skills have 5 to 40 questions; a system has each with a chance of its own, 2/3 on average (beta with 2 and 1).
+    """
+    inside = 0
+    for system in range(systems):
+        sizes = generator.integers(5, 41, skills)
+        right = generator.random(sizes.sum()) < np.repeat(generator.beta(2, 1, skills), sizes)
+        names = np.repeat(np.arange(skills), sizes).astype(str).tolist()
+        found = clustered(right.astype(float).tolist(), names, seed=system)
+        inside += found is not None and 100 * 2 / 3 in found
     return inside / systems
 
 
@@ -87,6 +103,9 @@ def main() -> int:
         for apart in (0.1, 0.4):
             wrong = found_share(size, apart, 0.0, systems, generator)
             bars.append(bar(f"McNemar, n = {size}, {apart:.0%} apart: false positives", wrong, 0.055, wrong <= 0.055))
+    for skills in (100, 300):
+        covered = skill_coverage(skills, systems, generator)
+        bars.append(bar(f"bootstrap of {skills} skills: coverage", covered, 0.94, 0.94 <= covered <= 0.965))
     for apart in APART:
         expected = power(4241, apart, DIFFERENCE)
         found = found_share(4241, apart, DIFFERENCE, systems, generator)

@@ -12,7 +12,7 @@ def test_simulation_writes_its_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("sys.argv", ["check", "--systems", "60", "--json", str(tmp_path / "bars.json")])
     assert check_statistics.main() == 0
     bars = json.loads((tmp_path / "bars.json").read_text())["bars"]
-    assert len(bars) == 17
+    assert len(bars) == 19
     assert all(0 <= one["value"] <= 1 for one in bars)
 
 
