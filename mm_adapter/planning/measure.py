@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.commands.train import build_model
 from mm_adapter.llama.config import LlamaConfig
+from mm_adapter.llama.frozen import count_frozen
 from mm_adapter.llama.model import Llama
 from mm_adapter.llama.weights import LoadedLlama
 from mm_adapter.model import MultimodalLlama
@@ -36,9 +37,9 @@ def answer(request: dict[str, Any]) -> Measurement:
     shape = LlamaConfig(**{**request["shape"], "end_tokens": ()})
     config, load = TrainingConfig(**request["config"]), Workload(**request["load"])
     device = torch.device(config.device)
-    _warm_up(device, config.method)
+    _warm_up(device, config.method, config.quantization)
     before = _peak(device)
-    base = random_llama(shape, getattr(torch, config.dtype), device, config.seed)
+    base = random_llama(shape, getattr(torch, config.dtype), device, config.seed, config.quantization)
     model = random_model(base, config, request["image_size"])
     sizes = (load.question_tokens, load.predicting, shape.vocab_size, request["image_size"])
     train, val = random_questions(load.epoch_questions, *sizes), random_questions(2, *sizes, seed=1)
@@ -51,7 +52,7 @@ def answer(request: dict[str, Any]) -> Measurement:
     grown = _peak(device) - before
     rates = [event["questions_per_second"] for event in events if "questions_per_second" in event]
     trained = trained_parameters(model.trained)
-    frozen = sum(weight.numel() for weight in model.llama.parameters() if not weight.requires_grad)
+    frozen = count_frozen(model.llama)
     return Measurement(
         trained, frozen, grown, count_flops(task, load.questions), load.step_questions / statistics.median(rates)
     )
@@ -94,13 +95,15 @@ def _by_queries(keys: Any, queries: Any) -> tuple[int, ...]:
     return (keys[0], queries[1], *keys[2:])
 
 
-def _warm_up(device: torch.device, method: str) -> None:
+def _warm_up(device: torch.device, method: str, quantization: str) -> None:
     """Load what a first step loads: threads, kernels, libraries."""
     weight = torch.ones(64, 64, device=device, requires_grad=True)
     (weight @ weight).sum().backward()
     torch.optim.AdamW([weight]).step()
     import matplotlib.pyplot  # noqa: F401 - drawn with at the end of a run
 
+    if quantization != "none":
+        random_llama(LlamaConfig(64, 64, 1, 1, 1, 64, 64), torch.float32, quantization=quantization)
     if method == "lora":
         make_update(Llama(LlamaConfig(2, 4, 1, 1, 1, 4, 4)), UpdateConfig(method))
 

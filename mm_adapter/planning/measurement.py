@@ -19,7 +19,7 @@ STEPS = 3  # the second is the first with all of its optimiser's state
 # SmolLM2-135M. They are none of the run's tensors: here it hands large pieces back at once.
 _HAND_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 18), "MALLOC_TRIM_THRESHOLD_": str(1 << 20)}
 # Settings that a model of random weights does not follow.
-_UNWIRED = ("quantization", "offload", "sharding")
+_UNWIRED = ("offload", "sharding")
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ def measure(plan: Plan) -> Measurement:
     for name in _UNWIRED:
         if getattr(plan.config, name) != getattr(TrainingConfig(), name):
             raise UserError(f"--measure: {name} is planned for, not measured; leave it out.")
+    if plan.config.quantization == "blocks":
+        raise UserError(
+            "--measure: blocks are those of a GGUF file, and weights here are random; int8 and int4 are measured."
+        )
     if not plan.fits:
         raise UserError("--measure: it does not fit, so it is not tried; see what the plan suggests.")
     request = {

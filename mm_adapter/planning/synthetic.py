@@ -8,14 +8,30 @@ from data.encoding import EncodedQuestion
 from data.question import Question
 from mm_adapter.examples import ExampleSet
 from mm_adapter.llama.config import LlamaConfig
+from mm_adapter.llama.frozen import place_matrices
 from mm_adapter.llama.model import Llama
+from mm_adapter.llama.quantization import quantized
+from mm_adapter.llama.source import StoredTensor
 from mm_adapter.llama.weights import LoadedLlama
 
 
 def random_llama(
-    shape: LlamaConfig, dtype: torch.dtype, device: str | torch.device = "cpu", seed: int = 0
+    shape: LlamaConfig,
+    dtype: torch.dtype,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    quantization: str = "none",
 ) -> LoadedLlama:
-    """Return a frozen model of random weights, made on the device in the dtype, without a tokenizer."""
+    """Return a frozen model of random weights, made on the device in the dtype, without a tokenizer.
+
+    Args:
+        quantization: none, int8 or int4; quantised matrices are made in the host's memory, rows at a time.
+
+    Raises:
+        UserError: the quantisation is of files alone, or its library is missing.
+    """
+    if quantization != "none":
+        return _random_quantized(shape, dtype, device, seed, quantization)
     with torch.device("meta"):
         model = Llama(shape)
     frequencies = model.frequencies.clone()
@@ -29,6 +45,33 @@ def random_llama(
             else:
                 weight.normal_(std=shape.hidden_size**-0.5, generator=generator)
     return LoadedLlama(model.requires_grad_(False).eval(), None, "random", "random")
+
+
+def _random_quantized(
+    shape: LlamaConfig, dtype: torch.dtype, device: str | torch.device, seed: int, quantization: str
+) -> LoadedLlama:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.device("meta"):
+        model = Llama(shape)
+    frequencies = model.frequencies.clone()
+    matrices, vectors = {}, {}
+    for name, weight in model.state_dict().items():
+        if weight.dim() != 2:
+            vectors[name] = torch.ones(weight.shape, dtype=dtype)
+            continue
+        columns, spread = weight.shape[1], shape.hidden_size**-0.5
+
+        def read(first: int, last: int, columns: int = columns, spread: float = spread) -> torch.Tensor:
+            return torch.randn(last - first, columns, generator=generator) * spread
+
+        module = name.removesuffix(".weight")
+        found = quantized(module, StoredTensor(tuple(weight.shape), "random", read), quantization)
+        assert found is not None
+        matrices[module] = found[0]
+    place_matrices(model, matrices, dtype)
+    model.load_state_dict(vectors, assign=True)
+    model.frequencies = frequencies
+    return LoadedLlama(model.requires_grad_(False).eval().to(device), None, "random", "random")
 
 
 def random_questions(
