@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from mm_adapter.llama import Llama, LlamaConfig
+
+# Every run of the suite tries the same examples, so that a change alone can break it, and a busy machine may be slow.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+# For hunting: pytest -m hypothesis --hypothesis-profile search
+settings.register_profile("search", max_examples=500, deadline=None)
+settings.load_profile("repeatable")
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

@@ -113,9 +113,14 @@ def test_choice_is_always_an_option_or_none(text: str, options: list[str]) -> No
 
 @given(ANY_OPTIONS, st.data())
 def test_text_that_names_no_letter_and_no_option_is_never_an_answer(options: list[str], data: st.DataObject) -> None:
-    text = data.draw(st.text("0123456789 !?", max_size=20))
+    text = data.draw(st.text("0123456789 !?", max_size=20).filter(lambda text: not text.strip().isdigit()))
     if all(" ".join(text.split()) != " ".join(option.replace("**", "").split()) for option in options):
         assert parse_choice(text, options) == -1
+
+
+@given(st.lists(st.text("abc :", min_size=1), min_size=1, max_size=12), st.integers(0, 99))
+def test_a_number_alone_counts_options_that_have_no_numbers(options: list[str], number: int) -> None:
+    assert parse_choice(f" {number}\n", options) == (number if number < len(options) else -1)
 
 
 @given(st.integers(2, 5), st.data())
