@@ -170,13 +170,16 @@ def make_report(folder: Path, size: int = 200) -> Path:
     dataset = read_dataset(str(folder / "data"))
     questions = dataset.split("test")
     write_predictions(folder / "retrieval.jsonl", retrieval_predictions(dataset.split("train"), questions))
-    even = [Prediction(q.pid, 0, (), tuple([1 / len(q.options)] * len(q.options))) for q in questions]
+    even = []
+    for question in questions:
+        shares = (1 / len(question.options),) * len(question.options)
+        even.append(Prediction(question.pid, 0, (), shares, "The answer is A.", "answer is", "It is first."))
     write_predictions(folder / "first.jsonl", even)
     return report([folder / "retrieval.jsonl", folder / "first.jsonl"], str(folder / "data"), folder / "report")
 
 
 def make_large(folder: Path, size: int) -> None:
-    """Write ``size`` questions of 60 words with a picture of their own each, and answers to them."""
+    """Write ``size`` questions of 60 words with 45 words of solution and a picture of their own, and answers."""
     generator, words = np.random.default_rng(0), [f"word{number}" for number in range(500)]
     draw = random.Random(0)
     pids = [str(number) for number in range(size)]
@@ -192,7 +195,8 @@ def make_large(folder: Path, size: int) -> None:
             "answer": draw.randrange(4), "hint": " ".join(draw.choices(words, k=45)), "image": "image.jpg",
             "task": "closed choice", "grade": f"grade{draw.randrange(12) + 1}", "topic": "physics",
             "subject": draw.choice(["natural science", "social science", "language science"]), "category": "Things",
-            "skill": f"Skill {draw.randrange(300)}", "lecture": "", "solution": "", "split": "test",
+            "skill": f"Skill {draw.randrange(300)}", "lecture": "", "split": "test",
+            "solution": " ".join(draw.choices(words, k=45)),
         }  # fmt: skip
         shares = generator.dirichlet([1.0] * 4).tolist()
         answers.append(Prediction(pid, int(np.argmax(shares)), (), tuple(shares)))

@@ -30,10 +30,13 @@ def browser_data(
 
     Returns:
         ``{"systems": names, "questions": rows}``; a row is pid, question, context, options, right index, subject,
-        contexts, grade, topic, skill, picture, and for each system its choice, probabilities and text.
+        contexts, grade, topic, skill, solution, picture, and for each system its choice, probabilities, text, the rule
+        that read the text, and explanation.
     """
     # What a question may have at most is shared out between its words, its options and what each system wrote.
-    parts = 2 + max((len(question.options) for question in questions), default=0) / 2 + len(systems)
+    explained = sum(any(found.explanation for found in system.predictions.values()) for system in systems)
+    parts = 2 + max((len(question.options) for question in questions), default=0) / 2 + len(systems) + explained
+    parts += any(question.solution for question in questions)
     limit = int(min(_LONGEST, max(_SHORTEST, TEXT_BUDGET / max(1, len(questions)) / parts)))
     small = thumbnails([question.image for question in questions], picture_budget)
     unanswered = [{*system.absent, *system.metrics.skipped} for system in systems]
@@ -49,6 +52,7 @@ def browser_data(
             question.grade,
             shortened(question.topic, 100),
             shortened(question.skill, 200),
+            shortened(question.solution, limit),
             picture,
             [_answer(system, question, limit, gone) for system, gone in zip(systems, unanswered, strict=True)],
         ]
@@ -59,12 +63,13 @@ def browser_data(
 
 def _answer(system: System, question: Question, limit: int, unanswered: Collection[str]) -> list[Any]:
     if question.pid in unanswered:
-        return [_NOT_ASKED, [], ""]
+        return [_NOT_ASKED, [], "", "", ""]
     found = system.predictions[question.pid]
     shares = [round(share, 4) for share in found.probabilities]
     # A chosen option's own words say nothing that its place does not.
     own = 0 <= found.choice < len(question.options) and found.raw_text == question.options[found.choice]
-    return [found.choice, shares, "" if own else shortened(found.raw_text, min(limit, 1000))]
+    text = "" if own else shortened(found.raw_text, min(limit, 1000))
+    return [found.choice, shares, text, found.rule if text else "", shortened(found.explanation, min(limit, 1000))]
 
 
 def shortened(text: str, longest: int) -> str:

@@ -79,7 +79,7 @@ def hostile_data(tmp_path: Path) -> Path:
             "category": FORMULA,
             "skill": BACKWARDS,
             "lecture": "",
-            "solution": "",
+            "solution": text,
             "split": "test",
         }
         for pid, text in {"1": HOSTILE, "2": FORMULA, "3": BACKWARDS, "4": HOSTILE * 12_000}.items()
@@ -90,7 +90,9 @@ def hostile_data(tmp_path: Path) -> Path:
     write_predictions(
         folder / "answers.jsonl",
         [
-            Prediction(pid, -1 if pid == "2" else 0, (), () if pid == "2" else (0.5, 0.25, 0.25), HOSTILE)
+            Prediction(
+                pid, -1 if pid == "2" else 0, (), () if pid == "2" else (0.5, 0.25, 0.25), HOSTILE, HOSTILE, HOSTILE
+            )
             for pid in problems
         ],
     )
@@ -233,4 +235,27 @@ def test_long_texts_are_cut_and_say_so() -> None:
     text = json.dumps(data)
     assert len(text) < 20_000
     assert "(994000 characters more)" in text
-    assert data["questions"][0][11][0][0] == 1
+    assert data["questions"][0][12][0][0] == 1
+
+
+@pytest.mark.slow
+def test_questions_show_why_an_answer_was_read_so(browser: str, tmp_path: Path) -> None:
+    """The words that a system wrote, the rule that read them, and its explanation."""
+    page_file = check_report.make_report(tmp_path)
+    with check_report.opened(page_file, browser) as (page, _):
+        card = page.locator("#questions > li").first
+        shown = card.inner_text()
+        assert "first wrote: The answer is A." in shown
+        assert 'read by the rule "answer is"' in shown
+        assert "first explains: It is first." in shown
+
+
+@pytest.mark.slow
+def test_answers_that_could_not_be_read_are_found(browser: str, hostile_data: Path, tmp_path: Path) -> None:
+    """One question of four has none."""
+    assert main([str(argument) for argument in hostile_commands(hostile_data, tmp_path / "out")[0]]) == 0
+    with check_report.opened(tmp_path / "out" / "report.html", browser) as (page, _):
+        page.select_option("#outcome", "unread 0")
+        assert page.inner_text("#found") == "1 of 4 questions"
+        page.locator("#questions summary").click()
+        assert page.locator("#questions details p").inner_text() == FORMULA
