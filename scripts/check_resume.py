@@ -1,11 +1,12 @@
 """A run that is killed again and again ends in the weights of the run that was not.
 
-    python scripts/check_resume.py [--kills N] [--seed S] [--json FILE]
+    python scripts/check_resume.py [--kills N] [--epochs N] [--seed S] [--json FILE]
 
 A tiny model is trained alone and by four ranks under ``torchrun``, without being disturbed, then once more for every
 kill: begun, ended at a moment that the seed draws (SIGKILL; SIGTERM; SIGKILL while a state is being written; SIGKILL of
 one rank of four, after which ``torchrun`` starts all of them again), gone on with by ``--resume auto`` until it is
 done. The adapter that it leaves is compared byte by byte. A state is written at every step, so that kills meet writes.
+A run takes about a minute; four ranks, which wait for each other, train for a third of the epochs.
 """
 
 import argparse
@@ -34,19 +35,30 @@ class Trial:
     """Runs in a folder of their own.
 
     Attributes:
-        seconds, events: of the last undisturbed run, and the lines of its metrics.
+        seconds, events: of the undisturbed run that is to be disturbed, and the lines of its metrics.
     """
 
     seconds: float
     events: int
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, epochs: int) -> None:
         self.folder = folder
-        self.options = text_options(folder, "--epochs", "12", "--average-decay", "0.9", "--save-steps", "1")
+        self.epochs = epochs
+        self.options = text_options(folder, "--average-decay", "0.9", "--save-steps", "1")
 
     def begin(self, name: str, ranks: int) -> "subprocess.Popen[bytes]":
         """Start or go on with a run."""
-        arguments = ["train", *self.options, "--out", str(self.folder / name), "--resume", "auto"]
+        epochs = self.epochs if ranks == 1 else max(1, self.epochs // 3)
+        arguments = [
+            "train",
+            *self.options,
+            "--epochs",
+            str(epochs),
+            "--out",
+            str(self.folder / name),
+            "--resume",
+            "auto",
+        ]
         launcher = [f"--max-restarts={3 if ranks > 1 else 0}"] if ranks > 1 else []
         return start(arguments, ranks, launcher, log=self.folder / f"{name}.log")
 
@@ -127,17 +139,22 @@ def _is_worker(process: int) -> bool:
     return b"mm_adapter.cli" in arguments and b"\0RANK=" in environment
 
 
-def check(kills: int, seed: int) -> list[dict[str, Any]]:
-    """Disturb ``kills`` runs, kinds in turn; return the bars."""
+def check(kills: int, seed: int, epochs: int) -> list[dict[str, Any]]:
+    """Disturb ``kills`` runs, kinds in turn, each of ``epochs``; return the bars."""
     draw = random.Random(seed)
     folder = Path(tempfile.mkdtemp(prefix="mm-adapter-resume-"))
     counts = {kind: [0, 0, 0] for kind in KINDS}  # runs, met while they ran, same bytes
     try:
-        trial = Trial(folder)
-        whole = {ranks: trial.whole(f"whole-{ranks}", ranks) for ranks in ((1, 4) if kills >= len(KINDS) else (1,))}
+        trial = Trial(folder, epochs)
+        whole, lengths = {}, {}
+        for ranks in (1, 4) if kills >= len(KINDS) else (1,):
+            whole[ranks] = trial.whole(f"whole-{ranks}", ranks)
+            lengths[ranks] = trial.seconds, trial.events
+            print(f"undisturbed, ranks {ranks}: {trial.seconds:.0f} s")
         for number in tqdm(range(kills), desc="killed runs", unit="run"):
             kind = KINDS[number % len(KINDS)]
             expected = whole[4 if kind == "rank of four" else 1]
+            trial.seconds, trial.events = lengths[4 if kind == "rank of four" else 1]
             name = f"run-{number}"
             met = trial.disturb(name, kind, draw)
             count = counts[kind]
@@ -158,10 +175,11 @@ def main() -> int:
     """Check, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="runs to end before their time")
+    parser.add_argument("--epochs", type=int, default=300, help="of a run of one process")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path, help="write the bars to this file")
     options = parser.parse_args()
-    bars = check(options.kills, options.seed)
+    bars = check(options.kills, options.seed, options.epochs)
     if options.json is not None:
         write_bars(options.json, bars)
     return not all(found["holds"] for found in bars)

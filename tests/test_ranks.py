@@ -236,7 +236,16 @@ def test_sharding_that_cannot_be_is_refused(
 @pytest.mark.slow
 def test_killed_runs_end_in_the_same_bytes(tmp_path: Path) -> None:
     """SIGKILL, SIGTERM, in mid-save, a rank of four: ``--resume auto`` always ends in the undisturbed run's adapter."""
-    command = [sys.executable, CHECKS / "check_resume.py", "--kills", "5", "--json", tmp_path / "bars.json"]
+    command = [
+        sys.executable,
+        CHECKS / "check_resume.py",
+        "--kills",
+        "5",
+        "--epochs",
+        "12",
+        "--json",
+        tmp_path / "bars.json",
+    ]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     bars = json.loads((tmp_path / "bars.json").read_text())["bars"]
