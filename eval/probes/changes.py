@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 
 from data.question import Question
 from eval.probes.probe import Probe
+from mm_adapter.errors import UserError
 from mm_adapter.images import content_hash, open_image
 
 GREY = (128, 128, 128)
@@ -92,6 +93,22 @@ def another_picture(questions: Sequence[Question], seed: int = 0) -> list[Questi
     for here, there in zip(order, order[step:] + order[:step], strict=True):
         result[here] = replace(questions[here], image=questions[there].image)
     return result
+
+
+def pictures_differ(questions: Sequence[Question]) -> bool:
+    """Return whether any two of the pictures that can be read are different ones."""
+    first = None
+    for question in questions:
+        if question.image is None:
+            continue
+        try:
+            found = content_hash(question.image)
+        except UserError:
+            continue
+        first = first or found
+        if found != first:
+            return True
+    return False
 
 
 def without_context() -> Probe:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from data.dataset import Dataset
 from data.prompts import Template
 from data.question import Question
-from eval.probes.changes import PICTURE_CHANGES
+from eval.probes.changes import PICTURE_CHANGES, pictures_differ
 from eval.probes.probe import pictured_pids
 from mm_adapter.errors import UserError, suggestion
 
@@ -40,6 +40,8 @@ def not_applied(model: "MultimodalLlama", dataset: Dataset, questions: Sequence[
             reasons[name] = "no question has a picture."
         elif name == "shuffled" and pictured == 1:
             reasons[name] = "only one question has a picture, so there is no other one."
+        elif name == "shuffled" and not pictures_differ(questions):
+            reasons[name] = "all pictures are the same, so there is no other one."
     if not any(question.context for question in questions):
         reasons["no-context"] = "no question has a context."
     if model.template.answer_format != "letter":

@@ -185,3 +185,7 @@ def test_reasons_why_a_probe_does_not_apply(picture_run, demo_folder):
     assert reasons["blank"] == "no question has a picture."
     one: list[Question] = [pictured[0], *plain[1:]]
     assert "only one" in not_applied(model, dataset, one)["shuffled"]
+    missing = pictured[0].image.with_name("missing.png")
+    same = [replace(pictured[0], pid=str(number)) for number in range(3)] + [replace(pictured[0], image=missing)]
+    assert "the same" in not_applied(model, dataset, same)["shuffled"]
+    assert "shuffled" not in not_applied(model, dataset, [*same, *pictured])
