@@ -3,8 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from mm_adapter.config_options import positive
 from mm_adapter.errors import UserError
+from mm_adapter.options.parser import positive
 from mm_adapter.precision import QUANTIZATIONS
 
 if TYPE_CHECKING:

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mm_adapter.options.parser import add_command
+
 
 def add_ablate(commands: Any) -> None:
     """Add the subcommand to the parser's ``commands``."""
@@ -23,13 +25,7 @@ def add_ablate(commands: Any) -> None:
         check_all_ran(report, options.out)
 
     text = "Run a grid of trainings that share what they can, and report it as the paper's ablation tables."
-    parser = commands.add_parser(
-        "ablate",
-        help=text,
-        description=f"{text} The same command goes on where it was interrupted.",
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=run, parser=parser)
+    parser = add_command(commands, "ablate", run, text, "The same command goes on where it was interrupted.")
     parser.add_argument(
         "grid", metavar="GRID", help="TOML file, or a grid that comes with the package: demo, scienceqa"
     )

@@ -23,20 +23,6 @@ def overrides(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in config_types() if getattr(options, name) is not None}
 
 
-def positive(text: str) -> int:
-    """Return a whole number greater than 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number greater than 0")
-    return int(text)
-
-
-def natural(text: str) -> int:
-    """Return a whole number from 0 to 2 ** 63, as seeds are."""
-    if not text.isdecimal() or len(text) > 19 or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2 ** 63")
-    return int(text)
-
-
 def _boolean(text: str) -> bool:
     if text.lower() in ("true", "yes", "1"):
         return True

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mm_adapter.config_options import natural, positive
-from mm_adapter.model_options import add_asking_options, load_asked_model
+from mm_adapter.options.model import add_asking_options, load_asked_model
+from mm_adapter.options.parser import add_command, natural, positive
 
 
 def add_probe(commands: Any) -> None:
@@ -32,8 +32,7 @@ def add_probe(commands: Any) -> None:
         print(report.to_text())
 
     text = "Ask a split again with pictures, contexts, options or labels changed, to see what the answers rest on."
-    parser = commands.add_parser("probe", help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run=run, parser=parser)
+    parser = add_command(commands, "probe", run, text)
     add_asking_options(parser)
     parser.add_argument("--data", required=True, help="ScienceQA folder (problems.json), parquet folder, hub id")
     parser.add_argument("--split", default="test", help="train, val or test")

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mm_adapter.options.parser import add_command
+
 
 def add_convert(commands: Any) -> None:
     """Add the subcommand to the parser's ``commands``."""
@@ -23,8 +25,7 @@ def add_convert(commands: Any) -> None:
         )
 
     text = "Convert an adapter from or to the original V1 code, PEFT or litgpt; refused where something would be lost."
-    parser = commands.add_parser("convert", help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run=run, parser=parser)
+    parser = add_command(commands, "convert", run, text)
     formats = ("mm-adapter", "official", "peft", "litgpt")
     parser.add_argument("--from", dest="source", default="mm-adapter", choices=formats, help="format of --adapter")
     parser.add_argument("--to", dest="target", default="mm-adapter", choices=formats, help="format to write")

@@ -2,21 +2,17 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mm_adapter.config_options import positive
 from mm_adapter.errors import UserError
-
-if TYPE_CHECKING:
-    from mm_adapter.options import Parser
+from mm_adapter.options.parser import add_command, positive
 
 TEXT = "Rank published results and your runs; `leaderboard add RUN` verifies a run and keeps it."
 
 
 def add_leaderboard(commands: Any) -> None:
     """Add the subcommand."""
-    parser: Parser = commands.add_parser("leaderboard", help=TEXT, description=TEXT, allow_abbrev=False)
-    parser.set_defaults(run=_run, parser=parser)
+    parser = add_command(commands, "leaderboard", _run, TEXT)
     parser.add_argument("action", nargs="*", metavar="add RUN", help="run folder of evaluate, or file of predictions")
     parser.add_argument("--board", type=Path, default=Path("leaderboard.jsonl"), help="file of verified runs")
     parser.add_argument("--data", help="ScienceQA folder, parquet folder or hub id: the questions that runs answered")

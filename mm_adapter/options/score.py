@@ -4,11 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mm_adapter.config_options import natural
+from mm_adapter.options.parser import Parser, add_command, natural
 
 if TYPE_CHECKING:
     from eval.system import Reading
-    from mm_adapter.options import Parser
 
 TEXT = "Score predictions of any system, with intervals; compare several."
 LAYOUTS = "our JSON lines, official result file, LLaVA's answers.jsonl, or lmms-eval's samples; several to compare them"
@@ -16,8 +15,7 @@ LAYOUTS = "our JSON lines, official result file, LLaVA's answers.jsonl, or lmms-
 
 def add_score(commands: Any) -> None:
     """Add the subcommand."""
-    parser: Parser = commands.add_parser("score", help=TEXT, description=TEXT, allow_abbrev=False)
-    parser.set_defaults(run=_run, parser=parser)
+    parser = add_command(commands, "score", _run, TEXT)
     parser.add_argument("--predictions", type=Path, nargs="+", required=True, help=LAYOUTS)
     parser.add_argument(
         "--by",
@@ -32,7 +30,7 @@ def add_score(commands: Any) -> None:
     parser.add_argument("--quiet", action="store_true", help="accepted for uniformity; scoring shows no progress")
 
 
-def add_reading_options(parser: "Parser") -> None:
+def add_reading_options(parser: Parser) -> None:
     """Add what says which questions predictions answer, and how they are taken."""
     parser.add_argument("--name", nargs="+", help="of each system in the tables; the files' by default")
     parser.add_argument("--data", required=True, help="ScienceQA folder (problems.json), parquet folder or hub id")

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mm_adapter.config_options import natural
 from mm_adapter.errors import UserError
-from mm_adapter.model_options import add_model_options, load_chosen_model
+from mm_adapter.options.model import add_model_options, load_chosen_model
+from mm_adapter.options.parser import add_command, natural
 
 _STANDARD_INPUT = Path("standard input")
 
@@ -18,8 +18,7 @@ _STANDARD_INPUT = Path("standard input")
 def add_generate(commands: Any) -> None:
     """Add the subcommand to the parser's ``commands``."""
     text = "Write on a prompt as it comes, or on many from a file or a pipe in batches."
-    parser = commands.add_parser("generate", help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run=_generate, parser=parser)
+    parser = add_command(commands, "generate", _generate, text)
     add_model_options(parser)
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what is asked; else --file or standard input")
     parser.add_argument("--file", type=Path, help="a prompt a line, or JSON with prompt, or instruction and input")
@@ -33,8 +32,7 @@ def add_generate(commands: Any) -> None:
 def add_chat(commands: Any) -> None:
     """Add the subcommand to the parser's ``commands``."""
     text = "Talk with a model: every line of a terminal or a pipe is answered."
-    parser = commands.add_parser("chat", help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run=_chat, parser=parser)
+    parser = add_command(commands, "chat", _chat, text)
     add_model_options(parser)
     parser.add_argument("--image", type=Path, help="picture that the conversation is about")
     parser.add_argument("--context", type=int, help="tokens of the conversation that are kept; the model's, up to 4096")

@@ -4,7 +4,8 @@ import argparse
 import json
 from typing import Any
 
-from mm_adapter.config_options import add_config_options, overrides, positive
+from mm_adapter.options.config import add_config_options, overrides
+from mm_adapter.options.parser import add_command, positive
 
 
 def add_plan(commands: Any) -> None:
@@ -28,14 +29,14 @@ def add_plan(commands: Any) -> None:
         print(json.dumps(found.to_json(), ensure_ascii=False) if options.json else found.to_text())
 
     text = "Say what a training run will take, before anything is loaded: memory, work, time, what fits."
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "plan",
-        help=text,
-        description=f"{text} --llama may also be a shape: llama-7b, llama-13b, llama-70b, llama-3-8b; --device is a "
+        run,
+        text,
+        "--llama may also be a shape: llama-7b, llama-13b, llama-70b, llama-3-8b; --device is a "
         "kind: cpu (this machine), a100-40g, a100, h100, h200, rtx-3090, rtx-4090, v100, l4, t4.",
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=run, parser=parser)
     parser.add_argument("--preset", help="preset name or TOML file")
     parser.add_argument("--ranks", type=positive, default=1, help="devices; they share the questions of a step")
     parser.add_argument("--questions", type=positive, help="in an epoch: ScienceQA's 12,726 or Alpaca's 52,002")

@@ -2,20 +2,17 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mm_adapter.score_options import add_reading_options, reading_of
-
-if TYPE_CHECKING:
-    from mm_adapter.options import Parser
+from mm_adapter.options.parser import add_command
+from mm_adapter.options.score import add_reading_options, reading_of
 
 TEXT = "Write one page of HTML about runs: tables, plots, and every question with its answers."
 
 
 def add_report(commands: Any) -> None:
     """Add the subcommand."""
-    parser: Parser = commands.add_parser("report", help=TEXT, description=TEXT, allow_abbrev=False)
-    parser.set_defaults(run=_run, parser=parser)
+    parser = add_command(commands, "report", _run, TEXT)
     parser.add_argument(
         "runs", type=Path, nargs="+", metavar="RUN", help="folder of evaluate, or predictions of any system"
     )
