@@ -1,7 +1,7 @@
 """``MultimodalLlama``: a frozen LLaMA, an adapter and an image tower, joined."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -9,53 +9,27 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from data.batching import OptionBatch, collate
+from data.batching import OptionBatch
 from data.conversation import USER, Turn
 from data.conversation_encoding import ConversationTemplate
-from data.encoding import encode_question
 from data.prompts import Frame, Prompting, Template, make_template
-from data.question import Question
 from mm_adapter.adapter.adapter import Adapter
-from mm_adapter.adapter.checkpoint import (
-    WEIGHTS_FILE,
-    AdapterDescription,
-    check_base,
-    load_adapter,
-    read_description,
-    read_weights,
-    save_adapter,
-)
+from mm_adapter.adapter.checkpoint import AdapterDescription, save_adapter
+from mm_adapter.answer import Answer, answer_question
 from mm_adapter.conversing import ConversationPrompting, make_wording
 from mm_adapter.errors import UserError
-from mm_adapter.explaining import Images, explain_answers, explain_first
 from mm_adapter.generation import stream_tokens
 from mm_adapter.images import open_image
 from mm_adapter.llama.attention import AttentionPrefix
 from mm_adapter.llama.chat import FAMILIES, ChatFormat, chat_format
 from mm_adapter.llama.tokenizer import Tokenizer
-from mm_adapter.llama.weights import DEFAULT_LLAMA, LoadedLlama, load_llama
+from mm_adapter.llama.weights import LoadedLlama, load_llama
+from mm_adapter.pretrained import read_parts
 from mm_adapter.sampling import Sampling
 from mm_adapter.scoring import OptionScores, score_options
 from mm_adapter.streaming import TextStream, stream_texts
-from mm_adapter.update import ModelUpdate, load_update, make_update
+from mm_adapter.update import ModelUpdate
 from mm_adapter.vision import ImageTower, VisionConfig
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer to one question.
-
-    Attributes:
-        text: the chosen option, or what the model wrote where no choices were given.
-        choice: index of the chosen option, -1 without choices.
-        probabilities: softmax over the options' scores; empty without choices.
-        explanation: why, where the model was to say so or was taught to explain before it answers.
-    """
-
-    text: str
-    choice: int
-    probabilities: tuple[float, ...]
-    explanation: str = ""
 
 
 class MultimodalLlama(nn.Module):
@@ -123,25 +97,7 @@ class MultimodalLlama(nn.Module):
         """
         if read is None:
             read = partial(load_llama, dtype=dtype, device=device, quantization=quantization)
-        if adapter is None:
-            config = None if vision is None else VisionConfig(vision)
-            return cls(read(llama or DEFAULT_LLAMA), vision=config)
-        folder = Path(adapter)
-        description = read_description(folder)
-        base = read(llama or description.llama["name"])
-        check_base(folder, description, base.name, base.fingerprint)
-        if description.update is not None:
-            update = make_update(base.model, description.update, training=False)
-            load_update(update, read_weights(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE))
-            base.model.requires_grad_(False)
-            return cls(base, prompting=_read_prompting(folder, description), update=update)
-        weights, description = load_adapter(folder, base.model.config)
-        seen = description.vision
-        if vision is not None and (seen is None or seen["tower"] != vision):
-            raise UserError(f"{folder}: trained with image tower {seen and seen['tower']}, not {vision}.")
-        config = None if seen is None else VisionConfig(seen["tower"], seen["depths"], tuple(seen["views"]))
-        prompting = _read_prompting(folder, description)
-        return cls(base, weights, config, prompting, None if seen is None else seen["fingerprint"])
+        return cls(**vars(read_parts(read, llama, adapter, vision)))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the adapter, a few megabytes, with the names and fingerprints of what it belongs to.
@@ -150,8 +106,9 @@ class MultimodalLlama(nn.Module):
             UserError: there is no adapter, or the folder cannot be written.
         """
         base = {"name": self.base_name, "fingerprint": self.base_fingerprint}
+        task = asdict(self.prompting)
         if self.update is not None:
-            trained = AdapterDescription(None, base, None, asdict(self.prompting), self.update.config)
+            trained = AdapterDescription(None, base, None, task, self.update.config)
             save_adapter(Path(folder), self.update.tensors(), trained)
             return
         if self.adapter is None:
@@ -160,7 +117,7 @@ class MultimodalLlama(nn.Module):
         if self.vision is not None and self.adapter.projection is not None:
             fingerprint = self.vision_fingerprint or self.tower.fingerprint
             vision = {**asdict(self.vision), "fingerprint": fingerprint}
-        description = AdapterDescription(self.adapter.config, base, vision, asdict(self.prompting))
+        description = AdapterDescription(self.adapter.config, base, vision, task)
         save_adapter(Path(folder), self.adapter.state_dict(), description)
 
     @property
@@ -279,33 +236,7 @@ class MultimodalLlama(nn.Module):
             UserError: a picture that cannot be read or is not wanted, fewer than two choices, a question too long, or
                 an explanation without choices to explain.
         """
-        if explain and choices is None:
-            raise UserError("an explanation is of a choice; give choices, or leave it out for a free answer.")
-        if choices is not None and len(choices) < 2:
-            raise UserError(f"{len(choices)} choices; give at least two, or none for a free answer.")
-        if choices is not None and not all(choice.strip() for choice in choices):
-            raise UserError("a choice is empty; every choice needs a text.")
-        features = None if image is None else self.image_features(image)
-        options = tuple(choices) if choices else ("",)
-        asked = Question(pid="asked", question=question, options=options, answer=-1, context=context)
-        if choices is None:
-            return self._write(asked, features, 64 if max_new_tokens is None else max_new_tokens)
-        encoded = encode_question(asked, self.template, self.tokenizer, self.max_length)
-        explanation, images = "", Images(features)
-        if self.template.explains_first:
-            [(explanation, encoded)] = explain_first(self, [encoded], images, max_new_tokens)
-        batch = collate([encoded], with_tail=False).to(self.llama.device)
-        scores = self.score_choices(batch, features).ranking_scores(self.ranking)
-        probabilities = scores.softmax(dim=-1).tolist()
-        choice = int(scores.argmax())
-        if explain and not self.template.explains_first:
-            [explanation] = explain_answers(self, [encoded], [choice], images, max_new_tokens)
-        return Answer(options[choice], choice, tuple(probabilities), explanation)
-
-    def _write(self, asked: Question, features: Tensor | None, max_new_tokens: int) -> Answer:
-        free = make_template("QC-A", "text", frame=self.template.frame)
-        encoded = encode_question(asked, free, self.tokenizer, self.max_length)
-        return Answer(self.generate([encoded.prefix], features, max_new_tokens=max_new_tokens)[0].strip(), -1, ())
+        return answer_question(self, question, image, choices, context, max_new_tokens, explain)
 
     @property
     def template(self) -> Template:
@@ -382,11 +313,3 @@ class MultimodalLlama(nn.Module):
         """Ids that end what the model writes; those that end a turn in its chat format among them."""
         turn_ends = () if self._chat is None else self._chat.stops
         return {self.tokenizer.end, *self.llama.config.end_tokens, *turn_ends}
-
-
-def _read_prompting(folder: Path, description: AdapterDescription) -> Prompting | ConversationPrompting:
-    try:
-        # Conversations have a wording, questions a template.
-        return (ConversationPrompting if "wording" in description.task else Prompting)(**description.task)
-    except TypeError as error:
-        raise UserError(f"{folder}: damaged adapter configuration, task: {error}.") from error

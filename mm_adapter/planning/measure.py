@@ -39,7 +39,7 @@ def answer(request: dict[str, Any]) -> Measurement:
     device = torch.device(config.device)
     _warm_up(device, config.method, config.quantization)
     before = _peak(device)
-    base = random_llama(shape, getattr(torch, config.dtype), device, config.seed, config.quantization)
+    base = random_llama(shape, getattr(torch, config.dtype), device, config.seed, config.quantization, config.offload)
     model = random_model(base, config, request["image_size"])
     sizes = (load.question_tokens, load.predicting, shape.vocab_size, request["image_size"])
     train, val = random_questions(load.epoch_questions, *sizes), random_questions(2, *sizes, seed=1)

@@ -12,14 +12,11 @@ import torch
 from mm_adapter.errors import UserError
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.planning.plan import Plan, make_plan
-from mm_adapter.training.config import TrainingConfig
 
 STEPS = 3  # the second is the first with all of its optimiser's state
 # The C library keeps freed memory for later, and between what is in use it grows holes, half as much again in a run of
 # SmolLM2-135M. They are none of the run's tensors: here it hands large pieces back at once.
 _HAND_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 18), "MALLOC_TRIM_THRESHOLD_": str(1 << 20)}
-# Settings that a model of random weights does not follow.
-_UNWIRED = ("offload", "sharding")
 
 
 @dataclass(frozen=True)
@@ -59,9 +56,6 @@ def measure(plan: Plan) -> Measurement:
         raise UserError("--measure runs on one device; leave --ranks out.")
     if plan.device.kind == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--measure runs on this machine, which has no {plan.device.name}; name --device cpu.")
-    for name in _UNWIRED:
-        if getattr(plan.config, name) != getattr(TrainingConfig(), name):
-            raise UserError(f"--measure: {name} is planned for, not measured; leave it out.")
     if plan.config.quantization == "blocks":
         raise UserError(
             "--measure: blocks are those of a GGUF file, and weights here are random; int8 and int4 are measured."

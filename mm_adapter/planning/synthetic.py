@@ -10,6 +10,7 @@ from mm_adapter.examples import ExampleSet
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.frozen import place_matrices
 from mm_adapter.llama.model import Llama
+from mm_adapter.llama.offload import offload_layers
 from mm_adapter.llama.quantization import quantized
 from mm_adapter.llama.source import StoredTensor
 from mm_adapter.llama.weights import LoadedLlama
@@ -21,17 +22,28 @@ def random_llama(
     device: str | torch.device = "cpu",
     seed: int = 0,
     quantization: str = "none",
+    offload: bool = False,
 ) -> LoadedLlama:
     """Return a frozen model of random weights, made on the device in the dtype, without a tokenizer.
 
     Args:
         quantization: none, int8 or int4; quantised matrices are made in the host's memory, rows at a time.
+        offload: leave the layers in the host's memory, where they are made then.
 
     Raises:
         UserError: the quantisation is of files alone, or its library is missing.
     """
     if quantization != "none":
-        return _random_quantized(shape, dtype, device, seed, quantization)
+        model = _random_quantized(shape, dtype, seed, quantization)
+    else:
+        model = _random_dense(shape, dtype, "cpu" if offload else device, seed)
+    model.requires_grad_(False).eval()
+    if offload:
+        offload_layers(model, torch.device(device))
+    return LoadedLlama(model.to(device), None, "random", "random")
+
+
+def _random_dense(shape: LlamaConfig, dtype: torch.dtype, device: str | torch.device, seed: int) -> Llama:
     with torch.device("meta"):
         model = Llama(shape)
     frequencies = model.frequencies.clone()
@@ -44,12 +56,10 @@ def random_llama(
                 weight.fill_(1.0)
             else:
                 weight.normal_(std=shape.hidden_size**-0.5, generator=generator)
-    return LoadedLlama(model.requires_grad_(False).eval(), None, "random", "random")
+    return model
 
 
-def _random_quantized(
-    shape: LlamaConfig, dtype: torch.dtype, device: str | torch.device, seed: int, quantization: str
-) -> LoadedLlama:
+def _random_quantized(shape: LlamaConfig, dtype: torch.dtype, seed: int, quantization: str) -> Llama:
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
         model = Llama(shape)
@@ -71,7 +81,7 @@ def _random_quantized(
     place_matrices(model, matrices, dtype)
     model.load_state_dict(vectors, assign=True)
     model.frequencies = frequencies
-    return LoadedLlama(model.requires_grad_(False).eval().to(device), None, "random", "random")
+    return model
 
 
 def random_questions(
