@@ -5,6 +5,7 @@ of its output.
 """
 
 import json
+import math
 import resource
 import statistics
 import sys
@@ -24,6 +25,7 @@ from mm_adapter.llama.model import Llama
 from mm_adapter.llama.weights import LoadedLlama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.planning.measurement import Measurement
+from mm_adapter.planning.memory import VALIDATION_TOKENS
 from mm_adapter.planning.synthetic import random_llama, random_questions
 from mm_adapter.planning.workload import Workload
 from mm_adapter.training.config import TrainingConfig
@@ -42,7 +44,9 @@ def answer(request: dict[str, Any]) -> Measurement:
     base = random_llama(shape, getattr(torch, config.dtype), device, config.seed, config.quantization, config.offload)
     model = random_model(base, config, request["image_size"])
     sizes = (load.question_tokens, load.predicting, shape.vocab_size, request["image_size"])
-    train, val = random_questions(load.epoch_questions, *sizes), random_questions(2, *sizes, seed=1)
+    # As many held-out questions as fill a pass: it may be what takes the most memory.
+    looked_at = math.ceil(max(VALIDATION_TOKENS, config.token_budget) / load.question_tokens)
+    train, val = random_questions(load.epoch_questions, *sizes), random_questions(looked_at, *sizes, seed=1)
     task = QuestionTask(model, train, val, config)
     assert model.trained is not None
     with tempfile.TemporaryDirectory() as folder:
