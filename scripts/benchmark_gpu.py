@@ -1,6 +1,6 @@
 """Training speed and memory of 7B on a GPU against its plan: tokens a second, share of the published peak, peak memory.
 
-    python scripts/benchmark_gpu.py [--shape llama-7b] [--device h100] [--quantization none] [--json FILE]
+    python scripts/benchmark_gpu.py [--shape llama-7b] [--device h100] [--quantization none] [--offload] [--json FILE]
 
 Random weights, made on the device in bfloat16; the real training loop over random questions: 4 of 256 tokens in a pass,
 4 passes in a step, 30 adapted layers of 10 prompts. ``--shape small --device cpu`` tries the script itself anywhere.
@@ -25,6 +25,7 @@ from mm_adapter.training.config import TrainingConfig
 SMALL = LlamaConfig(1000, 128, 4, 4, 2, 32, 320)
 TOKENS, ANSWER, IN_A_PASS, PASSES = 256, 128, 4, 4
 MEMORY_LIMIT = 0.10  # by which peak memory may be off its plan
+SMALL_CARD = 8e9  # bytes; a base in 4 bits is for those who have no more
 
 
 def main() -> int:
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--device", default="h100", help="kind of the device that is here, or cpu")
     parser.add_argument("--dtype", default="bfloat16", help="of the frozen weights")
     parser.add_argument("--quantization", default="none", help="of the frozen weights")
+    parser.add_argument("--offload", action="store_true", help="leave the frozen layers in the host's memory")
     parser.add_argument("--steps", type=int, default=20, help="optimiser steps")
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
     options = parser.parse_args()
@@ -57,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
         base_rate=0.009,
         dtype=options.dtype,
         quantization=options.quantization,
+        offload=options.offload,
     )
     load = make_workload(config, question_tokens=TOKENS, answer_tokens=ANSWER)
     device = find_device(options.device)
@@ -65,7 +68,9 @@ def run(options: argparse.Namespace) -> int:
     tokens = config.batch_size * TOKENS / measured.step_seconds
     share = load.passes * measured.pass_flops / measured.step_seconds / device.rate(config.dtype)
     memory = plan.memory.peak / measured.peak_memory
-    print(f"{options.shape} on {device.name}, {config.dtype}, quantization {config.quantization}: {plan.memory.phase}")
+    room = SMALL_CARD if config.quantization == "int4" else device.memory
+    kind = f"{config.dtype}, quantization {config.quantization}{', offloaded' if config.offload else ''}"
+    print(f"{options.shape} on {device.name}, {kind}: {plan.memory.phase}")
     print(comparison(plan, measured))
     print(f"{tokens:,.0f} tokens/s, {share:.1%} of {device.rate(config.dtype) / 1e12:,.1f} TFLOP/s ({device.source})")
     if options.json is not None:
@@ -78,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
             ),
             bar("share of the device's rate", share, plan.utilisation, share >= plan.utilisation),
             bar("peak memory, planned over measured", memory, 1 + MEMORY_LIMIT, abs(memory - 1) <= MEMORY_LIMIT),
-            bar("peak memory measured, GB", measured.peak_memory / 1e9, device.memory / 1e9, plan.fits),
+            bar("peak memory measured, GB", measured.peak_memory / 1e9, room / 1e9, measured.peak_memory <= room),
         ]
         write_bars(options.json, bars)
     return 0

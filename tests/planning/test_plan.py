@@ -91,6 +91,8 @@ def test_the_benchmark_runs_at_a_small_size(tmp_path: Path) -> None:
     pytest.importorskip("torchao", reason="torchao is an extra: pip install 'mm-adapter[quantized]'")
     four = subprocess.run([*command, "--quantization", "int4"], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert "quantization int4" in four.stdout
+    offloaded = subprocess.run([*command, "--offload"], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert "offloaded" in offloaded.stdout
     refused = subprocess.run([*command, "--quantization", "blocks"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert refused.returncode == 2
     assert "blocks are those of a GGUF file" in refused.stderr
