@@ -33,11 +33,13 @@ class PreparedTask:
         task: what is learned.
         shortened: split -> examples that were cut to fit.
         skipped: id -> reason of examples that had to be left out.
+        explained: how many of those to train on come with an explanation; None where none is to be learned.
     """
 
     task: Task
     shortened: dict[str, int]
     skipped: dict[str, str]
+    explained: int | None = None
 
 
 @dataclass(frozen=True)
@@ -129,13 +131,24 @@ def question_task(
     Args:
         prepared: ``train`` and ``val``; further splits are not looked at.
         skipped: pid -> reason of questions that were left out before.
+
+    Raises:
+        UserError: explanations are to be learned, and there are none.
     """
     own = {split: prepared[split] for split in ("train", "val")}
     left_out = dict(skipped or {})
     for part in own.values():
         left_out |= part.skipped
     task = QuestionTask(model, own["train"].examples, own["val"].examples, config)
-    return PreparedTask(task, {split: part.shortened for split, part in own.items()}, left_out)
+    explained, learned = None, own["train"].examples.questions
+    if config.explanation != "none":
+        explained = sum(bool(model.template.explanation_of(encoded.question)) for encoded in learned)
+        if not explained:
+            raise UserError(
+                f"explanation {config.explanation}: none of the {len(learned)} questions to train on has one; "
+                "set explanation to none, or take data with solutions."
+            )
+    return PreparedTask(task, {split: part.shortened for split, part in own.items()}, left_out, explained)
 
 
 def _conversations(

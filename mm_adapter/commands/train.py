@@ -244,6 +244,8 @@ def _announce(
     say(
         f"{len(task.pids)} to train on, {len(task.val_pids)} to validate; {shortened} shortened, {len(skipped)} skipped"
     )
+    if prepared.explained is not None and prepared.explained < len(task.pids):
+        say(f"{prepared.explained} of them have an explanation; the others teach to answer without one")
     for pid, reason in list(skipped.items())[:5]:
         say(f"  skipped {pid}: {reason}")
     say(

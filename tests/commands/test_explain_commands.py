@@ -160,3 +160,22 @@ def test_score_and_report_hold_explanations(command, demo_folder, tmp_path, refe
     assert command("report", path, *arguments, "--out", tmp_path / "page").status == 0
     assert "ROUGE-L" in (tmp_path / "page" / "tables" / "explanations.md").read_text()
     assert "similarity" in (tmp_path / "page" / "report.html").read_text()
+
+
+def test_how_many_questions_teach_to_explain_is_said(command, refused, tiny_folder, demo_folder, tmp_path):
+    """Where most have no explanation an adapter learns to give none; where none has one, nothing is trained."""
+    sizes = ["--layers", "2", "--prompt-length", "3", "--epochs", "0.2", "--warmup-epochs", "0", "--batch-size", "8"]
+    base = ["--llama", tiny_folder, "--vision", "none", "--quiet", *sizes, *LETTER, "--max-length", "700"]
+    done = command("train", *base, "--data", demo_folder, "--out", tmp_path / "run")
+    problems = json.loads((demo_folder / "problems.json").read_text())
+    train = json.loads((demo_folder / "pid_splits.json").read_text())["train"]
+    told = sum(bool(problems[pid]["solution"]) for pid in train)
+    assert 0 < told < len(train)
+    assert f"{told} of them have an explanation; the others teach to answer without one" in done.err
+    data = shutil.copytree(demo_folder, tmp_path / "data")
+    for problem in problems.values():
+        problem["solution"] = " "
+    (data / "problems.json").write_text(json.dumps(problems))
+    message = refused("train", *base, "--data", data, "--out", tmp_path / "none")
+    assert f"explanation solution: none of the {len(train)} questions to train on has one" in message
+    assert not (tmp_path / "none").exists()
