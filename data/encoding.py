@@ -57,6 +57,11 @@ class EncodedQuestion:
     lead: tuple[int, ...] = ()
 
     @property
+    def explained(self) -> bool:
+        """Whether there is an explanation to learn, before the answer or after it."""
+        return bool(self.lead) or len(self.tail) > 1
+
+    @property
     def pid(self) -> str:
         """The question's id."""
         return self.question.pid

@@ -101,7 +101,7 @@ class Template:
         else:
             before = asked + ("\n" if context or following else "")
             after = "\n".join((*([""] if context and following else []), *following))
-        told = self.explanation_of(question)
+        told = self._explanation(question)
         lead = self.space + told if told and self.explains_first else ""
         explanation = f"{BECAUSE} {told}" if told and not self.explains_first else ""
         return Prompt(before, context, after, self._answers(question), explanation, lead)
@@ -137,8 +137,7 @@ class Template:
         said = [f"The answer is {label}." for label in labels] if self.answer_format == "letter" else words
         return tuple(self.space + text for text in said)
 
-    def explanation_of(self, question: Question) -> str:
-        """Return the words that explain the answer while training; empty where the dataset or the template has none."""
+    def _explanation(self, question: Question) -> str:
         if self.explanation == "none":
             return ""
         parts = (

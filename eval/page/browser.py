@@ -7,6 +7,7 @@ from data.question import Question
 from eval.cells import DIMENSIONS
 from eval.page.pictures import BUDGET, Thumbnails, thumbnails
 from eval.plain_text import visible
+from eval.record import DRAWN
 from eval.system import System
 
 TEXT_BUDGET = 12_000_000
@@ -31,7 +32,7 @@ def browser_data(
     Returns:
         ``{"systems": names, "questions": rows}``; a row is pid, question, context, options, right index, subject,
         contexts, grade, topic, skill, solution, picture, and for each system its choice, probabilities, text, the rule
-        that read the text, and explanation.
+        that read the text, explanation, and 1 where the answer could not be read.
     """
     # What a question may have at most is shared out between its words, its options and what each system wrote.
     explained = sum(any(found.explanation for found in system.predictions.values()) for system in systems)
@@ -40,6 +41,7 @@ def browser_data(
     limit = int(min(_LONGEST, max(_SHORTEST, TEXT_BUDGET / max(1, len(questions)) / parts)))
     small = thumbnails([question.image for question in questions], picture_budget)
     unanswered = [{*system.absent, *system.metrics.skipped} for system in systems]
+    unread = [set(system.unread) for system in systems]
     rows = [
         [
             shortened(question.pid, 100),
@@ -54,22 +56,29 @@ def browser_data(
             shortened(question.skill, 200),
             shortened(question.solution, limit),
             picture,
-            [_answer(system, question, limit, gone) for system, gone in zip(systems, unanswered, strict=True)],
+            [
+                _answer(system, question, limit, gone, unreadable)
+                for system, gone, unreadable in zip(systems, unanswered, unread, strict=True)
+            ],
         ]
         for question, picture in zip(questions, small.place, strict=True)
     ]
     return {"systems": [visible(system.name, 100) for system in systems], "questions": rows}, small
 
 
-def _answer(system: System, question: Question, limit: int, unanswered: Collection[str]) -> list[Any]:
+def _answer(
+    system: System, question: Question, limit: int, unanswered: Collection[str], unread: Collection[str]
+) -> list[Any]:
     if question.pid in unanswered:
-        return [_NOT_ASKED, [], "", "", ""]
+        return [_NOT_ASKED, [], "", "", "", 0]
     found = system.predictions[question.pid]
     shares = [round(share, 4) for share in found.probabilities]
     # A chosen option's own words say nothing that its place does not.
     own = 0 <= found.choice < len(question.options) and found.raw_text == question.options[found.choice]
     text = "" if own else shortened(found.raw_text, min(limit, 1000))
-    return [found.choice, shares, text, found.rule if text else "", shortened(found.explanation, min(limit, 1000))]
+    rule = visible(found.rule, 100) if text and found.rule != DRAWN else ""
+    told = shortened(found.explanation, min(limit, 1000))
+    return [found.choice, shares, text, rule, told, int(question.pid in unread)]
 
 
 def shortened(text: str, longest: int) -> str:

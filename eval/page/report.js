@@ -80,7 +80,7 @@
     const all = row[ANSWERS].map((_, place) => right(row, place));
     if (kind === "right") return all[system];
     if (kind === "wrong") return !all[system];
-    if (kind === "unread") return row[ANSWERS][system][0] < 0;
+    if (kind === "unread") return row[ANSWERS][system][5] === 1;
     if (kind === "differ") return new Set(row[ANSWERS].map((answer) => answer[0])).size > 1;
     if (kind === "part") return all.includes(true) && all.includes(false);
     if (kind === "missed") return !all.includes(true);
@@ -116,10 +116,11 @@
     );
     if (row[CONTEXT]) item.append(element("p", { className: "context", dir: "auto", tabIndex: 0 }, row[CONTEXT]));
     item.append(element("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": `Options of question ${row[PID]}` }, element("table", {}, element("thead", {}, head), body)));
-    const said = (system, verb, words, ...after) => element("p", { className: "written", dir: "auto", tabIndex: 0 }, element("bdi", {}, data.systems[system]), verb, element("q", {}, words), ...after);
-    answers.forEach(([choice, , written, rule, explanation], system) => {
-      if (choice < 0) item.append(element("p", { className: "no" }, element("bdi", {}, data.systems[system]), choice === -1 ? ": the answer could not be read" : ": no answer"));
-      if (written) item.append(said(system, " wrote: ", written, ...(rule ? [element("span", { className: "about" }, ` (read by the rule "${rule}")`)] : [])));
+    const said = (system, verb, words, ...after) => element("p", { className: "written", dir: "auto", tabIndex: 0 }, element("bdi", {}, data.systems[system]), verb, element("q", {}, element("bdi", {}, words)), ...after);
+    answers.forEach(([choice, , written, rule, explanation, unread], system) => {
+      if (unread) item.append(element("p", { className: "no" }, element("bdi", {}, data.systems[system]), `: the answer could not be read${choice < 0 ? "" : ", and was drawn at random"}`));
+      else if (choice < 0) item.append(element("p", { className: "no" }, element("bdi", {}, data.systems[system]), ": no answer"));
+      if (written) item.append(said(system, " wrote: ", written, ...(rule ? [element("span", { className: "about" }, " (read by the rule ", element("q", {}, element("bdi", {}, rule)), ")")] : [])));
       if (explanation) item.append(said(system, " explains: ", explanation));
     });
     if (row[SOLUTION]) item.append(element("details", {}, element("summary", {}, "Solution"), element("p", { className: "context", dir: "auto", tabIndex: 0 }, row[SOLUTION])));

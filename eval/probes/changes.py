@@ -96,7 +96,7 @@ def another_picture(questions: Sequence[Question], seed: int = 0) -> list[Questi
 
 
 def pictures_differ(questions: Sequence[Question]) -> bool:
-    """Return whether any two of the pictures that can be read are different ones."""
+    """Return whether any two pictures are different files, or one cannot be read, which is for others to say."""
     first = None
     for question in questions:
         if question.image is None:
@@ -104,7 +104,7 @@ def pictures_differ(questions: Sequence[Question]) -> bool:
         try:
             found = content_hash(question.image)
         except UserError:
-            continue
+            return True
         first = first or found
         if found != first:
             return True

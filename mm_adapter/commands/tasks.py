@@ -142,11 +142,11 @@ def question_task(
     task = QuestionTask(model, own["train"].examples, own["val"].examples, config)
     explained, learned = None, own["train"].examples.questions
     if config.explanation != "none":
-        explained = sum(bool(model.template.explanation_of(encoded.question)) for encoded in learned)
+        explained = sum(encoded.explained for encoded in learned)
         if not explained:
             raise UserError(
-                f"explanation {config.explanation}: none of the {len(learned)} questions to train on has one; "
-                "set explanation to none, or take data with solutions."
+                f"explanation {config.explanation}: none of the {len(learned)} questions to train on has one that "
+                "fits; set explanation to none, take data with solutions, or raise max_length."
             )
     return PreparedTask(task, {split: part.shortened for split, part in own.items()}, left_out, explained)
 

@@ -177,5 +177,5 @@ def test_how_many_questions_teach_to_explain_is_said(command, refused, tiny_fold
         problem["solution"] = " "
     (data / "problems.json").write_text(json.dumps(problems))
     message = refused("train", *base, "--data", data, "--out", tmp_path / "none")
-    assert f"explanation solution: none of the {len(train)} questions to train on has one" in message
+    assert f"explanation solution: none of the {len(train)} questions to train on has one that fits" in message
     assert not (tmp_path / "none").exists()

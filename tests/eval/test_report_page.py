@@ -12,7 +12,7 @@ from data.question import Question
 from eval.page.browser import browser_data
 from eval.page.pictures import thumbnails
 from eval.predictions import Prediction, write_predictions
-from eval.system import make_system
+from eval.system import Reading, make_system
 from mm_adapter.cli import main
 from mm_adapter.commands.report import report
 
@@ -246,7 +246,7 @@ def test_questions_show_why_an_answer_was_read_so(browser: str, tmp_path: Path) 
         card = page.locator("#questions > li").first
         shown = card.inner_text()
         assert "first wrote: The answer is A." in shown
-        assert 'read by the rule "answer is"' in shown
+        assert "read by the rule answer is" in shown
         assert "first explains: It is first." in shown
 
 
@@ -257,5 +257,28 @@ def test_answers_that_could_not_be_read_are_found(browser: str, hostile_data: Pa
     with check_report.opened(tmp_path / "out" / "report.html", browser) as (page, _):
         page.select_option("#outcome", "unread 0")
         assert page.inner_text("#found") == "1 of 4 questions"
+        assert "the answer could not be read" in page.inner_text("#questions")
         page.locator("#questions summary").click()
         assert page.locator("#questions details p").inner_text() == FORMULA
+
+
+def test_unread_and_drawn_answers_are_told_from_those_that_are_not_there() -> None:
+    """An answer drawn at random was read by no rule; a question without prediction has no unreadable one."""
+    questions = [Question(pid, "Which?", ("a", "b"), 0) for pid in ("1", "2")]
+    unreadable = [Prediction("1", -1, (), (), "no idea")]
+    for reading, choices in ((Reading("wrong", "random"), (0, 1)), (Reading("wrong", "wrong"), (-1,))):
+        system = make_system("s", unreadable, questions, reading=reading)
+        data, _ = browser_data(questions, [system])
+        [[first], [second]] = (row[12] for row in data["questions"])
+        assert first[0] in choices
+        assert first[2:] == ["no idea", "", "", 1]
+        assert second == [-2, [], "", "", "", 0]
+
+
+def test_rules_of_other_files_are_cut() -> None:
+    """A rule is a name; a file of answers may hold anything in its place."""
+    question = Question("1", "Which?", ("a", "b"), 0)
+    system = make_system("s", [Prediction("1", 0, (), (), "A", "\u202e" + "R" * 1_000_000)], [question])
+    data, _ = browser_data([question], [system])
+    assert len(json.dumps(data)) < 1000
+    assert "\u202e" not in data["questions"][0][12][0][3]
