@@ -1,7 +1,8 @@
 """Options that choose a model, the same for every subcommand that answers or writes."""
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from mm_adapter.errors import UserError
 from mm_adapter.options.parser import positive
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from mm_adapter.model import MultimodalLlama
     from mm_adapter.ranks import Ranks
 
+_MODEL = ("adapter", "llama", "dtype", "device", "quantization")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -28,8 +30,7 @@ def load_chosen_model(options: argparse.Namespace) -> "MultimodalLlama":
     """Return the ``MultimodalLlama`` that the options name."""
     from mm_adapter.commands.evaluate import load_model
 
-    names = ("adapter", "llama", "dtype", "device", "quantization")
-    return load_model(**{name: getattr(options, name) for name in names})
+    return load_model(**_named(options, _MODEL))
 
 
 def add_asking_options(parser: argparse.ArgumentParser) -> None:
@@ -64,8 +65,8 @@ def load_asked_model(options: argparse.Namespace, ranks: "Ranks | None" = None) 
     from mm_adapter.conversing import ConversationPrompting
     from mm_adapter.ranks import ALONE
 
-    names = ("template", "answer_format", "ranking", "chat", "wording")
-    chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    asked = _named(options, ("template", "answer_format", "ranking", "chat", "wording"))
+    chosen = {name: value for name, value in asked.items() if value is not None}
     if chosen and options.adapter != "none":
         raise UserError(
             f"--{next(iter(chosen)).replace('_', '-')}: an adapter is asked as it was taught; leave it out."
@@ -77,6 +78,8 @@ def load_asked_model(options: argparse.Namespace, ranks: "Ranks | None" = None) 
         prompting = ConversationPrompting(options.wording)
     else:
         prompting = Prompting(**chosen)
-    names = ("adapter", "llama", "dtype", "device", "quantization")
-    named = {name: getattr(options, name) for name in names}
-    return load_model(**named, prompting=prompting, ranks=ranks or ALONE)
+    return load_model(**_named(options, _MODEL), prompting=prompting, ranks=ranks or ALONE)
+
+
+def _named(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}

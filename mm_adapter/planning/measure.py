@@ -25,7 +25,6 @@ from mm_adapter.llama.model import Llama
 from mm_adapter.llama.weights import LoadedLlama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.planning.measurement import Measurement
-from mm_adapter.planning.memory import VALIDATION_TOKENS
 from mm_adapter.planning.synthetic import random_llama, random_questions
 from mm_adapter.planning.workload import Workload
 from mm_adapter.training.config import TrainingConfig
@@ -45,7 +44,7 @@ def answer(request: dict[str, Any]) -> Measurement:
     model = random_model(base, config, request["image_size"])
     sizes = (load.question_tokens, load.predicting, shape.vocab_size, request["image_size"])
     # As many held-out questions as fill a pass: it may be what takes the most memory.
-    looked_at = math.ceil(max(VALIDATION_TOKENS, config.token_budget) / load.question_tokens)
+    looked_at = math.ceil(config.validation_budget / load.question_tokens)
     train, val = random_questions(load.epoch_questions, *sizes), random_questions(looked_at, *sizes, seed=1)
     task = QuestionTask(model, train, val, config)
     assert model.trained is not None

@@ -30,7 +30,6 @@ KINDS = (
     "features",
     "cached states",
 )
-VALIDATION_TOKENS = 4096  # of a pass over held-out questions, at least
 CACHE_LIMIT = 4 << 30  # bytes of the states that are kept below the adapter, at most
 _SCALE_BLOCK = 64  # values that share a float32 scale in 4 bits
 _BLOCKS_BYTES = 4.85 / 8  # bytes a weight of a Q4_K_M file, as llama.cpp reports for 7B; where no file is at hand
@@ -212,6 +211,6 @@ def _full_gradients(base: LlamaConfig, config: TrainingConfig) -> tuple[int, int
 
 def _validation_work(sizes: Sizes) -> int:
     load = sizes.load
-    tokens = max(VALIDATION_TOKENS, sizes.config.token_budget)
+    tokens = sizes.config.validation_budget
     rows = tokens * load.predicting // load.question_tokens
     return lower_work(sizes, tokens) + rows * sizes.base.vocab_size * sizes.element

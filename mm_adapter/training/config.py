@@ -21,6 +21,8 @@ METHODS = ["adapter", "lora", "full"]
 SHARDINGS = ["none", "full"]
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
+_VALIDATION_TOKENS = 4096
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -191,6 +193,11 @@ class TrainingConfig:
     def rate(self) -> float:
         """The learning rate used for the prompts at the peak of the schedule."""
         return self.base_rate * self.batch_size / 256
+
+    @property
+    def validation_budget(self) -> int:
+        """Tokens of a pass over held-out questions: no gradients are kept, so short passes would only be slower."""
+        return max(self.token_budget, _VALIDATION_TOKENS)
 
     def to_json(self) -> dict[str, Any]:
         """Return all settings by name."""

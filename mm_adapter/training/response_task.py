@@ -40,5 +40,5 @@ class ResponseTask:
 
     def validate(self, ranks: Ranks = ALONE) -> Validation:
         """Return the loss per token of the held-out responses."""
-        budget = max(self.config.token_budget, 4096)
+        budget = self.config.validation_budget
         return Validation(measure_responses(self.model, self.val_set, budget, ranks).loss)

@@ -103,7 +103,7 @@ class QuestionTask:
 
     def validate(self, ranks: Ranks = ALONE) -> Validation:
         """Score every option of the validation questions; or what should be written, where that explains first."""
-        budget = max(self.config.token_budget, 4096)
+        budget = self.config.validation_budget
         if self.explains_first:
             losses = language_losses(self.model, self.val_set, budget, ranks)
             return Validation(sum(losses) / len(losses))

@@ -8,10 +8,14 @@ import torch
 from planning_cases import SHAPE, Case, make_case
 
 from mm_adapter.llama import LlamaConfig
+from mm_adapter.planning.devices import find_device
+from mm_adapter.planning.images import TowerShape
+from mm_adapter.planning.measurement import measure, short_run
 from mm_adapter.planning.memory import plan_memory, weight_bytes, weights_on_device
 from mm_adapter.planning.parameters import count_parameters
 from mm_adapter.planning.plan import make_plan
 from mm_adapter.planning.shapes import BaseShape
+from mm_adapter.planning.workload import make_workload
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.optimization import make_optimizer
 
@@ -103,3 +107,14 @@ def test_a_plan_allocates_nothing() -> None:
     assert plan.memory.peak > 1e13
     assert not plan.fits
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_measured_run_fills_a_pass_of_held_out_questions() -> None:
+    """Validation may be the fullest moment, so what is measured has to go through it as real runs do."""
+    shape = LlamaConfig(4000, 256, 2, 4, 4, 64, 512)
+    config = TrainingConfig(vision="none", layers=1, batch_size=2, token_budget=128, base_rate=0.1)
+    load = make_workload(config, question_tokens=32, answer_tokens=30)
+    plan = make_plan(BaseShape("random", shape), config, find_device("cpu"), load, TowerShape(0, 0))
+    assert plan.memory.phase == "validation"
+    found = measure(short_run(plan))
+    assert found.peak_memory > 0.75 * plan.memory.device["work"]
