@@ -7,10 +7,11 @@ setup(
     version="0.1.0",
     description="Multimodal question answering with a frozen LLaMA: LLaMA-Adapter, reproducible",
     python_requires=">=3.10",
-    packages=find_packages(include=["mm_adapter", "mm_adapter.*", "data", "data.*", "eval", "eval.*"]),
+    # mm_adapter/data and mm_adapter/eval are links to the folders data/ and eval/ beside it.
+    packages=find_packages(include=["mm_adapter", "mm_adapter.*"]),
     package_data={
         "mm_adapter": ["presets/*.toml", "presets/ablations/*.toml"],
-        "eval": ["leaderboard/*.csv", "leaderboard/*.txt", "page/*.jinja", "page/*.css", "page/*.js"],
+        "mm_adapter.eval": ["leaderboard/*.csv", "leaderboard/*.txt", "page/*.jinja", "page/*.css", "page/*.js"],
     },
     install_requires=[
         "torch>=2.5",

@@ -5,7 +5,7 @@ The wording is that of the 52K's published training: adapters and models trained
 
 from dataclasses import dataclass
 
-from data.conversation import Turn
+from mm_adapter.data.conversation import Turn
 
 WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "

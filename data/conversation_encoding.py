@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from data.alpaca import Request
-from data.conversation import Conversation, Turn
-from data.encoding import Encoder
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.alpaca import Request
+from mm_adapter.data.conversation import Conversation, Turn
+from mm_adapter.data.encoding import Encoder
 
 
 class ConversationTemplate(Protocol):

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data.conversation import Conversation
-from data.instructions import instruction_from_record, read_instructions
-from data.json_records import convert_records, read_records
-from data.llava import conversation_from_record
-from data.table import exchange_from_record, read_table
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.conversation import Conversation
+from mm_adapter.data.instructions import instruction_from_record, read_instructions
+from mm_adapter.data.json_records import convert_records, read_records
+from mm_adapter.data.llava import conversation_from_record
+from mm_adapter.data.table import exchange_from_record, read_table
 
 
 def read_conversations(source: str, images: Path | None = None, split: str = "train") -> list[Conversation]:

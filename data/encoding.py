@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from data.prompts import Template
-from data.question import Question
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.prompts import Template
+from mm_adapter.data.question import Question
 
 EXPLANATION_LENGTH = 256
 """Tokens that an explanation may have while training."""

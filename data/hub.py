@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.dataset import Dataset, refuse_bad
-from data.question import Question
-from data.record import BadRecord, question_from_record
-from mm_adapter.errors import UserError
-from mm_adapter.files import write_atomically
-from mm_adapter.wheels import cache_folder
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import write_atomically
+from mm_adapter.core.wheels import cache_folder
+from mm_adapter.data.dataset import Dataset, refuse_bad
+from mm_adapter.data.question import Question
+from mm_adapter.data.record import BadRecord, question_from_record
 
 COLUMNS = (
     *("pid", "image", "question", "choices", "answer", "hint", "grade"),

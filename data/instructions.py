@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from data.conversation import Instruction
-from data.hub import load_splits, read_rows
-from data.json_records import convert_records, read_records
-from data.readers import HUB_ID
-from data.record import required_text, text_field
-from mm_adapter.errors import UserError, suggestion
+from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.data.conversation import Instruction
+from mm_adapter.data.hub import load_splits, read_rows
+from mm_adapter.data.json_records import convert_records, read_records
+from mm_adapter.data.readers import HUB_ID
+from mm_adapter.data.record import required_text, text_field
 
 FILES = (".json", ".jsonl", ".csv")
 COLUMNS = ("id", "instruction", "input", "output", "source")

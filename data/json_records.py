@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data.record import BadRecord
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.record import BadRecord
 
 Record = TypeVar("Record")
 

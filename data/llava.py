@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data.conversation import ASSISTANT, USER, Conversation, Turn
-from data.json_records import convert_records, read_records
-from data.pictures import find_picture
-from data.record import BadRecord, required_text
+from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Turn
+from mm_adapter.data.image_files import find_picture
+from mm_adapter.data.json_records import convert_records, read_records
+from mm_adapter.data.record import BadRecord, required_text
 
 IMAGE = "<image>"
 ROLES = {"human": USER, "gpt": ASSISTANT, USER: USER, ASSISTANT: ASSISTANT}

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.conversation import USER, Turn
-from data.json_records import convert_records, parse_records, read_text
-from data.pictures import find_picture
-from data.record import BadRecord, required_text, text_field
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.conversation import USER, Turn
+from mm_adapter.data.image_files import find_picture
+from mm_adapter.data.json_records import convert_records, parse_records, read_text
+from mm_adapter.data.record import BadRecord, required_text, text_field
 
 JSON_FILES = (".json", ".jsonl")
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from data.question import Question
-from mm_adapter.errors import UserError, suggestion
+from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.data.question import Question
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 ANSWER_FORMATS = ("letter", "text")

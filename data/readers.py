@@ -4,10 +4,10 @@ import os
 import re
 from pathlib import Path
 
-from data.dataset import Dataset
-from data.hub import parquet_splits, read_hub
-from data.scienceqa import read_scienceqa
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.dataset import Dataset
+from mm_adapter.data.hub import parquet_splits, read_hub
+from mm_adapter.data.scienceqa import read_scienceqa
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
-from data.question import Question
+from mm_adapter.data.question import Question
 
 TEXT_FIELDS = ("hint", "subject", "topic", "category", "skill", "lecture", "solution")
 

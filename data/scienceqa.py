@@ -9,12 +9,12 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
-from data.dataset import Dataset, refuse_bad
-from data.pictures import is_plain
-from data.question import Question
-from data.record import BadRecord, question_from_record
-from mm_adapter.errors import UserError
-from mm_adapter.files import read_json
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import read_json
+from mm_adapter.data.dataset import Dataset, refuse_bad
+from mm_adapter.data.image_files import is_plain
+from mm_adapter.data.question import Question
+from mm_adapter.data.record import BadRecord, question_from_record
 
 # The official split file also has minitrain, minival, minitest and trainval: samples and unions of these three,
 # in which a pid may appear again.

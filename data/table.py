@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data.conversation import ASSISTANT, USER, Conversation, Turn
-from data.json_records import convert_records, read_records, read_text
-from data.pictures import find_picture
-from data.record import required_text
-from mm_adapter.errors import UserError, suggestion
+from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Turn
+from mm_adapter.data.image_files import find_picture
+from mm_adapter.data.json_records import convert_records, read_records, read_text
+from mm_adapter.data.record import required_text
 
 COLUMNS = ("image", "question", "answer")
 _WHAT = "the table of questions"

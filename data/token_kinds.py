@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from data.encoding import EncodedQuestion, Encoder, encode_parts
-from data.prompts import Template
+from mm_adapter.data.encoding import EncodedQuestion, Encoder, encode_parts
+from mm_adapter.data.prompts import Template
 
 KINDS = ("frame", "context", "question", "options", "answer")
 """``frame``: the begin token, a chat format's tokens and the cue "Answer:"; ``answer``: the options to be scored."""

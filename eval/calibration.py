@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.question import Question
-from eval.record import DRAWN, Prediction
+from mm_adapter.data.question import Question
+from mm_adapter.eval.record import DRAWN, Prediction
 
 BINS = 15
 

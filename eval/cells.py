@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from data.question import Question
-from eval.intervals import Interval, clustered, wilson
-from eval.metrics import CLASSES, COLUMNS, percentage
-from mm_adapter.errors import UserError, suggestion
+from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.data.question import Question
+from mm_adapter.eval.intervals import Interval, clustered, wilson
+from mm_adapter.eval.metrics import CLASSES, COLUMNS, percentage
 
 _SUBJECTS = {"natural science": "NAT", "social science": "SOC", "language science": "LAN"}
 _LENGTHS = ((0, "no words"), (25, "1-25 words"), (100, "26-100 words"), (float("inf"), "over 100 words"))

@@ -5,9 +5,9 @@ import reprlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from data.question import Question
-from eval.record import UNREADABLE, Prediction
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.record import UNREADABLE, Prediction
 
 _NAMED_IN_MESSAGES = 5
 _SUM_TOLERANCE = 1e-3  # half precision

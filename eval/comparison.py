@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eval.checks import first_few
-from eval.intervals import Interval, bootstrapped, clustered
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.eval.checks import first_few
+from mm_adapter.eval.intervals import Interval, bootstrapped, clustered
 
 SIGNIFICANCE = 0.05
 
@@ -50,7 +50,7 @@ def compare(first: Outcomes, second: Outcomes, seed: int = 0, clusters: Mapping[
     Args:
         first, second: pid -> right or wrong, of the same pids.
         seed: of the bootstrap.
-        clusters: pid -> cluster, to draw whole clusters in the bootstrap (see ``eval.intervals.clustered``).
+        clusters: pid -> cluster, to draw whole clusters in the bootstrap (see ``mm_adapter.eval.intervals.clustered``).
 
     Raises:
         UserError: the systems answered different questions, or none.

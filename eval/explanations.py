@@ -7,7 +7,7 @@ The measures are those of ScienceQA's paper (arXiv 2209.09513, table 5) and its 
   full stops, letter case counts. Weights are 1, and a quarter for each of 1 to 4 words.
 - ROUGE-L: F of the longest common subsequence by ``rouge-score``. The script has the package ``rouge``, no longer
   maintained: that goes by sentences, counts every different word once, and keeps letter case.
-- Similarity: cosine of sentence embeddings, see ``eval.sentence_similarity``.
+- Similarity: cosine of sentence embeddings, see ``mm_adapter.eval.sentence_similarity``.
 
 Unlike the script, an explanation that is missing counts 0 everywhere, and a question without a reference nowhere. (The
 script leaves the former out of ROUGE-L and takes the latter into similarity; it compares with lecture and solution,
@@ -20,13 +20,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from data.prompts import BECAUSE
-from data.question import Question
-from eval.intervals import Interval, bootstrapped, clustered
-from eval.record import Prediction
-from eval.sentence_similarity import INSTALL, SentenceEncoder
-from eval.system import System
-from mm_adapter.errors import UserError, suggestion
+from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.data.prompts import BECAUSE
+from mm_adapter.data.question import Question
+from mm_adapter.eval.intervals import Interval, bootstrapped, clustered
+from mm_adapter.eval.record import Prediction
+from mm_adapter.eval.sentence_similarity import INSTALL, SentenceEncoder
+from mm_adapter.eval.system import System
 
 REFERENCES = ("solution", "lecture-solution")
 MEASURES = ("BLEU-1", "BLEU-4", "ROUGE-L", "similarity")

@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from data.question import Question
-from eval.checks import check_predictions, shortened
-from eval.record import UNREADABLE, Prediction
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.checks import check_predictions, shortened
+from mm_adapter.eval.record import UNREADABLE, Prediction
 
 TOPICS = (
     *("punctuation", "literacy-in-science", "verbs", "pronouns", "civics", "culture", "word-study", "economics"),
@@ -103,7 +103,7 @@ def official_metrics(
     """Return the official evaluator's keys, in its order, with accuracies in percent; None where no question counts.
 
     Args:
-        predictions: one per question; see ``eval.checks.check_predictions``.
+        predictions: one per question; see ``mm_adapter.eval.checks.check_predictions``.
         questions: what was asked.
         skipped: pids that count as wrong, whether or not they have a question or a prediction.
 

@@ -19,7 +19,7 @@ Nothing is guessed.
 import re
 from collections.abc import Sequence
 
-from eval.record import UNREADABLE
+from mm_adapter.eval.record import UNREADABLE
 
 _MOST_STARTS = 20
 _LETTER = r"(?:\(([a-z])\)|([a-z])\)?)"

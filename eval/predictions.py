@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from data.prompts import BECAUSE, LETTERS
-from eval.checks import check_predictions, check_values
-from eval.layouts import read_predictions
-from eval.record import UNREADABLE, Prediction
-from mm_adapter.files import write_text
+from mm_adapter.core.files import write_text
+from mm_adapter.data.prompts import BECAUSE, LETTERS
+from mm_adapter.eval.checks import check_predictions, check_values
+from mm_adapter.eval.layouts import read_predictions
+from mm_adapter.eval.record import UNREADABLE, Prediction
 
 __all__ = [
     "UNREADABLE",

@@ -14,9 +14,9 @@ import numpy as np
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from data.question import Question
-from eval.record import Prediction
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.record import Prediction
 
 NEIGHBOURS = 5
 SIMILARITY_POWER = 2

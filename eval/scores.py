@@ -5,15 +5,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.dataset import Dataset
-from eval.calibration import Calibration, calibration
-from eval.cells import CellRow, cell_rows, cells, official_cells
-from eval.comparison import Agreement, Comparison, agreement, compare_systems, missed_by_all
-from eval.explanations import ExplanationScores, score_explanations
-from eval.plain_text import visible
-from eval.report import Table, markdown_text, notes, to_csv, to_markdown, to_text
-from eval.system import Reading, System, distinct, name_of, read_system
-from eval.tables import (
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import write_json, write_text
+from mm_adapter.data.dataset import Dataset
+from mm_adapter.eval.calibration import Calibration, calibration
+from mm_adapter.eval.cells import CellRow, cell_rows, cells, official_cells
+from mm_adapter.eval.comparison import Agreement, Comparison, agreement, compare_systems, missed_by_all
+from mm_adapter.eval.explanations import ExplanationScores, score_explanations
+from mm_adapter.eval.official_report import Table, markdown_text, notes, to_csv, to_markdown, to_text
+from mm_adapter.eval.plain_text import visible
+from mm_adapter.eval.system import Reading, System, distinct, name_of, read_system
+from mm_adapter.eval.tables import (
     agreement_table,
     calibration_table,
     cell_table,
@@ -22,8 +24,6 @@ from eval.tables import (
     explanation_table,
     official_interval_table,
 )
-from mm_adapter.errors import UserError
-from mm_adapter.files import write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def score(
 
     Raises:
         UserError: an unknown dimension, systems that answered different questions, or explanations that cannot be
-            scored (``eval.explanations``).
+            scored (``mm_adapter.eval.explanations``).
     """
     first = systems[0]
     clusters = {q.pid: q.skill or q.pid for q in first.questions} if interval == "skill" else None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 
 INSTALL = (
     "scores of explanations need nltk, rouge-score and a sentence encoder: pip install 'mm-adapter[explanations]'."

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.question import Question
-from eval.layouts import read_predictions
-from eval.metrics import Metrics, evaluate_predictions, judge
-from eval.record import DRAWN, UNREADABLE, Prediction
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.layouts import read_predictions
+from mm_adapter.eval.metrics import Metrics, evaluate_predictions, judge
+from mm_adapter.eval.record import DRAWN, UNREADABLE, Prediction
 
 MISSING = ("refuse", "wrong", "leave-out")
 UNPARSEABLE = ("wrong", "random")
@@ -95,7 +95,7 @@ def read_system(
     name: str | None = None,
     elsewhere: Mapping[str, str] | None = None,
 ) -> System:
-    """Return the system whose predictions are in ``path``, in any layout (``eval.layouts``).
+    """Return the system whose predictions are in ``path``, in any layout (``mm_adapter.eval.layouts``).
 
     Args:
         path: file of predictions.

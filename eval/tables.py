@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from eval.calibration import Calibration
-from eval.cells import CellRow
-from eval.comparison import Agreement, Comparison
-from eval.explanations import MEASURES, ExplanationScores
-from eval.intervals import Interval
-from eval.metrics import COLUMNS
-from eval.report import EMPTY, Table
-from eval.system import System
+from mm_adapter.eval.calibration import Calibration
+from mm_adapter.eval.cells import CellRow
+from mm_adapter.eval.comparison import Agreement, Comparison
+from mm_adapter.eval.explanations import MEASURES, ExplanationScores
+from mm_adapter.eval.intervals import Interval
+from mm_adapter.eval.metrics import COLUMNS
+from mm_adapter.eval.official_report import EMPTY, Table
+from mm_adapter.eval.system import System
 
 
 def interval_text(interval: Interval | None) -> str:

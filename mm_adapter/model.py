@@ -9,26 +9,25 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from data.batching import OptionBatch
-from data.conversation import USER, Turn
-from data.conversation_encoding import ConversationTemplate
-from data.prompts import Frame, Prompting, Template, make_template
 from mm_adapter.adapter.adapter import Adapter
 from mm_adapter.adapter.checkpoint import AdapterDescription, save_adapter
-from mm_adapter.answer import Answer, answer_question
-from mm_adapter.conversing import ConversationPrompting, make_wording
-from mm_adapter.errors import UserError
-from mm_adapter.generation import stream_tokens
-from mm_adapter.images import open_image
+from mm_adapter.adapter.finetune import ModelUpdate
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.images import open_image
+from mm_adapter.data.conversation import USER, Turn
+from mm_adapter.data.conversation_encoding import ConversationTemplate
+from mm_adapter.data.prompts import Frame, Prompting, Template, make_template
+from mm_adapter.inference.answer import Answer, answer_question
+from mm_adapter.inference.conversation_prompts import ConversationPrompting, make_wording
+from mm_adapter.inference.generation import Sampling, stream_tokens
+from mm_adapter.inference.streaming import TextStream, stream_texts
 from mm_adapter.llama.attention import AttentionPrefix
-from mm_adapter.llama.chat import FAMILIES, ChatFormat, chat_format
-from mm_adapter.llama.tokenizer import Tokenizer
-from mm_adapter.llama.weights import LoadedLlama, load_llama
+from mm_adapter.llama.checkpoints.load import LoadedLlama, load_llama
+from mm_adapter.llama.tokenizers.chat_template import FAMILIES, ChatFormat, chat_format
+from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
 from mm_adapter.pretrained import read_parts
-from mm_adapter.sampling import Sampling
-from mm_adapter.scoring import OptionScores, score_options
-from mm_adapter.streaming import TextStream, stream_texts
-from mm_adapter.update import ModelUpdate
+from mm_adapter.scoring.batching import OptionBatch
+from mm_adapter.scoring.likelihoods import OptionScores, score_options
 from mm_adapter.vision import ImageTower, VisionConfig
 
 
@@ -195,7 +194,7 @@ class MultimodalLlama(nn.Module):
         has_image: Tensor | None = None,
         states: Tensor | None = None,
     ) -> OptionScores:
-        """Score the options of a packed batch, see ``mm_adapter.scoring.score_options``.
+        """Score the options of a packed batch, see ``mm_adapter.scoring.likelihoods.score_options``.
 
         Args:
             states: ``(1, N, D)`` that enter the first adapted layer, where they were kept.
@@ -295,7 +294,7 @@ class MultimodalLlama(nn.Module):
         generator: torch.Generator | None = None,
         stops: Sequence[str] = (),
     ) -> list[str]:
-        """Continue prompts (text or token ids), see ``mm_adapter.generation.stream_tokens``; ``stops`` end a text."""
+        """Continue prompts (text or token ids), see ``inference.generation.stream_tokens``; ``stops`` end a text."""
         encoded = [
             [*self.tokenizer.begin, *self.tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
             for prompt in prompts

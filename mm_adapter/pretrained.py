@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.prompts import Prompting
 from mm_adapter.adapter.adapter import Adapter
 from mm_adapter.adapter.checkpoint import (
     WEIGHTS_FILE,
@@ -14,10 +13,11 @@ from mm_adapter.adapter.checkpoint import (
     read_description,
     read_weights,
 )
-from mm_adapter.conversing import ConversationPrompting
-from mm_adapter.errors import UserError
-from mm_adapter.llama.weights import DEFAULT_LLAMA, LoadedLlama
-from mm_adapter.update import ModelUpdate, load_update, make_update
+from mm_adapter.adapter.finetune import ModelUpdate, load_update, make_update
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.prompts import Prompting
+from mm_adapter.inference.conversation_prompts import ConversationPrompting
+from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, LoadedLlama
 from mm_adapter.vision import VisionConfig
 
 

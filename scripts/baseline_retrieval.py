@@ -7,13 +7,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from data.scienceqa import read_scienceqa
-from eval.metrics import evaluate_predictions
-from eval.predictions import write_predictions
-from eval.report import notes, official_table, to_text, write_report
-from eval.retrieval import NEIGHBOURS, retrieval_predictions
-from mm_adapter.errors import UserError
-from mm_adapter.files import write_json
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import write_json
+from mm_adapter.data.scienceqa import read_scienceqa
+from mm_adapter.eval.metrics import evaluate_predictions
+from mm_adapter.eval.official_report import notes, official_table, to_text, write_report
+from mm_adapter.eval.predictions import write_predictions
+from mm_adapter.eval.retrieval import NEIGHBOURS, retrieval_predictions
 
 NAME = "TF-IDF retrieval"
 

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from bars import bar, write_bars
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.generation import stream_tokens
+from mm_adapter.inference.generation import stream_tokens
 from mm_adapter.llama import Llama, LlamaConfig
+from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, load_llama
 from mm_adapter.llama.model import Prefixes
-from mm_adapter.llama.weights import DEFAULT_LLAMA, load_llama
-from mm_adapter.reporting import bar, write_bars
 
 LAYERS, PROMPT_LENGTH, GATE, IMAGE_SIZE = 30, 10, 0.3, 512
 LIMIT = 1.10

@@ -10,16 +10,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from mm_adapter.errors import UserError
+from bars import bar, write_bars
+
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.planning.devices import find_device
-from mm_adapter.planning.images import TowerShape
+from mm_adapter.planning.image_costs import TowerShape
 from mm_adapter.planning.measurement import measure, short_run
 from mm_adapter.planning.plan import make_plan
-from mm_adapter.planning.report import comparison
+from mm_adapter.planning.plan_text import comparison
 from mm_adapter.planning.shapes import SHAPES, BaseShape
 from mm_adapter.planning.workload import make_workload
-from mm_adapter.reporting import bar, write_bars
 from mm_adapter.training.config import TrainingConfig
 
 SMALL = LlamaConfig(1000, 128, 4, 4, 2, 32, 320)

@@ -28,20 +28,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bars import bar, write_bars
 
-from data.batching import collate
-from data.conversations import read_split
-from data.encoding import EncodedQuestion
-from data.question import Question
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.commands.tasks import prepare_conversations
-from mm_adapter.conversations import measure_responses, response_log_likelihoods
-from mm_adapter.conversing import ConversationPrompting
-from mm_adapter.llama.frozen import weight_bytes
-from mm_adapter.llama.weights import DEFAULT_LLAMA, load_llama
+from mm_adapter.data.conversations import read_split
+from mm_adapter.data.encoding import EncodedQuestion
+from mm_adapter.data.question import Question
+from mm_adapter.inference.conversation_prompts import ConversationPrompting
+from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, load_llama
+from mm_adapter.llama.frozen.matrix import weight_bytes
 from mm_adapter.model import MultimodalLlama
-from mm_adapter.reporting import bar, write_bars
-from mm_adapter.scoring import score_options
+from mm_adapter.scoring.batching import collate
+from mm_adapter.scoring.encoded_sets import measure_responses, response_log_likelihoods
+from mm_adapter.scoring.likelihoods import score_options
+from mm_adapter.training.prepare import prepare_conversations
 
 LAYERS, PROMPT_LENGTH, BATCH, LENGTH = 30, 10, 8, 256
 RATE = 5e-3

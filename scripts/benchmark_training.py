@@ -24,18 +24,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from bars import bar, write_bars
 from torch import Tensor
 
-from data.batching import collate
-from data.demo import write_demo
-from data.encoding import EncodedQuestion, encode_questions
-from data.prompts import Prompting
-from data.readers import read_dataset
 from mm_adapter.adapter import Adapter, AdapterConfig
+from mm_adapter.data.demo import write_demo
+from mm_adapter.data.encoding import EncodedQuestion, encode_questions
+from mm_adapter.data.prompts import Prompting
+from mm_adapter.data.readers import read_dataset
 from mm_adapter.llama import Llama, LlamaConfig
-from mm_adapter.llama.weights import DEFAULT_LLAMA, open_source
-from mm_adapter.reporting import bar, write_bars
-from mm_adapter.scoring import padded_by_question, ranking_loss, score_options
+from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, open_source
+from mm_adapter.scoring.batching import collate
+from mm_adapter.scoring.likelihoods import padded_by_question, ranking_loss, score_options
 
 SHAPE = LlamaConfig(49152, 576, 30, 9, 3, 64, 1536, 2048, 1e-5, 100000.0, tied_embeddings=True)
 PROMPT_LENGTH, BATCH = 10, 8

@@ -22,14 +22,14 @@ import numpy as np
 import sentencepiece
 import torch
 import transformers
+from bars import bar, write_bars
 from gguf import GGMLQuantizationType as Kind
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mm_adapter.generation import generate_tokens
+from mm_adapter.inference.generation import generate_tokens
 from mm_adapter.llama import Llama
-from mm_adapter.llama.weights import load_llama
-from mm_adapter.reporting import bar, write_bars
+from mm_adapter.llama.checkpoints.load import load_llama
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "llama"))
 from llama_files import GGUF_NAMES, foreign_tensors, pieces_of, write_gguf, write_meta

@@ -20,9 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bars import bar, write_bars
 from tiny import adapter, kill_all, losses, start, text_options
-
-from mm_adapter.reporting import bar, write_bars
 
 PATIENCE = 300.0  # seconds for each thing that is waited for
 TOLERANCE = 1e-4  # of losses and weights after some hundred steps on changing numbers of ranks

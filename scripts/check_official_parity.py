@@ -9,9 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from mm_adapter.errors import UserError
-from mm_adapter.parity import official_errors
-from mm_adapter.reporting import bar, write_bars
+from bars import bar, write_bars
+from official_parity import official_errors
+
+from mm_adapter.core.errors import UserError
 
 
 def main() -> int:

@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bars import bar, write_bars
+
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.planning.devices import find_device
-from mm_adapter.planning.images import TowerShape
+from mm_adapter.planning.image_costs import TowerShape
 from mm_adapter.planning.measurement import Measurement, measure, short_run
 from mm_adapter.planning.plan import Plan, make_plan
+from mm_adapter.planning.plan_text import compared
 from mm_adapter.planning.reduction import RANKS, reduced_bytes
-from mm_adapter.planning.report import compared
 from mm_adapter.planning.shapes import SHAPES, BaseShape
 from mm_adapter.planning.workload import make_workload
-from mm_adapter.reporting import bar, write_bars
 from mm_adapter.training.config import TrainingConfig
 
 SMOLLM2 = SHAPES["smollm2-135m"]

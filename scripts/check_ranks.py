@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bars import bar, write_bars
 from tiny import adapter, losses, start, write_llama, write_questions
-
-from mm_adapter.reporting import bar, write_bars
 
 BAR = 1e-5
 SETTINGS = {

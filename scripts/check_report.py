@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bars import bar, write_bars
 from PIL import Image
 from tqdm import tqdm
 
-from data.demo import write_demo
-from data.readers import read_dataset
-from eval.predictions import write_predictions
-from eval.record import Prediction
-from eval.retrieval import retrieval_predictions
-from mm_adapter.commands.report import report
-from mm_adapter.files import write_json
-from mm_adapter.reporting import bar, write_bars
+from mm_adapter.cli.report import report
+from mm_adapter.core.files import write_json
+from mm_adapter.data.demo import write_demo
+from mm_adapter.data.readers import read_dataset
+from mm_adapter.eval.predictions import write_predictions
+from mm_adapter.eval.record import Prediction
+from mm_adapter.eval.retrieval import retrieval_predictions
 
 WIDTHS = (400, 1400)
 # A browser without a user's profile that asks nobody anything of its own accord.

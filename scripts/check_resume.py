@@ -21,10 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bars import bar, write_bars
 from tiny import descendants, kill_all, start, text_options
 from tqdm import tqdm
-
-from mm_adapter.reporting import bar, write_bars
 
 KINDS = ("kill", "term", "in a save", "rank of four")
 PATIENCE = 300.0  # seconds for a run
@@ -136,7 +135,7 @@ def _is_worker(process: int) -> bool:
         environment = Path(f"/proc/{process}/environ").read_bytes()
     except OSError:
         return False
-    return b"mm_adapter.cli" in arguments and b"\0RANK=" in environment
+    return b"mm_adapter" in arguments and b"\0RANK=" in environment
 
 
 def check(kills: int, seed: int, epochs: int) -> list[dict[str, Any]]:

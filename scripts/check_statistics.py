@@ -17,12 +17,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from bars import bar, write_bars
 from scipy.stats import binom
 from tqdm import tqdm
 
-from eval.comparison import SIGNIFICANCE, mcnemar
-from eval.intervals import bootstrapped, clustered, wilson
-from mm_adapter.reporting import bar, write_bars
+from mm_adapter.eval.comparison import SIGNIFICANCE, mcnemar
+from mm_adapter.eval.intervals import bootstrapped, clustered, wilson
 
 SIZES = (50, 400, 4241)
 APART = (0.05, 0.1, 0.2, 0.3, 0.4)  # shares of questions that part two systems

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mm_adapter.files import write_json, write_text
+from mm_adapter.core.files import write_json, write_text
 from mm_adapter.training.config import load_config
 
 METHODS = ("adapter", "lora", "full")
@@ -62,7 +62,7 @@ def measure(adapter: str, options: argparse.Namespace, out: Path) -> dict[str, A
 
 def run(arguments: list[str]) -> float:
     """Run a subcommand; return its peak resident memory in MB."""
-    process = subprocess.Popen([sys.executable, "-m", "mm_adapter.cli", *arguments], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "mm_adapter", *arguments], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"mm-adapter {' '.join(arguments[:1])} failed; its message stands above.")

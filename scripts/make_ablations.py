@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from mm_adapter.ablation.report import Report, read_report
-from mm_adapter.files import write_text
+from mm_adapter.ablation.summary import Report, read_report
+from mm_adapter.core.files import write_text
 
 INTRODUCTION = """# Ablations
 

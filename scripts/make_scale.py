@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mm_adapter.files import write_text
+from mm_adapter.core.files import write_text
 from mm_adapter.planning.devices import GPUS, find_device
 from mm_adapter.planning.fitting import suggest
-from mm_adapter.planning.images import TowerShape
+from mm_adapter.planning.image_costs import TowerShape
 from mm_adapter.planning.plan import UTILISATION, Plan, make_plan
-from mm_adapter.planning.report import as_time
+from mm_adapter.planning.plan_text import as_time
 from mm_adapter.planning.shapes import SHAPES, BaseShape
 from mm_adapter.planning.workload import TYPICAL, make_workload
 from mm_adapter.training.config import TrainingConfig

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from data.demo import write_demo
+from mm_adapter.data.demo import write_demo
 
 SHAPE = {
     "model_type": "llama",
@@ -90,7 +90,7 @@ def start(
         seconds: after which gloo gives up on a silent peer.
         log: file for both streams; thrown away by default.
     """
-    program = ["-m", "mm_adapter.cli", *arguments]
+    program = ["-m", "mm_adapter", *arguments]
     if ranks > 1 or launcher:
         alone = [] if any(option.startswith("--rdzv") for option in launcher) else ["--standalone"]
         program = ["-m", "torch.distributed.run", *alone, f"--nproc-per-node={ranks}", *launcher, *program]

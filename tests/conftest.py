@@ -68,7 +68,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixty generated questions in the official layout; not to be changed."""
-    from data.demo import write_demo
+    from mm_adapter.data.demo import write_demo
 
     folder = tmp_path_factory.mktemp("demo") / "data"
     write_demo(folder, size=60)

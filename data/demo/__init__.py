@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from data.demo.draft import Draft
-from data.demo.texts import CONTEXT_FAMILIES, PLAIN_FAMILIES, draft_texts
-from data.demo.visual import DigitSample, draft_visual
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.demo.draft import Draft
+from mm_adapter.data.demo.texts import CONTEXT_FAMILIES, PLAIN_FAMILIES, draft_texts
+from mm_adapter.data.demo.visual import DigitSample, draft_visual
 
 SMALLEST = 60
 VAL_SHARE, TEST_SHARE = 0.08, 0.15

@@ -8,7 +8,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Draft:
-    """What a family of questions makes; the names are those of `data.question.Question`.
+    """What a family of questions makes; the names are those of `mm_adapter.data.question.Question`.
 
     Attributes:
         picture: draws the picture when it is to be written, or None.

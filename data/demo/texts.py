@@ -8,8 +8,8 @@ from functools import partial
 from itertools import cycle
 from random import Random
 
-from data.demo import words
-from data.demo.draft import Draft
+from mm_adapter.data.demo import words
+from mm_adapter.data.demo.draft import Draft
 
 NATURAL, SOCIAL, LANGUAGE = "natural science", "social science", "language science"
 Text = Callable[[Random], Draft]

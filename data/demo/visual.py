@@ -14,8 +14,8 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from data.demo.draft import Draft
-from data.demo.pictures import (
+from mm_adapter.data.demo.draft import Draft
+from mm_adapter.data.demo.drawing import (
     FRUIT_COLOURS,
     POINTS_TO,
     draw_compass,

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.question import Question
-from eval.layouts.json_text import NotOneValue, objects_of_lines, parse_json, read_text
-from eval.layouts.llava import is_llava, llava_prediction
-from eval.layouts.lmms_eval import is_lmms_eval, lmms_eval_predictions, logged_samples
-from eval.layouts.official import is_official, official_predictions
-from eval.layouts.own import own_prediction
-from eval.record import Prediction
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.layouts.json_text import NotOneValue, objects_of_lines, parse_json, read_text
+from mm_adapter.eval.layouts.llava_answers import is_llava, llava_prediction
+from mm_adapter.eval.layouts.lmms_eval import is_lmms_eval, lmms_eval_predictions, logged_samples
+from mm_adapter.eval.layouts.official_results import is_official, official_predictions
+from mm_adapter.eval.layouts.own import own_prediction
+from mm_adapter.eval.record import Prediction
 
 __all__ = ["read_predictions"]
 

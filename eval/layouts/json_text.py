@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from eval.checks import check_values, shortened
-from eval.record import Prediction
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.eval.checks import check_values, shortened
+from mm_adapter.eval.record import Prediction
 
 FORMATS = (
     "Predictions are one JSON object with 'pid' and 'choice' per line, an official result file, LLaVA's answers, or "
@@ -104,7 +104,7 @@ def prediction(
     """Return the prediction made of values of unknown types.
 
     Raises:
-        UserError: a value has the wrong type or is not allowed (``eval.checks.check_values``).
+        UserError: a value has the wrong type or is not allowed (``mm_adapter.eval.checks.check_values``).
     """
     if not isinstance(pid, str):
         raise UserError(f"{where}: the pid {shortened(pid)} is not text. Write it in quotes, as in problems.json.")

@@ -11,12 +11,12 @@ or order is refused and not scored.
 from collections.abc import Sequence
 from typing import Any
 
-from data.question import Question
-from eval.checks import shortened
-from eval.layouts.json_text import prediction
-from eval.parsing import read_choice
-from eval.record import Prediction
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.checks import shortened
+from mm_adapter.eval.layouts.json_text import prediction
+from mm_adapter.eval.parsing import read_choice
+from mm_adapter.eval.record import Prediction
 
 Sample = tuple[str, dict[str, Any]]
 """Place in the file, for messages, and the sample."""

@@ -6,9 +6,9 @@ first two may be missing.
 
 from typing import Any
 
-from eval.layouts.json_text import FORMATS, prediction
-from eval.record import Prediction
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.eval.layouts.json_text import FORMATS, prediction
+from mm_adapter.eval.record import Prediction
 
 
 def own_prediction(where: str, fields: dict[str, Any]) -> Prediction:

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.layouts.json_text import objects_of_lines, read_text
-from eval.leaderboard.published import is_link, official_pids
-from eval.leaderboard.row import MOST_PARAMETERS, Row
-from eval.leaderboard.submission import Run
-from eval.metrics import COLUMNS, percentage
-from mm_adapter.errors import UserError
-from mm_adapter.files import write_text
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import write_text
+from mm_adapter.eval.layouts.json_text import objects_of_lines, read_text
+from mm_adapter.eval.leaderboard.published import is_link, official_pids
+from mm_adapter.eval.leaderboard.row import MOST_PARAMETERS, Row
+from mm_adapter.eval.leaderboard.submission import Run
+from mm_adapter.eval.metrics import COLUMNS, percentage
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Entry:
     """One verified run.
 
     Attributes:
-        model, method, learning, size, tuned, source, date: see ``eval.leaderboard.row.Row``.
+        model, method, learning, size, tuned, source, date: see ``mm_adapter.eval.leaderboard.row.Row``.
         accuracies: column -> percent.
         outcomes: a 1 for every right and a 0 for every wrong answer, in the order of the official test split.
-        answers_sha256: of what was asked (``eval.leaderboard.submission.answers_digest``).
+        answers_sha256: of what was asked (``mm_adapter.eval.leaderboard.submission.answers_digest``).
         recorded: whether the run said itself what it answered, so that changed answers were noticed.
     """
 

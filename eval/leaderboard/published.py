@@ -6,9 +6,9 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from eval.leaderboard.row import Row, parameters
-from eval.metrics import COLUMNS
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.eval.leaderboard.row import Row, parameters
+from mm_adapter.eval.metrics import COLUMNS
 
 _FIELDS = ("model", "method", "learning", "size", "tuned_params", "source", "date", *COLUMNS)
 
@@ -22,7 +22,7 @@ def published_rows(path: Path | None = None) -> list[Row]:
     Raises:
         UserError: the file is missing or not as it should be: the line is named, such as a row without source.
     """
-    source = path or resources.files("eval.leaderboard").joinpath("published.csv")
+    source = path or resources.files("mm_adapter.eval.leaderboard").joinpath("published.csv")
     try:
         text = source.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -36,7 +36,7 @@ def published_rows(path: Path | None = None) -> list[Row]:
 
 def official_pids() -> tuple[str, ...]:
     """Return the 4,241 ids of the official test split, in its order."""
-    return tuple(resources.files("eval.leaderboard").joinpath("official_test_pids.txt").read_text().split())
+    return tuple(resources.files("mm_adapter.eval.leaderboard").joinpath("official_test_pids.txt").read_text().split())
 
 
 def _row(fields: dict[str, str], where: str) -> Row:

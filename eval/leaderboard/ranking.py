@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.comparison import SIGNIFICANCE, mcnemar
-from eval.intervals import Interval, wilson
-from eval.leaderboard.published import official_pids
-from eval.leaderboard.row import Row
-from eval.system import distinct
+from mm_adapter.eval.comparison import SIGNIFICANCE, mcnemar
+from mm_adapter.eval.intervals import Interval, wilson
+from mm_adapter.eval.leaderboard.published import official_pids
+from mm_adapter.eval.leaderboard.row import Row
+from mm_adapter.eval.system import distinct
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 
 MOST_PARAMETERS = 10**15
 _UNITS = {"": 1, "K": 1_000, "M": 1_000_000, "B": 1_000_000_000, "T": 1_000_000_000_000}

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.dataset import Dataset
-from data.question import Question
-from eval.checks import first_few
-from eval.layouts.json_text import NotOneValue, parse_json, read_text
-from eval.leaderboard.published import official_pids
-from eval.leaderboard.row import MOST_PARAMETERS
-from eval.system import Reading, System, name_of, read_system
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.dataset import Dataset
+from mm_adapter.data.question import Question
+from mm_adapter.eval.checks import first_few
+from mm_adapter.eval.layouts.json_text import NotOneValue, parse_json, read_text
+from mm_adapter.eval.leaderboard.published import official_pids
+from mm_adapter.eval.leaderboard.row import MOST_PARAMETERS
+from mm_adapter.eval.system import Reading, System, name_of, read_system
 
 RECORD = "evaluation.json"
 

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from data.question import Question
-from eval.cells import DIMENSIONS
-from eval.page.pictures import BUDGET, Thumbnails, thumbnails
-from eval.plain_text import visible
-from eval.record import DRAWN
-from eval.system import System
+from mm_adapter.data.question import Question
+from mm_adapter.eval.cells import DIMENSIONS
+from mm_adapter.eval.page.thumbnails import BUDGET, Thumbnails, thumbnails
+from mm_adapter.eval.plain_text import visible
+from mm_adapter.eval.record import DRAWN
+from mm_adapter.eval.system import System
 
 TEXT_BUDGET = 12_000_000
 """Characters of all questions and answers of a page."""

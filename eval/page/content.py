@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 
-from eval.page.page import Part
-from eval.page.plots import Plot, plot_calibration, plot_classes
-from eval.plain_text import visible
-from eval.report import Table
-from eval.scores import Scores
-from eval.tables import agreement_table, calibration_table, comparison_table, explanation_table, interval_text
+from mm_adapter.eval.official_report import Table
+from mm_adapter.eval.page.page import Part
+from mm_adapter.eval.page.plots import Plot, plot_calibration, plot_classes
+from mm_adapter.eval.plain_text import visible
+from mm_adapter.eval.scores import Scores
+from mm_adapter.eval.tables import (
+    agreement_table,
+    calibration_table,
+    comparison_table,
+    explanation_table,
+    interval_text,
+)
 
 BY = (
     *("subject*context", "grade-band", "options", "context-length", "lecture", "grade", "topic", "category", "skill"),

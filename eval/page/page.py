@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from eval.page.pictures import Thumbnails
-from eval.page.plots import Plot
-from eval.plain_text import visible
-from eval.report import Table
+from mm_adapter.eval.official_report import Table
+from mm_adapter.eval.page.plots import Plot
+from mm_adapter.eval.page.thumbnails import Thumbnails
+from mm_adapter.eval.plain_text import visible
 
 _CHUNK = 256  # pictures that the page unpacks at a time
 
@@ -91,4 +91,4 @@ def _json(value: Any) -> str:
 
 
 def _own(name: str) -> str:
-    return resources.files("eval.page").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("mm_adapter.eval.page").joinpath(name).read_text(encoding="utf-8")

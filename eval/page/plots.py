@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.calibration import Calibration
-from eval.cells import CellRow
-from eval.plain_text import visible
-from mm_adapter.files import write_atomically
+from mm_adapter.core.files import write_atomically
+from mm_adapter.eval.calibration import Calibration
+from mm_adapter.eval.cells import CellRow
+from mm_adapter.eval.plain_text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

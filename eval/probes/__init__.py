@@ -1,10 +1,10 @@
 """Probes: questions asked again with something changed, to see what a system's answers rest on. Knows no model."""
 
-from eval.probes.changes import PICTURE_CHANGES, another_picture, picture_probe, without_context
-from eval.probes.gain import VisualGain, visual_gain
-from eval.probes.neighbours import Neighbour, Similarity, nearest_questions, similarity_to_training
-from eval.probes.probe import Probe, ProbeResult, System, ask, corrected_results, measure
-from eval.probes.rotations import Rotations, ask_rotations, mapped_back, rotate
+from mm_adapter.eval.probes.asking import Probe, ProbeResult, System, ask, corrected_results, measure
+from mm_adapter.eval.probes.changes import PICTURE_CHANGES, another_picture, picture_probe, without_context
+from mm_adapter.eval.probes.gain import VisualGain, visual_gain
+from mm_adapter.eval.probes.neighbours import Neighbour, Similarity, nearest_questions, similarity_to_training
+from mm_adapter.eval.probes.rotations import Rotations, ask_rotations, mapped_back, rotate
 
 __all__ = [
     "PICTURE_CHANGES",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image, ImageFilter
 
-from data.question import Question
-from eval.probes.probe import Probe
-from mm_adapter.errors import UserError
-from mm_adapter.images import content_hash, open_image
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.images import content_hash, open_image
+from mm_adapter.data.question import Question
+from mm_adapter.eval.probes.asking import Probe
 
 GREY = (128, 128, 128)
 BLUR = 1 / 16

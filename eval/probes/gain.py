@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from data.question import Question
-from eval.comparison import Comparison, compare
-from eval.metrics import judge
-from eval.probes.probe import ProbeResult, pictured_pids, share
-from eval.record import Prediction
+from mm_adapter.data.question import Question
+from mm_adapter.eval.comparison import Comparison, compare
+from mm_adapter.eval.metrics import judge
+from mm_adapter.eval.probes.asking import ProbeResult, pictured_pids, share
+from mm_adapter.eval.record import Prediction
 
 CONTROLS = {
     "shuffled": "with another question's picture",

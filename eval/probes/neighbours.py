@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from data.question import Question
-from eval.probes.probe import share
-from eval.retrieval import question_text, text_vectorizer
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.probes.asking import share
+from mm_adapter.eval.retrieval import question_text, text_vectorizer
 
 _BLOCK = 256  # questions compared at a time, as in eval/retrieval.py
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from data.prompts import letter_of
-from data.question import Question
-from eval.comparison import SIGNIFICANCE
-from eval.probes.probe import ProbeResult, System, measure
-from eval.record import Prediction
+from mm_adapter.data.prompts import letter_of
+from mm_adapter.data.question import Question
+from mm_adapter.eval.comparison import SIGNIFICANCE
+from mm_adapter.eval.probes.asking import ProbeResult, System, measure
+from mm_adapter.eval.record import Prediction
 
 LEAST_EXPECTED = 5
 """A chi-square test needs about so many answers for every position."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mm_adapter.adapter import AdapterConfig
-from mm_adapter.commands.tasks import question_prompting
-from mm_adapter.commands.train import vision_of
-from mm_adapter.errors import UserError, located, suggestion
+from mm_adapter.core.errors import UserError, located, suggestion
 from mm_adapter.training.config import PRESETS, TrainingConfig, config_types, load_config, override, read_toml
+from mm_adapter.training.prepare import question_prompting
+from mm_adapter.training.run import vision_of
 
 SHIPPED = PRESETS / "ablations"
 LIMITS = {"train_questions": "train", "val_questions": "val", "test_questions": "test"}

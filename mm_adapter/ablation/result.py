@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mm_adapter.errors import UserError
-from mm_adapter.files import read_json, write_json
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import read_json, write_json
 from mm_adapter.training.log import METRICS_FILE
 from mm_adapter.training.state import check_settings
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from eval.report import COLUMNS, EMPTY, Table
 from mm_adapter.ablation.claims import Finding
 from mm_adapter.ablation.grid import say_value
-from mm_adapter.ablation.published import Published, PublishedTable
+from mm_adapter.ablation.paper_figures import Published, PublishedTable
 from mm_adapter.ablation.result import PointResult
 from mm_adapter.ablation.spread import Group, Spread, group, spread
+from mm_adapter.eval.official_report import COLUMNS, EMPTY, Table
 
 _SPREAD_HEADER = ["seeds", "accuracy", "sd", "min-max"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mm_adapter.llama.attention import Mask, attend
-from mm_adapter.packing import Packing
+from mm_adapter.llama.packing import Packing
 
 
 @dataclass(frozen=True)

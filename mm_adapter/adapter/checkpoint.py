@@ -9,12 +9,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mm_adapter.adapter.adapter import Adapter
-from mm_adapter.adapter.config import AdapterConfig
-from mm_adapter.errors import UserError
-from mm_adapter.files import read_json, write_atomically, write_json
+from mm_adapter.adapter.adapter import Adapter, AdapterConfig
+from mm_adapter.adapter.finetune import UpdateConfig
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import read_json, write_atomically, write_json
 from mm_adapter.llama.config import LlamaConfig
-from mm_adapter.update import UpdateConfig
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 

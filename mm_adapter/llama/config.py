@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 
 _LARGEST = 1 << 24  # no published size is near it; a damaged file's sizes usually are beyond it
 

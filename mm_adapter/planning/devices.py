@@ -7,7 +7,7 @@ from functools import cache
 
 import torch
 
-from mm_adapter.errors import UserError, suggestion
+from mm_adapter.core.errors import UserError, suggestion
 
 GIGA = 10**9
 # Held back on every device for what is no tensor of ours: the CUDA context and library workspaces, or Python with its

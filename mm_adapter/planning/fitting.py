@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.planning.plan import Plan, make_plan
 
 _MOST = 1 << 20  # questions of a pass beyond which nobody looks

@@ -18,19 +18,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.commands.train import build_model
+from mm_adapter.adapter.finetune import UpdateConfig, make_update
+from mm_adapter.llama.checkpoints.load import LoadedLlama
 from mm_adapter.llama.config import LlamaConfig
-from mm_adapter.llama.frozen import count_frozen
+from mm_adapter.llama.frozen.matrix import count_frozen
 from mm_adapter.llama.model import Llama
-from mm_adapter.llama.weights import LoadedLlama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.planning.measurement import Measurement
 from mm_adapter.planning.synthetic import random_llama, random_questions
 from mm_adapter.planning.workload import Workload
 from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.run import build_model
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
-from mm_adapter.update import UpdateConfig, make_update
 
 
 def answer(request: dict[str, Any]) -> Measurement:

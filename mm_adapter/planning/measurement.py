@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.planning.plan import Plan, make_plan
 

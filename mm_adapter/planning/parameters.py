@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.planning.shapes import layer_matrices, layer_vectors
 from mm_adapter.training.config import TrainingConfig

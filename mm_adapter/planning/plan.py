@@ -3,12 +3,12 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.planning.activations import SINGLE, Sizes
 from mm_adapter.planning.communication import Communication, plan_communication
 from mm_adapter.planning.devices import Device
 from mm_adapter.planning.flops import Work, count_work
-from mm_adapter.planning.images import TowerShape
+from mm_adapter.planning.image_costs import TowerShape
 from mm_adapter.planning.memory import MemoryPlan, plan_memory, weight_bytes, weights_on_device
 from mm_adapter.planning.parameters import Parameters, base_parameters, count_parameters
 from mm_adapter.planning.shapes import BaseShape

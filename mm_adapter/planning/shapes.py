@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from mm_adapter.errors import UserError, suggestion
+from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, check_tensors, open_source
 from mm_adapter.llama.config import LlamaConfig
-from mm_adapter.llama.weights import DEFAULT_LLAMA, check_tensors, open_source
 
 # LLaMA (arXiv 2302.13971, table 2), Llama 2 (arXiv 2307.09288, table 1 and appendix A.2.1), Llama 3 (arXiv 2407.21783,
 # table 3), SmolLM2 (arXiv 2502.02737; its published config.json).

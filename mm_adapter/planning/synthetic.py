@@ -4,16 +4,16 @@ from pathlib import Path
 
 import torch
 
-from data.encoding import EncodedQuestion
-from data.question import Question
-from mm_adapter.examples import ExampleSet
+from mm_adapter.data.encoding import EncodedQuestion
+from mm_adapter.data.question import Question
+from mm_adapter.llama.checkpoints.load import LoadedLlama
+from mm_adapter.llama.checkpoints.quantization import quantized
+from mm_adapter.llama.checkpoints.source import StoredTensor
 from mm_adapter.llama.config import LlamaConfig
-from mm_adapter.llama.frozen import place_matrices
+from mm_adapter.llama.frozen.matrix import place_matrices
+from mm_adapter.llama.frozen.offload import offload_layers
 from mm_adapter.llama.model import Llama
-from mm_adapter.llama.offload import offload_layers
-from mm_adapter.llama.quantization import quantized
-from mm_adapter.llama.source import StoredTensor
-from mm_adapter.llama.weights import LoadedLlama
+from mm_adapter.scoring.encoded_sets import ExampleSet
 
 
 def random_llama(

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.training.config import TrainingConfig
 
 # Tokens of a packed question, positions whose logits are computed, and questions of an epoch. Tokens and positions are

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from data.dataset import Dataset
-from data.prompts import Template
-from data.question import Question
-from eval.probes.changes import PICTURE_CHANGES, pictures_differ
-from eval.probes.probe import pictured_pids
-from mm_adapter.errors import UserError, suggestion
+from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.data.dataset import Dataset
+from mm_adapter.data.prompts import Template
+from mm_adapter.data.question import Question
+from mm_adapter.eval.probes.asking import pictured_pids
+from mm_adapter.eval.probes.changes import PICTURE_CHANGES, pictures_differ
 
 if TYPE_CHECKING:
     from mm_adapter.model import MultimodalLlama

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mm_adapter.errors import UserError
-from mm_adapter.files import write_atomically, write_text
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import write_atomically, write_text
 
 METRICS_FILE, CURVE_FILE = "metrics.jsonl", "curve.png"
 

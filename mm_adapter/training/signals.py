@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from mm_adapter.errors import Stopped
+from mm_adapter.core.errors import Stopped
 
 _SAME = 2.0  # seconds in which a launcher that passes a signal on may repeat it
 

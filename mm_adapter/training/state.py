@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mm_adapter.errors import UserError
-from mm_adapter.files import write_atomically
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import write_atomically
 from mm_adapter.training.config import TrainingConfig
 
 STATES = "states"

@@ -1,22 +1,108 @@
-"""One step of the optimiser on a global batch, whatever the number of ranks that share it."""
+"""One step of the optimiser on a global batch that any number of ranks share: order, schedule, gradients."""
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from data.steps import micro_batches, share_out
-from mm_adapter.adapter import Adapter
-from mm_adapter.examples import StateCache
-from mm_adapter.ranks import Ranks
+from mm_adapter.adapter.adapter import Adapter
+from mm_adapter.adapter.finetune import ModelUpdate
+from mm_adapter.distributed.context import Ranks
+from mm_adapter.scoring.batching import token_batches
+from mm_adapter.scoring.encoded_sets import StateCache
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.optimization import make_optimizer
 from mm_adapter.training.task import Task
-from mm_adapter.update import ModelUpdate
+
+
+def shuffled_steps(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
+    """Yield one epoch of optimiser steps, each a list of up to ``batch_size`` indices below ``count``.
+
+    Every index comes once; what a step learns from is random.
+    """
+    order = torch.randperm(count, generator=generator).tolist()
+    for start in range(0, count, batch_size):
+        yield order[start : start + batch_size]
+
+
+def share_out(indices: Sequence[int], lengths: Sequence[int], ranks: int) -> list[list[int]]:
+    """Deal a step's sequences to ranks so that each has about as many tokens: the longest first, to whom has least.
+
+    Args:
+        indices: into ``lengths``, of one step.
+        lengths: tokens of every sequence.
+        ranks: how many share.
+
+    Returns:
+        The indices of each rank, in their order; empty where there are fewer sequences than ranks.
+    """
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    tokens = [0] * ranks
+    # Attention grows faster than tokens, so the longest must not meet on one rank.
+    for place in sorted(range(len(indices)), key=lambda place: (-lengths[indices[place]], place)):
+        rank = min(range(ranks), key=lambda rank: (tokens[rank], rank))
+        shares[rank].append(place)
+        tokens[rank] += lengths[indices[place]]
+    return [[indices[place] for place in sorted(share)] for share in shares]
+
+
+def micro_batches(indices: Sequence[int], lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Split a rank's share of a step into passes of at most ``token_budget`` tokens."""
+    parts = token_batches([lengths[index] for index in indices], token_budget)
+    return [[indices[place] for place in part] for part in parts]
+
+
+def make_optimizer(trained: Adapter | ModelUpdate, config: TrainingConfig) -> torch.optim.AdamW:
+    """Return AdamW (arXiv 1711.05101) with a group per kind of parameter; each group's ``peak`` is its highest rate."""
+    factors = {"gates": config.gate_rate, "projection": config.projection_rate}
+    groups = [
+        {
+            "params": members,
+            "lr": 0.0,
+            "peak": config.rate * factors.get(kind, 1.0),
+            # A gate that decays is a gate that closes again: zero is its start, not a prior.
+            "weight_decay": 0.0 if kind == "gates" else config.weight_decay,
+        }
+        for kind, members in trained.parameter_groups().items()
+    ]
+    return torch.optim.AdamW(groups)
+
+
+def schedule(step: int, total: int, warmup: int) -> float:
+    """Return the share of the peak rate for ``step`` (from 0): linear warm-up, then a cosine to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Set every group's rate to ``share`` of its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * share
+
+
+class AverageWeights:
+    """Exponential moving average of the trained weights, free of the noise of single steps.
+
+    Args:
+        trained: whose weights are followed.
+        decay: share of the average that stays at each step; early steps use less, so that the start is forgotten.
+    """
+
+    def __init__(self, trained: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self.weights = {name: tensor.detach().clone() for name, tensor in trained.state_dict().items()}
+
+    def update(self, trained: nn.Module) -> None:
+        """Move the average towards the weights of now."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, tensor in trained.state_dict().items():
+            self.weights[name].lerp_(tensor, 1 - decay)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is learned: which losses a batch has, and how good the adapter is on held-out examples."""
+"""What is learned: the losses of a batch, and how good a model is on held-out questions or conversations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,18 @@ from typing import Protocol
 
 from torch import Tensor
 
-from mm_adapter.examples import ExampleSet, StateCache, language_losses, score_examples
+from mm_adapter.distributed.context import ALONE, Ranks
 from mm_adapter.model import MultimodalLlama
-from mm_adapter.ranks import ALONE, Ranks
-from mm_adapter.scoring import ranking_loss
+from mm_adapter.scoring.encoded_sets import (
+    ConversationSet,
+    ExampleSet,
+    StateCache,
+    language_losses,
+    measure_responses,
+    response_log_likelihoods,
+    score_examples,
+)
+from mm_adapter.scoring.likelihoods import ranking_loss
 from mm_adapter.training.config import TrainingConfig
 
 
@@ -110,3 +118,35 @@ class QuestionTask:
         outcome = score_examples(self.model, self.val_set, budget, ranks)
         right = [o.choice == q.question.answer for o, q in zip(outcome, self.val_set.questions, strict=True)]
         return Validation(sum(o.loss for o in outcome) / len(outcome), 100 * sum(right) / len(right))
+
+
+class ResponseTask:
+    """Every token of a response counts alike, whichever conversation it is in.
+
+    Args:
+        model: with the adapter to be trained.
+        train, val: conversations with their features.
+        config: settings of the run.
+    """
+
+    def __init__(
+        self, model: MultimodalLlama, train: ConversationSet, val: ConversationSet, config: TrainingConfig
+    ) -> None:
+        self.model, self.train_set, self.val_set, self.config = model, train, val, config
+        self.lengths = train.lengths
+        self.pids, self.val_pids = ([sample.id for sample in part.conversations] for part in (train, val))
+        self._mean_tokens = train.response_tokens / len(train.conversations)
+
+    def losses(self, indices: Sequence[int], cache: StateCache | None) -> Tensor:
+        """Return the loss of each conversation, ``(B,)``; their mean over an epoch is the loss per token."""
+        sums, _ = response_log_likelihoods(self.model, self.train_set, indices, cache)
+        return -sums / self._mean_tokens
+
+    def keep_states(self, indices: Sequence[int], cache: StateCache) -> None:
+        """Fill ``cache`` with the states of these conversations."""
+        cache.states(self.train_set.batch(indices)[0].to(self.model.llama.device))
+
+    def validate(self, ranks: Ranks = ALONE) -> Validation:
+        """Return the loss per token of the held-out responses."""
+        budget = self.config.validation_budget
+        return Validation(measure_responses(self.model, self.val_set, budget, ranks).loss)

@@ -13,17 +13,15 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from data.steps import shuffled_steps
-from mm_adapter.errors import Stopped, UserError
-from mm_adapter.examples import StateCache
+from mm_adapter.core.errors import Stopped, UserError
+from mm_adapter.distributed.context import ALONE, Ranks
 from mm_adapter.model import MultimodalLlama
-from mm_adapter.ranks import ALONE, Ranks
+from mm_adapter.scoring.encoded_sets import StateCache
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.log import MetricsLog
-from mm_adapter.training.optimization import AverageWeights, schedule, set_rate
 from mm_adapter.training.signals import StopRequest
 from mm_adapter.training.state import Progress, delete_states, load_state, save_state
-from mm_adapter.training.step import Outcome, Stepper
+from mm_adapter.training.step import AverageWeights, Outcome, Stepper, schedule, set_rate, shuffled_steps
 from mm_adapter.training.task import Task, Validation
 
 

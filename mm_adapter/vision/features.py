@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from mm_adapter.errors import UserError
-from mm_adapter.files import write_atomically
-from mm_adapter.images import content_hash, open_image
-from mm_adapter.ranks import ALONE, Ranks
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import write_atomically
+from mm_adapter.core.images import content_hash, open_image
+from mm_adapter.distributed.context import ALONE, Ranks
 from mm_adapter.vision.tower import ImageTower
 
 

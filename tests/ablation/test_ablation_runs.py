@@ -5,15 +5,15 @@ import json
 import pytest
 import torch
 
-import mm_adapter.ablation.shared as shared
-import mm_adapter.commands.prepare as preparing
-from data.readers import read_dataset
+import mm_adapter.ablation.shared_parts as shared
+import mm_adapter.training.prepare as preparing
 from mm_adapter.ablation.grid import read_grid
-from mm_adapter.ablation.run import ablate, run_folder
-from mm_adapter.ablation.shared import choose
-from mm_adapter.commands.evaluate import evaluate, load_model
-from mm_adapter.commands.train import train
-from mm_adapter.errors import UserError
+from mm_adapter.ablation.run_grid import ablate, run_folder
+from mm_adapter.ablation.shared_parts import choose
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.readers import read_dataset
+from mm_adapter.training.evaluation import evaluate, load_model
+from mm_adapter.training.run import train
 from mm_adapter.training.trainer import Trainer
 
 

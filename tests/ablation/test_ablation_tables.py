@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from mm_adapter.ablation.claims import NOT, SHOWS, UNDECIDED, findings, hold, summary
-from mm_adapter.ablation.published import TABLES
-from mm_adapter.ablation.report import Report, read_report
+from mm_adapter.ablation.paper_figures import TABLES
 from mm_adapter.ablation.spread import spread
+from mm_adapter.ablation.summary import Report, read_report
 from mm_adapter.ablation.tables import classes_table, paper_table, runs_table, settings_table
 
 

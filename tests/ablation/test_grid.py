@@ -3,7 +3,7 @@
 import pytest
 
 from mm_adapter.ablation.grid import point_name, read_grid, shipped_grids
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.training.config import load_config
 
 

@@ -19,7 +19,7 @@ from mm_adapter.adapter.checkpoint import (
     read_description,
     save_adapter,
 )
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama import LlamaConfig
 
 VISION = {"tower": "efficientnet-lite0", "fingerprint": "f" * 64, "depths": 4, "views": ["own"]}

@@ -11,8 +11,8 @@ from litgpt_model import Shape, litgpt_adapter, litgpt_logits, separate_base
 from torch import Tensor
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.adapter.litgpt import WEIGHTS_FILE, read_litgpt, write_litgpt
-from mm_adapter.errors import UserError
+from mm_adapter.adapter.formats.litgpt import WEIGHTS_FILE, read_litgpt, write_litgpt
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama, LlamaConfig
 
 SHAPES = {

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.adapter.official import read_official, write_official
-from mm_adapter.errors import UserError
+from mm_adapter.adapter.formats.official import read_official, write_official
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama, LlamaConfig
-from mm_adapter.llama.weights import load_llama
+from mm_adapter.llama.checkpoints.load import load_llama
 
 TOKENS = torch.arange(11) * 17 % SIZES["vocab"]
 

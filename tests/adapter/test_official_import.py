@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from mm_adapter.adapter.official import read_official
-from mm_adapter.errors import UserError
+from mm_adapter.adapter.formats.official import read_official
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama import LlamaConfig
 
 

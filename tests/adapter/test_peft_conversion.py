@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.adapter.peft import CONFIG_FILE, WEIGHTS_FILE, read_peft, write_peft
-from mm_adapter.errors import UserError
+from mm_adapter.adapter.formats.peft import CONFIG_FILE, WEIGHTS_FILE, read_peft, write_peft
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama, LlamaConfig
-from mm_adapter.llama.weights import load_llama
+from mm_adapter.llama.checkpoints.load import load_llama
 
 BASES: dict[str, dict[str, Any]] = {
     "multi-head": {"num_key_value_heads": 6},

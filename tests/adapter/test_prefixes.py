@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.attention import GatedPrefix, JoinedPrefix
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama, LlamaConfig
 
 Batch = tuple[Tensor, Tensor, Tensor]

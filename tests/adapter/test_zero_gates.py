@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mm_adapter.adapter import Adapter
-from mm_adapter.generation import generate_tokens
+from mm_adapter.inference.generation import generate_tokens
 from mm_adapter.llama import Llama
 
 Batch = tuple[Tensor, Tensor, Tensor]

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_prompts import Letters
 
-from data.alpaca import AlpacaTemplate
-from data.conversation import ASSISTANT, USER, Conversation, Instruction, Turn
-from data.conversation_encoding import EncodedConversation, encode_conversation, encode_request
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.alpaca import AlpacaTemplate
+from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Instruction, Turn
+from mm_adapter.data.conversation_encoding import EncodedConversation, encode_conversation, encode_request
 
 TEMPLATE, LETTERS = AlpacaTemplate(), Letters()
 PLAIN = Instruction("1", "Name a bird.", "An owl.")

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.dataset import Dataset
-from data.demo import draft_demo, split_digits, write_demo
-from data.readers import read_dataset
-from mm_adapter.errors import UserError
-from mm_adapter.images import open_image
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.images import open_image
+from mm_adapter.data.dataset import Dataset
+from mm_adapter.data.demo import draft_demo, split_digits, write_demo
+from mm_adapter.data.readers import read_dataset
 
 SPLITS = ("train", "val", "test")
 

@@ -8,14 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.batching import collate
-from data.encoding import EncodedQuestion, encode_question
-from data.prompts import Frame, Prompting, make_template
-from data.question import Question
-from eval.parsing import read_choice
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.encoding import EncodedQuestion, encode_question
+from mm_adapter.data.prompts import Frame, Prompting, make_template
+from mm_adapter.data.question import Question
+from mm_adapter.eval.parsing import read_choice
 from mm_adapter.llama import Llama
-from mm_adapter.scoring import score_options
+from mm_adapter.scoring.batching import collate
+from mm_adapter.scoring.likelihoods import score_options
 
 ASKED = Question("7", "Which?", ("cat", " hen "), 1, "Look. ", lecture="Birds have feathers. ", solution="A hen has.")
 

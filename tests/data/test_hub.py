@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from scienceqa_records import problem
 
-from data.hub import read_hub
-from data.readers import read_dataset
-from mm_adapter.errors import UserError
-from mm_adapter.images import content_hash, open_image
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.images import content_hash, open_image
+from mm_adapter.data.hub import read_hub
+from mm_adapter.data.readers import read_dataset
 
 
 @pytest.fixture(autouse=True)

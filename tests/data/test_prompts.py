@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.encoding import count_shortened, encode_question, encode_questions
-from data.prompts import EXPLANATIONS, LETTERS, Frame, Prompting, make_template
-from data.question import Question
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.encoding import count_shortened, encode_question, encode_questions
+from mm_adapter.data.prompts import EXPLANATIONS, LETTERS, Frame, Prompting, make_template
+from mm_adapter.data.question import Question
 
 ASKED = Question(
     pid="7",

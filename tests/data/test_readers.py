@@ -3,8 +3,8 @@
 import pytest
 from scienceqa_records import problem
 
-from data.readers import read_dataset
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.readers import read_dataset
 
 
 def test_official_folder_is_recognised(make_folder):

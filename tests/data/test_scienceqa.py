@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scienceqa_records import problem
 
-from data.dataset import Dataset
-from data.question import Question
-from data.scienceqa import read_scienceqa
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.dataset import Dataset
+from mm_adapter.data.question import Question
+from mm_adapter.data.scienceqa import read_scienceqa
 
 SHARED = Path(__file__).parents[3] / "shared"
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from data.encoding import encode_question
-from data.prompts import Frame, Template, make_template
-from data.question import Question
-from data.token_kinds import token_kinds
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.encoding import encode_question
+from mm_adapter.data.prompts import Frame, Template, make_template
+from mm_adapter.data.question import Question
+from mm_adapter.data.token_kinds import token_kinds
 
 QUESTION = Question("q", "Which one?", ("red", "green"), 1, context="A hint of two.")
 

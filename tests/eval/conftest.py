@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.question import Question
+from mm_adapter.data.question import Question
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 

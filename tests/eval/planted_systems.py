@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from data.question import Question
-from eval.record import Prediction
-from mm_adapter.images import open_image
+from mm_adapter.core.images import open_image
+from mm_adapter.data.question import Question
+from mm_adapter.eval.record import Prediction
 
 
 def drawn(text: str, below: int) -> int:

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.question import Question
-from eval.calibration import calibration
-from eval.record import Prediction
+from mm_adapter.data.question import Question
+from mm_adapter.eval.calibration import calibration
+from mm_adapter.eval.record import Prediction
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 3), st.lists(st.integers(1, 50), min_size=4, max_size=4), st.integers(0, 3)),

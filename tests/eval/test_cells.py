@@ -2,9 +2,9 @@
 
 import pytest
 
-from data.question import Question
-from eval.cells import DIMENSIONS, cell_rows, cells, official_cells
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.cells import DIMENSIONS, cell_rows, cells, official_cells
 
 
 def test_classes_of_the_official_table(questions: list[Question]) -> None:

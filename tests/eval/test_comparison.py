@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as reference
 
-from eval.comparison import agreement, compare, compare_cells, compare_systems, mcnemar, missed_by_all
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.eval.comparison import agreement, compare, compare_cells, compare_systems, mcnemar, missed_by_all
 
 
 def outcomes(right: list[bool]) -> dict[str, bool]:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.question import Question
-from eval.explanations import (
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.explanations import (
     MEASURES,
     ExplanationScores,
     explanation_of,
@@ -20,11 +21,10 @@ from eval.explanations import (
     score_explanations,
     words,
 )
-from eval.predictions import Prediction, read_predictions, write_official, write_predictions
-from eval.scores import remarks, score, tables, to_values
-from eval.sentence_similarity import SentenceEncoder
-from eval.system import System, make_system
-from mm_adapter.errors import UserError
+from mm_adapter.eval.predictions import Prediction, read_predictions, write_official, write_predictions
+from mm_adapter.eval.scores import remarks, score, tables, to_values
+from mm_adapter.eval.sentence_similarity import SentenceEncoder
+from mm_adapter.eval.system import System, make_system
 
 pytest.importorskip("nltk")
 pytest.importorskip("rouge_score")

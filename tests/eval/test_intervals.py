@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
-from eval.intervals import bootstrapped, clustered, wilson
+from mm_adapter.eval.intervals import bootstrapped, clustered, wilson
 
 
 @given(st.integers(1, 5000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))

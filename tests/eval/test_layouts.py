@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from data.question import Question
-from eval.calibration import calibration
-from eval.layouts import read_predictions
-from eval.predictions import Prediction, write_predictions
-from eval.system import Reading, read_system
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.calibration import calibration
+from mm_adapter.eval.layouts import read_predictions
+from mm_adapter.eval.predictions import Prediction, write_predictions
+from mm_adapter.eval.system import Reading, read_system
 
 
 def letter(choice: int) -> str:

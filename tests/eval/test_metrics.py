@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.question import Question
-from eval.metrics import breakdown, evaluate_predictions, official_metrics, percentage
-from eval.predictions import Prediction
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.metrics import breakdown, evaluate_predictions, official_metrics, percentage
+from mm_adapter.eval.predictions import Prediction
 
 SUBJECTS = ["natural science", "social science", "language science"]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from data.question import Question
-from eval.metrics import TOPICS, percentage
-from eval.parsing import parse_choice
-from eval.predictions import read_predictions, write_official
-from eval.system import read_system
+from mm_adapter.data.question import Question
+from mm_adapter.eval.metrics import TOPICS, percentage
+from mm_adapter.eval.parsing import parse_choice
+from mm_adapter.eval.predictions import read_predictions, write_official
+from mm_adapter.eval.system import read_system
 
 
 def test_every_value_of_the_original_evaluator(official_folder: Path, official_questions: list[Question]) -> None:

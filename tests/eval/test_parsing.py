@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.parsing import parse_choice, read_choice
+from mm_adapter.eval.parsing import parse_choice, read_choice
 
 OPTIONS = ("chiasmus", "apostrophe", "simile")
 

@@ -8,10 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.question import Question
-from eval.predictions import Prediction, check_predictions, read_predictions, write_official, write_predictions
-from eval.system import read_system
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.predictions import (
+    Prediction,
+    check_predictions,
+    read_predictions,
+    write_official,
+    write_predictions,
+)
+from mm_adapter.eval.system import read_system
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 # Any text a JSON file can carry, half surrogate pairs included: language models write such things.

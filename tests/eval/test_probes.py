@@ -14,11 +14,12 @@ from PIL import Image
 from planted_systems import always_first, blind, from_text, pixels, seeing
 from scipy.stats import chisquare
 
-from data.demo import write_demo
-from data.question import Question
-from data.readers import read_dataset
-from eval.metrics import judge
-from eval.probes import (
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.demo import write_demo
+from mm_adapter.data.question import Question
+from mm_adapter.data.readers import read_dataset
+from mm_adapter.eval.metrics import judge
+from mm_adapter.eval.probes import (
     PICTURE_CHANGES,
     another_picture,
     ask,
@@ -32,9 +33,8 @@ from eval.probes import (
     visual_gain,
     without_context,
 )
-from eval.probes.report import ProbeReport, write_probe_report
-from eval.record import UNREADABLE, Prediction
-from mm_adapter.errors import UserError
+from mm_adapter.eval.probes.findings import ProbeReport, write_probe_report
+from mm_adapter.eval.record import UNREADABLE, Prediction
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +129,7 @@ def test_a_system_that_reads_the_options_is_not_accused(demo_questions):
 
 def test_the_position_test_accuses_as_often_as_it_says(demo_questions):
     """Over many draws, a system without position bias has p below 0.2 in about a fifth of them."""
-    from eval.probes.rotations import position_test
+    from mm_adapter.eval.probes.rotations import position_test
 
     found = {p.pid: [p] * 5 for p in blind(demo_questions)}
     low = sum(position_test(demo_questions, found, seed)[2] < 0.2 for seed in range(200))

@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from data.question import Question
-from eval.metrics import Metrics, evaluate_predictions
-from eval.predictions import Prediction
-from eval.report import class_table, notes, official_table, to_csv, to_markdown, to_text, write_report
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.metrics import Metrics, evaluate_predictions
+from mm_adapter.eval.official_report import (
+    class_table,
+    notes,
+    official_table,
+    to_csv,
+    to_markdown,
+    to_text,
+    write_report,
+)
+from mm_adapter.eval.predictions import Prediction
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import check_report
 import pytest
 from PIL import Image
 
-from data.question import Question
-from eval.page.browser import browser_data
-from eval.page.pictures import thumbnails
-from eval.predictions import Prediction, write_predictions
-from eval.system import Reading, make_system
 from mm_adapter.cli import main
-from mm_adapter.commands.report import report
+from mm_adapter.cli.report import report
+from mm_adapter.data.question import Question
+from mm_adapter.eval.page.browser import browser_data
+from mm_adapter.eval.page.thumbnails import thumbnails
+from mm_adapter.eval.predictions import Prediction, write_predictions
+from mm_adapter.eval.system import Reading, make_system
 
 HOSTILE = "</script><script>window.hacked = 1; alert(1)</script><img src=x onerror='window.hacked = 2'>"
 FORMULA = "=cmd|' /C calc'!A0"

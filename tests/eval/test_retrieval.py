@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from data.question import Question
-from eval.retrieval import retrieval_predictions
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.question import Question
+from mm_adapter.eval.retrieval import retrieval_predictions
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from llama_files import random_llama
 
+from mm_adapter.core.wheels import SMOLLM2_135M, fetch
 from mm_adapter.llama import Llama
-from mm_adapter.llama.weights import DEFAULT_LLAMA, LoadedLlama, load_llama
-from mm_adapter.wheels import SMOLLM2_135M, fetch
+from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, LoadedLlama, load_llama
 
 
 @pytest.fixture(scope="session")

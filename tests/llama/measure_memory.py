@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from mm_adapter.llama.frozen import weight_bytes
-from mm_adapter.llama.torchao_matrix import Int4Matrix, Int8Matrix
-from mm_adapter.llama.weights import load_llama
+from mm_adapter.llama.checkpoints.load import load_llama
+from mm_adapter.llama.frozen.matrix import weight_bytes
+from mm_adapter.llama.frozen.torchao import Int4Matrix, Int8Matrix
 
 
 def resident(field: str) -> int:

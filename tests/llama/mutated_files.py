@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mm_adapter.errors import UserError
-from mm_adapter.llama.weights import load_llama
+from mm_adapter.core.errors import UserError
+from mm_adapter.llama.checkpoints.load import load_llama
 
 FORBIDDEN = (
     "os.system",

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import sentencepiece
 
-from mm_adapter.errors import UserError
-from mm_adapter.llama.chat import FAMILIES, ChatFormat, Turn, chat_format, read_chat_template
-from mm_adapter.llama.tokenizer import SentencePieceTokenizer
-from mm_adapter.llama.weights import LoadedLlama
+from mm_adapter.core.errors import UserError
+from mm_adapter.llama.checkpoints.load import LoadedLlama
+from mm_adapter.llama.tokenizers.chat_template import FAMILIES, ChatFormat, Turn, chat_format, read_chat_template
+from mm_adapter.llama.tokenizers.tokenizer import SentencePieceTokenizer
 
 TURNS = [Turn("system", "Be brief."), Turn("user", "Hi, who?"), Turn("assistant", "A hen."), Turn("user", "Why?")]
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from data.batching import collate
-from data.encoding import EncodedQuestion
-from data.question import Question
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.scoring import lower_states, score_options
-from mm_adapter.update import UpdateConfig, make_update
+from mm_adapter.adapter.finetune import UpdateConfig, make_update
+from mm_adapter.data.encoding import EncodedQuestion
+from mm_adapter.data.question import Question
+from mm_adapter.scoring.batching import collate
+from mm_adapter.scoring.likelihoods import lower_states, score_options
 
 
 @pytest.fixture

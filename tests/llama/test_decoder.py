@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from llama_files import random_llama
 
 from mm_adapter.llama import Llama, LlamaConfig
-from mm_adapter.llama.attention import attend
+from mm_adapter.llama.attention import attend, rotary_tables, rotate
 from mm_adapter.llama.model import RMSNorm
-from mm_adapter.llama.rotary import rotary_tables, rotate
 
 
 def tokens_of(model: Llama, batch: int, length: int) -> torch.Tensor:

@@ -14,10 +14,10 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 from llama_files import GGUF_NAMES, foreign_tensors, pieces_of, random_llama, to_interleaved, write_gguf
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama
-from mm_adapter.llama.source import interleaved_to_half_split
-from mm_adapter.llama.weights import load_llama
+from mm_adapter.llama.checkpoints.load import load_llama
+from mm_adapter.llama.checkpoints.source import interleaved_to_half_split
 
 WRITTEN = [Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1]
 PRECISION = {Kind.F32: 0.0, Kind.F16: 1e-3, Kind.BF16: 8e-3, Kind.Q8_0: 1e-2}

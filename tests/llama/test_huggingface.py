@@ -11,8 +11,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from mm_adapter.errors import UserError
-from mm_adapter.llama.weights import load_llama
+from mm_adapter.core.errors import UserError
+from mm_adapter.llama.checkpoints.load import load_llama
 
 LLAMA3 = {
     "rope_type": "llama3",

@@ -11,11 +11,11 @@ import pytest
 import torch
 from llama_files import random_llama, write_meta
 
-from mm_adapter.commands.inspect import inspect
-from mm_adapter.errors import UserError
+from mm_adapter.cli.inspect import inspect
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama, RopeScaling
-from mm_adapter.llama.torch_files import read_tensors
-from mm_adapter.llama.weights import load_llama
+from mm_adapter.llama.checkpoints.load import load_llama
+from mm_adapter.llama.checkpoints.source import read_tensors
 
 
 class Payload:

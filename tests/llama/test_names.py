@@ -5,8 +5,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from mm_adapter.errors import UserError
-from mm_adapter.llama.weights import load_llama
+from mm_adapter.core.errors import UserError
+from mm_adapter.llama.checkpoints.load import load_llama
 
 
 def test_a_hub_id_is_fetched_into_a_folder(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:

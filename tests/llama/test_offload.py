@@ -9,8 +9,8 @@ from gguf import GGMLQuantizationType as Kind
 from llama_files import random_llama, write_gguf
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.llama.offload import Courier, HostMatrix
-from mm_adapter.llama.weights import load_llama
+from mm_adapter.llama.checkpoints.load import load_llama
+from mm_adapter.llama.frozen.offload import Courier, HostMatrix
 
 
 @pytest.fixture

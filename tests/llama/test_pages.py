@@ -7,9 +7,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from mm_adapter.llama import pages
-from mm_adapter.llama.pages import MappedFile
-from mm_adapter.llama.source import store_mapped
+from mm_adapter.llama.checkpoints import source as pages
+from mm_adapter.llama.checkpoints.source import MappedFile, store_mapped
 
 
 def mapped(path: Path) -> torch.Tensor:

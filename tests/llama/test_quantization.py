@@ -10,16 +10,15 @@ from gguf import GGMLQuantizationType as Kind
 from llama_files import huggingface_tensors, random_llama, write_gguf, write_huggingface, write_meta
 from safetensors.torch import save_file
 
-import mm_adapter.llama.torchao_matrix as torchao_matrix
+import mm_adapter.llama.frozen.torchao as torchao_matrix
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.errors import UserError
+from mm_adapter.adapter.finetune import UpdateConfig, make_update
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama
-from mm_adapter.llama.frozen import FrozenLinear, count_frozen, frozen_matrices, weight_bytes
-from mm_adapter.llama.gguf_matrix import dequantized
-from mm_adapter.llama.matrix import Matrix, product
-from mm_adapter.llama.torchao_matrix import Int4Matrix, Int8Matrix
-from mm_adapter.llama.weights import load_llama
-from mm_adapter.update import UpdateConfig, make_update
+from mm_adapter.llama.checkpoints.load import load_llama
+from mm_adapter.llama.frozen.gguf_blocks import dequantized
+from mm_adapter.llama.frozen.matrix import FrozenLinear, Matrix, count_frozen, frozen_matrices, product, weight_bytes
+from mm_adapter.llama.frozen.torchao import Int4Matrix, Int8Matrix
 
 WEIGHTS = torch.randn(160, 96, generator=torch.Generator().manual_seed(0))
 BY_LIBRARY = ("int8", "int4")
@@ -95,7 +94,7 @@ def test_any_rows_are_those_of_the_whole(kind):
 @pytest.mark.usefixtures("library")
 def test_product_and_gradient_piece_by_piece(monkeypatch):
     """A product in pieces of a few rows, and its gradient, are those of the dense matrix; no graph is kept on it."""
-    monkeypatch.setattr("mm_adapter.llama.matrix._PIECE", 96 * 7)
+    monkeypatch.setattr("mm_adapter.llama.frozen.matrix._PIECE", 96 * 7)
     matrix = Int4Matrix.quantize((160, 96), [WEIGHTS])
     dense = matrix.dense(slice(0, 160), torch.float32)
     features = torch.randn(2, 5, 96, requires_grad=True)

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_adapter.generation import generate_tokens
-from mm_adapter.llama.weights import LoadedLlama
+from mm_adapter.inference.generation import generate_tokens
+from mm_adapter.llama.checkpoints.load import LoadedLlama
 
 PROMPTS = [
     "The capital of France is",

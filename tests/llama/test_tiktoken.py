@@ -8,10 +8,10 @@ import pytest
 import regex
 from llama_files import random_llama, write_meta, write_tiktoken
 
-from mm_adapter.errors import UserError
-from mm_adapter.llama.chat import FAMILIES, Turn
-from mm_adapter.llama.tokenizer_files import read_tokenizer
-from mm_adapter.llama.weights import load_llama
+from mm_adapter.core.errors import UserError
+from mm_adapter.llama.checkpoints.load import load_llama
+from mm_adapter.llama.tokenizers.chat_template import FAMILIES, Turn
+from mm_adapter.llama.tokenizers.tokenizer_files import read_tokenizer
 
 WORDS = (
     b"th",

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from official_parity import official_errors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mm_adapter.errors import UserError
-from mm_adapter.parity import official_errors
+from mm_adapter.core.errors import UserError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "check_official_parity.py"
 

@@ -6,15 +6,15 @@ from typing import Any
 import torch
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.examples import ExampleSet
+from mm_adapter.adapter.finetune import UpdateConfig, make_update
 from mm_adapter.llama import LlamaConfig
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.planning.activations import Sizes
 from mm_adapter.planning.synthetic import random_llama, random_questions
 from mm_adapter.planning.workload import Workload
+from mm_adapter.scoring.encoded_sets import ExampleSet
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.task import QuestionTask
-from mm_adapter.update import UpdateConfig, make_update
 
 SHAPE = LlamaConfig(1000, 96, 4, 6, 2, 16, 256, tied_embeddings=True)
 

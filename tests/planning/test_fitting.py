@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mm_adapter.planning.devices import find_device
 from mm_adapter.planning.fitting import largest_pass, suggest, with_pass
-from mm_adapter.planning.images import TowerShape
+from mm_adapter.planning.image_costs import TowerShape
 from mm_adapter.planning.plan import Plan, make_plan
 from mm_adapter.planning.shapes import SHAPES, BaseShape
 from mm_adapter.planning.workload import make_workload

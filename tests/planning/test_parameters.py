@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.errors import UserError
+from mm_adapter.adapter.finetune import UpdateConfig, make_update
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama, LlamaConfig
 from mm_adapter.planning.parameters import count_parameters
 from mm_adapter.planning.shapes import SHAPES
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.update import UpdateConfig, make_update
 
 # Of the published models: LLaMA (arXiv 2302.13971, table 2), Llama 3 and SmolLM2 as their files have them.
 PUBLISHED = {"llama-7b": 6.7e9, "llama-13b": 13.0e9, "llama-70b": 69.0e9, "llama-3-8b": 8.0e9, "smollm2-135m": 134.5e6}

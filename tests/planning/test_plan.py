@@ -9,7 +9,7 @@ import torch
 from test_fitting import plan_of
 
 from mm_adapter.planning.devices import DEVICES, find_device, measured_rate
-from mm_adapter.planning.images import tower_shape
+from mm_adapter.planning.image_costs import tower_shape
 from mm_adapter.planning.workload import make_workload
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.vision import VisionConfig

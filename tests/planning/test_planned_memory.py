@@ -9,7 +9,7 @@ from planning_cases import SHAPE, Case, make_case
 
 from mm_adapter.llama import LlamaConfig
 from mm_adapter.planning.devices import find_device
-from mm_adapter.planning.images import TowerShape
+from mm_adapter.planning.image_costs import TowerShape
 from mm_adapter.planning.measurement import measure, short_run
 from mm_adapter.planning.memory import plan_memory, weight_bytes, weights_on_device
 from mm_adapter.planning.parameters import count_parameters
@@ -17,7 +17,7 @@ from mm_adapter.planning.plan import make_plan
 from mm_adapter.planning.shapes import BaseShape
 from mm_adapter.planning.workload import make_workload
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.optimization import make_optimizer
+from mm_adapter.training.step import make_optimizer
 
 BASE = BaseShape("tiny", SHAPE)
 
@@ -98,7 +98,7 @@ def test_the_fewer_are_kept_the_less_memory() -> None:
 def test_a_plan_allocates_nothing() -> None:
     """A model that no machine holds is planned for in a moment."""
     from mm_adapter.planning.devices import find_device
-    from mm_adapter.planning.images import TowerShape
+    from mm_adapter.planning.image_costs import TowerShape
     from mm_adapter.planning.workload import make_workload
 
     vast = BaseShape("vast", LlamaConfig(1 << 20, 1 << 16, 500, 512, 512, 128, 1 << 18))

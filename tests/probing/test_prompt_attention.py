@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.prompts import Prompting
-from data.question import Question
-from data.token_kinds import token_kinds
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.commands.prepare import prepare
-from mm_adapter.examples import ExampleSet
-from mm_adapter.llama.weights import load_llama
+from mm_adapter.data.prompts import Prompting
+from mm_adapter.data.question import Question
+from mm_adapter.data.token_kinds import token_kinds
+from mm_adapter.llama.checkpoints.load import load_llama
 from mm_adapter.model import MultimodalLlama
-from mm_adapter.probing.attention import prompt_attention
 from mm_adapter.probing.gates import gate_strengths, gates_section
+from mm_adapter.probing.prompt_attention import prompt_attention
+from mm_adapter.scoring.encoded_sets import ExampleSet
+from mm_adapter.training.prepare import prepare
 
 QUESTIONS = [
     Question("a", "Which one is it?", ("red", "green", "blue"), 1, context="A hint."),

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from data.encoding import encode_questions
-from data.readers import read_dataset
-from mm_adapter.commands.prepare import without_images
-from mm_adapter.commands.train import build_model
-from mm_adapter.examples import ExampleSet
-from mm_adapter.llama.weights import LoadedLlama, load_llama
+from mm_adapter.data.encoding import encode_questions
+from mm_adapter.data.readers import read_dataset
+from mm_adapter.llama.checkpoints.load import LoadedLlama, load_llama
+from mm_adapter.scoring.encoded_sets import ExampleSet
 from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.prepare import without_images
+from mm_adapter.training.run import build_model
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.training.config import TrainingConfig, config_types, load_config, override, preset_names
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mm_adapter.ablation.grid import read_grid
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.state import check_settings
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.training.log import CURVE_FILE, METRICS_FILE, MetricsLog
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mm_adapter.errors import UserError
+from mm_adapter.adapter.finetune import UpdateConfig, make_update
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.update import UpdateConfig, make_update
 
 
 def losses(trainer):
@@ -21,7 +21,7 @@ def losses(trainer):
 @pytest.fixture
 def fresh_base(tiny_folder, monkeypatch):
     """A base model of the test's own: these methods change it."""
-    from mm_adapter.llama.weights import load_llama
+    from mm_adapter.llama.checkpoints.load import load_llama
 
     return load_llama(str(tiny_folder))
 

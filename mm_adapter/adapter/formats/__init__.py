@@ -1,0 +1,1 @@
+"""Adapters of other projects: readers and writers, one file a format."""

@@ -1,0 +1,5 @@
+"""The ``mm-adapter`` command."""
+
+from mm_adapter.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""Processes that share one job, and what they hold together."""

@@ -1,0 +1,1 @@
+"""Answers, explanations and chats: what a model writes and chooses."""

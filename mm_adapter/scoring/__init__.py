@@ -1,0 +1,1 @@
+"""How likely a model finds given texts: batches, likelihoods, encoded data sets."""

@@ -1,0 +1,257 @@
+"""Evaluate a model on a split: its answers to questions, or the likelihood of the responses in conversations."""
+
+import json
+import math
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.core.files import write_json, write_text
+from mm_adapter.data.conversations import read_split
+from mm_adapter.data.dataset import Dataset
+from mm_adapter.data.prompts import Prompting
+from mm_adapter.data.question import Question
+from mm_adapter.data.readers import read_dataset
+from mm_adapter.distributed.context import ALONE, Ranks
+from mm_adapter.distributed.sharding import load_shared
+from mm_adapter.eval.leaderboard.submission import RECORD, answers_digest
+from mm_adapter.eval.metrics import Metrics, evaluate_predictions
+from mm_adapter.eval.official_report import write_report
+from mm_adapter.eval.predictions import UNREADABLE, Prediction, write_official, write_predictions
+from mm_adapter.inference.answer_sets import choose_by_likelihood, choose_by_writing, with_explanations
+from mm_adapter.inference.conversation_prompts import ConversationPrompting
+from mm_adapter.model import MultimodalLlama
+from mm_adapter.scoring.encoded_sets import measure_responses
+from mm_adapter.training.prepare import (
+    Prepared,
+    check_device,
+    count_cut,
+    prepare,
+    prepare_conversations,
+    without_images,
+)
+
+IMAGES = ("real", "none", "shuffled")
+DECODINGS = ("likelihood", "generate")
+
+
+def evaluate(
+    model: MultimodalLlama,
+    data: str,
+    split: str,
+    out: Path,
+    images: str = "real",
+    decoding: str | None = None,
+    name: str = "run",
+    skip_bad: bool = False,
+    features: Path | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    ranks: Ranks = ALONE,
+    explain: bool = False,
+    max_new_tokens: int | None = None,
+) -> Metrics:
+    """Answer every question of a split; write predictions, the official result format, and the tables.
+
+    Args:
+        model: see ``load_model``.
+        data: ScienceQA folder, parquet folder or hub id.
+        split: ``train``, ``val`` or ``test``.
+        out: folder for predictions.jsonl, official.json, evaluation.json, metrics.json, metrics.csv and report.md.
+        images: ``real``; ``none`` (every question without its picture); ``shuffled`` (with another question's).
+        decoding: ``likelihood`` ranks the options; ``generate`` writes an answer and reads the choice from it. By
+            default the latter with an adapter that explains before it answers, the former with all others.
+        name: of the run, in the tables.
+        skip_bad: leave out questions that cannot be used; they count as wrong.
+        features: folder of the feature store.
+        seed: of the shuffling.
+        quiet: show no progress bars.
+        say: receives lines for a person.
+        ranks: the processes that share the questions; the first one writes.
+        explain: have every choice explained; an adapter that explains first does so anyway.
+        max_new_tokens: of an explanation; by default 128 after an answer, and as in training before one.
+
+    Raises:
+        UserError: bad data or arguments; nothing is written then.
+    """
+    if decoding is None:
+        decoding = "generate" if model.template.explains_first else "likelihood"
+    for option, value, known in (("--images", images, IMAGES), ("--decoding", decoding, DECODINGS)):
+        if value not in known:
+            raise UserError(f"{option} {value!r} is not known{suggestion(value, known)}; {', '.join(known)} are.")
+    dataset: Dataset = read_dataset(data, skip_bad=skip_bad)
+    questions = dataset.split(split)
+    asked = _with_images(model, questions, images, seed)
+    progress = not quiet and ranks.is_first
+    prepared = prepare(model, asked, skip_bad, features, progress, ranks)
+    if prepared.shortened and ranks.is_first:
+        say(f"{prepared.shortened} questions have a shortened context")
+    skipped = dataset.skipped(split)
+    metrics = answer_questions(model, prepared, questions, skipped, out, decoding, name, ranks, explain, max_new_tokens)
+    if ranks.is_first:
+        write_json(out / RECORD, _record(model, split, questions, images, decoding, name))
+    return metrics
+
+
+def answer_questions(
+    model: MultimodalLlama,
+    prepared: Prepared,
+    questions: Sequence[Question],
+    skipped: Mapping[str, str],
+    out: Path,
+    decoding: str = "likelihood",
+    name: str = "run",
+    ranks: Ranks = ALONE,
+    explain: bool = False,
+    max_new_tokens: int | None = None,
+) -> Metrics:
+    """Answer questions that are prepared already, and write what ``evaluate`` writes.
+
+    Args:
+        prepared: the questions as the model takes them.
+        questions: what was to be asked, those that could not be prepared included.
+        skipped: pid -> reason of questions that were left out before; they count as wrong.
+    """
+    choose = choose_by_likelihood if decoding == "likelihood" else choose_by_writing
+    predictions = choose(model, prepared.examples, ranks, max_new_tokens)
+    if explain:
+        predictions = with_explanations(model, prepared.examples, predictions, ranks, max_new_tokens)
+    skipped = {**skipped, **prepared.skipped}
+    # In the files too, so that they are complete and score as here.
+    predictions += [Prediction(pid, UNREADABLE) for pid in prepared.skipped]
+    metrics = evaluate_predictions(predictions, questions, skipped)
+    if ranks.is_first:
+        write_predictions(out / "predictions.jsonl", predictions)
+        write_official(out / "official.json", predictions)
+        write_report(out, metrics, name)
+    return metrics
+
+
+def _record(
+    model: MultimodalLlama, split: str, questions: Sequence[Question], images: str, decoding: str, name: str
+) -> dict[str, Any]:
+    """Return what a later reader must know of the run: a leaderboard holds it against its data."""
+    trained = () if model.trained is None else model.trained.parameters()
+    return {
+        "name": name,
+        "split": split,
+        "questions": len(questions),
+        "answers_sha256": answers_digest(questions),
+        "images": images,
+        "decoding": decoding,
+        "tuned_parameters": sum(parameter.numel() for parameter in trained),
+    }
+
+
+def load_model(
+    adapter: str,
+    llama: str | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    prompting: Prompting | ConversationPrompting | None = None,
+    quantization: str = "none",
+    ranks: Ranks = ALONE,
+) -> MultimodalLlama:
+    """Load a model for evaluation or answers; ``adapter`` is a run folder or ``none`` for the base model.
+
+    Args:
+        prompting: for the base model; an adapter says itself how it was taught.
+        ranks: that all load it; on the CPU those of a host share one copy of its weights.
+    """
+    check_device(device)
+    kind = getattr(torch, dtype)
+    shared = ranks.count > 1 and device == "cpu" and quantization == "none"
+    folder = None if adapter == "none" else adapter
+    model = MultimodalLlama.from_pretrained(
+        llama,
+        folder,
+        dtype=kind,
+        device=device,
+        quantization=quantization,
+        read=partial(load_shared, dtype=kind, ranks=ranks) if shared else None,
+    )
+    if folder is not None:
+        return model
+    model.prompting = prompting or model.prompting
+    return model
+
+
+def _with_images(model: MultimodalLlama, questions: Sequence[Question], images: str, seed: int) -> list[Question]:
+    if images == "none" or model.vision is None:
+        return without_images(questions)
+    return list(questions) if images == "real" else shuffle_images(questions, seed)
+
+
+def shuffle_images(questions: Sequence[Question], seed: int) -> list[Question]:
+    """Give every question with a picture the picture of another one, by one cycle through a seeded order."""
+    holders = [index for index, question in enumerate(questions) if question.image is not None]
+    random.Random(seed).shuffle(holders)
+    result = list(questions)
+    for here, there in zip(holders, holders[1:] + holders[:1], strict=True):
+        result[here] = replace(questions[here], image=questions[there].image)
+    return result
+
+
+__all__ = ["Prepared", "answer_questions", "evaluate", "load_model", "shuffle_images"]
+
+
+_LARGEST = 700.0  # beyond it, or for NaN, a perplexity is no number any more
+
+
+def evaluate_responses(
+    model: MultimodalLlama,
+    data: str,
+    split: str,
+    out: Path,
+    features: Path | None = None,
+    images: Path | None = None,
+    quiet: bool = False,
+    ranks: Ranks = ALONE,
+) -> dict[str, Any]:
+    """Measure the loss per token of every response of a split; write metrics.json and responses.jsonl.
+
+    Args:
+        model: its wording puts the requests.
+        data: file of conversations, or folder with a file for each split.
+        split: ``train``, ``val`` or ``test``; a single file is all of every split.
+        out: folder for the two files.
+        features: folder of the feature store.
+        images: folder of the pictures; beside the file by default.
+        quiet: show no progress bars.
+        ranks: the processes that share the conversations; the first one writes.
+
+    Returns:
+        What ``metrics.json`` holds: loss per token, perplexity (None where it is beyond all numbers), counts.
+
+    Raises:
+        UserError: bad data; nothing is written then.
+    """
+    progress = not quiet and ranks.is_first
+    examples = prepare_conversations(model, read_split(data, split, images), features, progress, ranks)
+    found = measure_responses(model, examples, ranks=ranks)
+    if math.isnan(found.loss):
+        raise UserError(f"{data}: the loss of the responses is not a number; the adapter or the model is damaged.")
+    metrics = {
+        "loss_per_token": found.loss,
+        "perplexity": math.exp(found.loss) if found.loss < _LARGEST else None,
+        "response_tokens": found.tokens,
+        "conversations": len(examples.conversations),
+        "shortened": count_cut(examples),
+    }
+    if not ranks.is_first:
+        return metrics
+    rows = [
+        json.dumps({"id": sample.id, "loss_per_token": loss, "response_tokens": sum(sample.targets)})
+        for sample, loss in zip(examples.conversations, found.by_conversation, strict=True)
+    ]
+    write_text(out / "responses.jsonl", "".join(row + "\n" for row in rows))
+    write_json(out / "metrics.json", metrics)
+    return metrics

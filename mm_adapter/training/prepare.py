@@ -1,0 +1,277 @@
+"""From the name of a dataset to a task that a model can be trained on: read, encoded, with image features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.wheels import cache_folder
+from mm_adapter.data.conversation import Conversation
+from mm_adapter.data.conversation_encoding import encode_conversation
+from mm_adapter.data.conversations import is_conversations, read_splits
+from mm_adapter.data.encoding import count_shortened, encode_questions
+from mm_adapter.data.prompts import Prompting, Template
+from mm_adapter.data.question import Question
+from mm_adapter.data.readers import read_dataset
+from mm_adapter.distributed.context import ALONE, Ranks
+from mm_adapter.inference.conversation_prompts import ConversationPrompting
+from mm_adapter.llama.checkpoints.load import LoadedLlama
+from mm_adapter.model import MultimodalLlama
+from mm_adapter.scoring.encoded_sets import ConversationSet, ExampleSet
+from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.task import QuestionTask, ResponseTask, Task
+from mm_adapter.vision import ImageTower, extract_features
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Examples of one split, and what became of the rest.
+
+    Attributes:
+        examples: ready for the model.
+        skipped: pid -> reason of questions that had to be left out.
+        shortened: questions whose context was cut to fit.
+    """
+
+    examples: ExampleSet
+    skipped: dict[str, str]
+    shortened: int
+
+
+def prepare(
+    model: MultimodalLlama,
+    questions: Sequence[Question],
+    skip_bad: bool = False,
+    features: Path | None = None,
+    progress: bool = True,
+    ranks: Ranks = ALONE,
+    template: Template | None = None,
+) -> Prepared:
+    """Encode questions as the model's adapter was taught, with image features where it takes pictures.
+
+    Args:
+        skip_bad: leave out questions with a bad picture or too much text, by name, instead of stopping.
+        features: folder of the feature store; the cache folder by default.
+        ranks: the processes that share the work of image features.
+        template: another one than the model was taught.
+
+    Raises:
+        UserError: a question that cannot be used, unless ``skip_bad``; or none is left.
+    """
+    skipped: dict[str, str] = {}
+    found: dict[Path, Tensor] = {}
+    if model.vision is not None:
+        images = [question.image for question in questions if question.image is not None]
+        if images:
+            store = features or cache_folder() / "features"
+            found, bad = extract_features(model.tower, images, store, skip_bad=skip_bad, progress=progress, ranks=ranks)
+            skipped = {q.pid: bad[q.image] for q in questions if q.image in bad}
+    usable = [question for question in questions if question.pid not in skipped]
+    encoded, too_long = encode_questions(
+        usable, template or model.template, model.tokenizer, model.max_length, skip_bad
+    )
+    skipped |= too_long
+    if not encoded:
+        raise UserError(
+            f"none of the {len(questions)} questions can be used: {next(iter(skipped.values()), 'no questions')}"
+        )
+    return Prepared(ExampleSet(encoded, found), skipped, count_shortened(encoded))
+
+
+def check_device(name: str) -> None:
+    """Make sure that ``name`` is a device of this machine.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    try:
+        torch.zeros(1, device=name).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} cannot be used ({reason}). Choose one that this machine has.") from None
+
+
+def without_images(questions: Sequence[Question]) -> list[Question]:
+    """Return the same questions as if no picture went with them."""
+    return [replace(question, image=None) for question in questions]
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task ready for the loop.
+
+    Attributes:
+        task: what is learned.
+        shortened: split -> examples that were cut to fit.
+        skipped: id -> reason of examples that had to be left out.
+        explained: how many of those to train on come with an explanation; None where none is to be learned.
+    """
+
+    task: Task
+    shortened: dict[str, int]
+    skipped: dict[str, str]
+    explained: int | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run can have in common with others, loaded and prepared already as its settings say.
+
+    Attributes:
+        base: the frozen model.
+        splits: ``train`` and ``val`` (and others) -> their questions, encoded, with the features of their pictures.
+        tower: the image tower; None without pictures.
+    """
+
+    base: LoadedLlama
+    splits: Mapping[str, Prepared]
+    tower: ImageTower | None = None
+
+
+def make_prompting(config: TrainingConfig, data: str) -> Prompting | ConversationPrompting:
+    """Return how questions or requests are put under ``config``; an automatic task is what ``data`` is."""
+    kind = config.task
+    if kind == "auto":
+        kind = "conversations" if is_conversations(data) else "questions"
+    if kind == "conversations":
+        return ConversationPrompting(config.wording, config.max_length)
+    return question_prompting(config)
+
+
+def question_prompting(config: TrainingConfig) -> Prompting:
+    """Return how questions are put under ``config``."""
+    return Prompting(**{field.name: getattr(config, field.name) for field in fields(Prompting)})
+
+
+def prepare_task(
+    model: MultimodalLlama,
+    config: TrainingConfig,
+    data: str,
+    skip_bad: bool = False,
+    features: Path | None = None,
+    images: Path | None = None,
+    progress: bool = True,
+    ranks: Ranks = ALONE,
+) -> PreparedTask:
+    """Read and encode what a model is to be trained on, as its prompting says.
+
+    Args:
+        skip_bad: leave out questions that cannot be used, by name, instead of stopping.
+        features: folder of the feature store.
+        images: folder of the pictures of conversations; beside the file by default.
+        ranks: the processes that share the work of image features.
+
+    Raises:
+        UserError: nothing usable is there.
+    """
+    if isinstance(model.prompting, Prompting):
+        if images is not None:
+            raise UserError("--image-folder: pictures of questions lie in the dataset's own folder; leave it out.")
+        return _questions(model, config, data, skip_bad, features, progress, ranks)
+    return _conversations(model, config, data, features, images, progress, ranks)
+
+
+def _questions(
+    model: MultimodalLlama,
+    config: TrainingConfig,
+    data: str,
+    skip_bad: bool,
+    features: Path | None,
+    progress: bool,
+    ranks: Ranks,
+) -> PreparedTask:
+    dataset = read_dataset(data, skip_bad=skip_bad)
+    questions = {split: dataset.split(split) for split in ("train", "val")}
+    if model.vision is None:
+        questions = {split: without_images(members) for split, members in questions.items()}
+    prepared = {
+        split: prepare(model, members, skip_bad, features, progress, ranks) for split, members in questions.items()
+    }
+    skipped = {pid: reason for split in questions for pid, reason in dataset.skipped(split).items()}
+    return question_task(model, config, prepared, skipped)
+
+
+def question_task(
+    model: MultimodalLlama,
+    config: TrainingConfig,
+    prepared: Mapping[str, Prepared],
+    skipped: Mapping[str, str] | None = None,
+) -> PreparedTask:
+    """Return the task of answering prepared questions.
+
+    Args:
+        prepared: ``train`` and ``val``; further splits are not looked at.
+        skipped: pid -> reason of questions that were left out before.
+
+    Raises:
+        UserError: explanations are to be learned, and there are none.
+    """
+    own = {split: prepared[split] for split in ("train", "val")}
+    left_out = dict(skipped or {})
+    for part in own.values():
+        left_out |= part.skipped
+    task = QuestionTask(model, own["train"].examples, own["val"].examples, config)
+    explained, learned = None, own["train"].examples.questions
+    if config.explanation != "none":
+        explained = sum(encoded.explained for encoded in learned)
+        if not explained:
+            raise UserError(
+                f"explanation {config.explanation}: none of the {len(learned)} questions to train on has one that "
+                "fits; set explanation to none, take data with solutions, or raise max_length."
+            )
+    return PreparedTask(task, {split: part.shortened for split, part in own.items()}, left_out, explained)
+
+
+def _conversations(
+    model: MultimodalLlama,
+    config: TrainingConfig,
+    data: str,
+    features: Path | None,
+    images: Path | None,
+    progress: bool,
+    ranks: Ranks,
+) -> PreparedTask:
+    splits = read_splits(data, images, config.seed)
+    sets = {
+        split: prepare_conversations(model, members, features, progress, ranks) for split, members in splits.items()
+    }
+    shortened = {split: count_cut(part) for split, part in sets.items()}
+    return PreparedTask(ResponseTask(model, sets["train"], sets["val"], config), shortened, {})
+
+
+def prepare_conversations(
+    model: MultimodalLlama,
+    conversations: Sequence[Conversation],
+    features: Path | None = None,
+    progress: bool = True,
+    ranks: Ranks = ALONE,
+) -> ConversationSet:
+    """Encode conversations in the model's wording, with image features where it takes pictures.
+
+    Raises:
+        UserError: a picture that cannot be read, or one for a model that takes none.
+    """
+    found: dict[Path, Tensor] = {}
+    pictured = [conversation for conversation in conversations if conversation.image is not None]
+    if pictured and model.vision is None:
+        raise UserError(
+            f"conversation {pictured[0].id} is about a picture ({len(pictured)} are), and this model takes none; train "
+            "with an image tower (--vision NAME)."
+        )
+    if pictured:
+        paths = [conversation.image for conversation in pictured if conversation.image is not None]
+        store = features or cache_folder() / "features"
+        found, _ = extract_features(model.tower, paths, store, progress=progress, ranks=ranks)
+    wording = model.wording
+    encoded = [encode_conversation(sample, wording, model.tokenizer, model.max_length) for sample in conversations]
+    return ConversationSet(encoded, found)
+
+
+def count_cut(examples: ConversationSet) -> int:
+    """Return how many conversations lost something to fit."""
+    return sum(
+        bool(sample.cut_request or sample.cut_response or sample.dropped_exchanges) for sample in examples.conversations
+    )

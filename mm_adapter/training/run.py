@@ -1,0 +1,253 @@
+"""``mm-adapter train``: a preset and a dataset become a run folder."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mm_adapter.adapter import Adapter, AdapterConfig
+from mm_adapter.adapter.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from mm_adapter.adapter.finetune import UpdateConfig, make_update
+from mm_adapter.core.errors import Stopped, UserError
+from mm_adapter.core.files import delete_leftovers, read_json, write_json
+from mm_adapter.data.prompts import Prompting
+from mm_adapter.distributed.context import ALONE, Ranks, joined_ranks
+from mm_adapter.distributed.sharding import load_shared
+from mm_adapter.inference.conversation_prompts import ConversationPrompting
+from mm_adapter.llama.checkpoints.load import LoadedLlama, load_llama
+from mm_adapter.llama.frozen.matrix import count_frozen
+from mm_adapter.model import MultimodalLlama
+from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.log import CURVE_FILE, METRICS_FILE
+from mm_adapter.training.prepare import Parts, PreparedTask, check_device, make_prompting, prepare_task, question_task
+from mm_adapter.training.state import check_settings, delete_states, has_whole_state, state_files
+from mm_adapter.training.task import QuestionTask
+from mm_adapter.training.trainer import Trainer, trained_parameters
+from mm_adapter.vision import ImageTower, VisionConfig
+
+RUN_FILE = "run.json"
+_WRITTEN = (WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, CURVE_FILE, RUN_FILE, "config.json")
+
+
+def train(
+    config: TrainingConfig,
+    data: str,
+    out: Path,
+    resume: str = "no",
+    skip_bad: bool = False,
+    features: Path | None = None,
+    images: Path | None = None,
+    quiet: bool = False,
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    parts: Parts | None = None,
+) -> dict[str, Any]:
+    """Train an adapter on questions or conversations; those of the ``val`` split choose the weights that are kept.
+
+    Args:
+        config: settings.
+        data: ScienceQA folder, parquet folder or hub id; for conversations a file (JSON, JSONL, CSV) or a folder with
+            train.json and val.json.
+        out: run folder, which the first rank writes; gets the best adapter, config.json, metrics.jsonl, curve.png and
+            run.json.
+        resume: ``must`` go on from the last state in ``out``; ``auto``: where there is one; or ``no``.
+        skip_bad: leave out questions that cannot be used, and say which.
+        features: folder of the feature store.
+        images: folder of the pictures of conversations; beside their file by default.
+        quiet: show no progress bars.
+        say: receives lines for a person.
+        parts: what several runs have in common, as ``config`` and ``data`` say; then nothing of it is read again.
+
+    Returns:
+        What ``run.json`` holds: best validation accuracy, parameters, seconds, skipped and shortened questions.
+
+    Raises:
+        UserError: bad settings or data, or ``out`` holds another run.
+    """
+    with joined_ranks(config.device) as ranks:
+        # The first rank alone looks at the folder, before anything is written, and speaks.
+        start = ranks.broadcast(_start(out, resume, config, say) if ranks.is_first else None)
+        if start.result is not None:
+            return start.result
+        say = say if ranks.is_first else _silent
+        quiet = quiet or not ranks.is_first
+        return _train(config, data, out, start.resume, skip_bad, features, images, quiet, say, parts, ranks)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """How a run begins: from a state or not, or not at all where its result is there."""
+
+    resume: bool
+    result: dict[str, Any] | None = None
+
+
+def _start(out: Path, resume: str, config: TrainingConfig, say: Callable[[str], None]) -> _Start:
+    finished = (out / RUN_FILE).is_file()
+    if resume == "must":
+        if finished and not state_files(out):
+            raise UserError(f"{out}: this run has come to its end already; choose another --out for another one.")
+        delete_leftovers(out, _WRITTEN)
+        return _Start(True)
+    if resume == "no":
+        if (out / CONFIG_FILE).exists() or state_files(out):
+            raise UserError(f"{out}: holds a run already; choose another --out, or go on with it by --resume.")
+        return _Start(False)
+    if finished:
+        check_settings(out / "config.json", read_json(out / "config.json", "settings of the run"), config.to_json())
+        say(f"{out}: this run has come to its end already")
+        result: dict[str, Any] = read_json(out / RUN_FILE, "result of the run")
+        return _Start(False, result)
+    if (out / CONFIG_FILE).exists() and not (out / METRICS_FILE).exists():
+        raise UserError(
+            f"{out}: holds an adapter that was not trained here, which a new run would replace; choose another --out."
+        )
+    delete_leftovers(out, _WRITTEN)
+    whole = has_whole_state(out)
+    if not whole and state_files(out):
+        say(f"{out}: no state of this run is whole; it begins anew")
+        delete_states(out)
+    return _Start(whole)
+
+
+def _silent(line: str) -> None:
+    """Say nothing: the first rank does."""
+
+
+def _train(
+    config: TrainingConfig,
+    data: str,
+    out: Path,
+    resume: bool,
+    skip_bad: bool,
+    features: Path | None,
+    images: Path | None,
+    quiet: bool,
+    say: Callable[[str], None],
+    parts: Parts | None,
+    ranks: Ranks,
+) -> dict[str, Any]:
+    prompting = make_prompting(config, data)
+    if parts is None:
+        model = build_model(config, prompting=prompting, ranks=ranks)
+        prepared = prepare_task(model, config, data, skip_bad, features, images, progress=not quiet, ranks=ranks)
+    else:
+        model = build_model(config, parts.base, prompting, ranks, parts.tower)
+        prepared = question_task(model, config, parts.splits)
+    task = prepared.task
+    assert model.trained is not None
+    trainer = Trainer(model, task, config, out, resume=resume, quiet=quiet, ranks=ranks)
+    if ranks.is_first:
+        write_json(out / "config.json", config.to_json())
+    _announce(say, config, model, prepared, ranks)
+    for note in trainer.notes:
+        say(note)
+    try:
+        trainer.run()
+    except (KeyboardInterrupt, Stopped):
+        say(f"stopped at step {trainer.progress.step}; the state is kept. Go on with the same command and --resume.")
+        raise
+    best = trainer.progress.best
+    has_accuracy = isinstance(task, QuestionTask) and not task.explains_first
+    result = {
+        **({} if best is None else {"best_val_loss": -best[1]}),
+        **({"best_val_accuracy": best[0]} if best and has_accuracy else {}),
+        "trained_parameters": trained_parameters(model.trained),
+        "steps": trainer.progress.step,
+        "seconds": round(trainer.progress.seconds, 1),
+        "examples": len(task.pids),
+        "ranks": ranks.count,
+        "steps_left_out": trainer.progress.skipped,
+        "shortened": prepared.shortened,
+        "skipped": prepared.skipped,
+    }
+    if ranks.is_first:
+        write_json(out / RUN_FILE, result)
+    trainer.finish()
+    return result
+
+
+def build_model(
+    config: TrainingConfig,
+    base: LoadedLlama | None = None,
+    prompting: Prompting | ConversationPrompting | None = None,
+    ranks: Ranks = ALONE,
+    tower: ImageTower | None = None,
+) -> MultimodalLlama:
+    """Return the model of ``config`` with a fresh adapter, or with weights of its own to be trained.
+
+    Args:
+        base: an already loaded base model; read from ``config.llama`` otherwise.
+        prompting: how questions or requests are put; by default that of questions under ``config``.
+        ranks: the processes that share the work; on one host they share the frozen weights too.
+        tower: an already loaded image tower; read as ``config`` says otherwise.
+
+    Raises:
+        UserError: something cannot be loaded, or the settings exclude each other.
+    """
+    device = ranks.device(config.device)
+    check_device(device)
+    if config.sharding != "none" and ranks.count == 1:
+        raise UserError("sharding full: there is one process, and nothing to share; start several with torchrun.")
+    prompting = prompting or make_prompting(replace(config, task="questions"), "")
+    if base is None:
+        dtype = getattr(torch, config.dtype)
+        if ranks.count > 1 and config.quantization == "none" and not config.offload:
+            base = load_shared(config.llama, dtype, ranks)
+        else:
+            base = load_llama(config.llama, dtype, device, config.quantization, config.offload)
+    base.model.checkpoint_layers = config.checkpoint_layers
+    if config.sharding != "none":
+        # Imported here: it takes a second, and few runs need it.
+        from mm_adapter.distributed.sharding import shard
+
+        shard(base.model, torch.device(device).type)
+    base.model.to(device)
+    vision = vision_of(config)
+    if config.method != "adapter":
+        settings = UpdateConfig(config.method, config.lora_rank, config.lora_alpha)
+        return MultimodalLlama(base, prompting=prompting, update=make_update(base.model, settings, config.seed))
+    model = MultimodalLlama(base, vision=vision, prompting=prompting, tower=tower)
+    width = 0 if vision is None else model.tower.feature_size
+    shape = AdapterConfig(config.layers, config.prompt_length, config.attention, width, config.bottleneck)
+    model.adapter = Adapter(shape, base.model.config, config.seed).to(base.model.device)
+    if vision is not None:
+        model.vision_fingerprint = model.tower.fingerprint
+    return model
+
+
+def vision_of(config: TrainingConfig) -> VisionConfig | None:
+    """Return which tower looks at pictures under ``config``, and how; None without pictures."""
+    if config.vision == "none":
+        return None
+    views = tuple(view.strip() for view in config.views.split(","))
+    return VisionConfig(config.vision, config.depths, views)
+
+
+def _announce(
+    say: Callable[[str], None],
+    config: TrainingConfig,
+    model: MultimodalLlama,
+    prepared: PreparedTask,
+    ranks: Ranks,
+) -> None:
+    assert model.trained is not None
+    if ranks.count > 1:
+        say(f"{ranks.count} ranks share every batch of {config.batch_size}")
+    trained = trained_parameters(model.trained)
+    say(f"{config.llama}: {count_frozen(model.llama):,} parameters frozen, {trained:,} trained")
+    task, skipped = prepared.task, prepared.skipped
+    shortened = sum(prepared.shortened.values())
+    say(
+        f"{len(task.pids)} to train on, {len(task.val_pids)} to validate; {shortened} shortened, {len(skipped)} skipped"
+    )
+    if prepared.explained is not None and prepared.explained < len(task.pids):
+        say(f"{prepared.explained} of them have an explanation; the others teach to answer without one")
+    for pid, reason in list(skipped.items())[:5]:
+        say(f"  skipped {pid}: {reason}")
+    say(
+        f"rate {config.rate:.2e} = base_rate {config.base_rate:g} x batch_size {config.batch_size} / 256; "
+        f"gates x {config.gate_rate:g}, projection x {config.projection_rate:g}"
+    )

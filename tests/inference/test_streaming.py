@@ -1,0 +1,59 @@
+"""Text as it comes: the pieces make the whole, no broken character, nothing of a stop string."""
+
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mm_adapter.inference.streaming import TextStream
+
+
+class Bytes:
+    """A tokenizer of one id per byte."""
+
+    begin = ()
+    end = 256
+    vocab_size = 257
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    encode_continuation = encode
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return bytes(ids).decode(errors="replace")
+
+
+def pieces(text: str, stops: tuple[str, ...] = ()) -> list[str]:
+    stream = TextStream(Bytes(), stops)
+    found = [stream.push(token) for token in Bytes().encode(text)]
+    return [*found, stream.finish()]
+
+
+@given(text=st.text(max_size=30))
+def test_pieces_make_the_whole(text: str) -> None:
+    """Whatever the bytes of a character, it comes once and whole."""
+    found = pieces(text)
+    assert "".join(found) == text
+    if "\ufffd" not in text:
+        assert not any("\ufffd" in piece for piece in found)
+
+
+@given(text=st.text("abX", max_size=20), stops=st.lists(st.text("abX", min_size=1, max_size=3), max_size=2))
+def test_stop_strings_end_the_text(text: str, stops: list[str]) -> None:
+    """What is given out is the text up to the first stop string, none of it given out too early."""
+    expected = None
+    for size in range(len(text) + 1):
+        positions = [text[:size].find(stop) for stop in stops if stop in text[:size]]
+        if positions:
+            expected = text[: min(positions)]
+            break
+    found = "".join(pieces(text, tuple(stops)))
+    assert found == (text if expected is None else expected)
+
+
+def test_nothing_comes_after_a_stop() -> None:
+    """A stopped stream says so and stays silent."""
+    stream = TextStream(Bytes(), ("END",))
+    given_out = "".join(stream.push(token) for token in Bytes().encode("so END of it"))
+    assert (given_out, stream.stopped, stream.text, stream.finish()) == ("so ", True, "so ", "")
