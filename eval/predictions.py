@@ -1,4 +1,4 @@
-"""Writing predictions: one JSON object per line, or the official ScienceQA result format (see ``eval.layouts``)."""
+"""Write predictions: one JSON object per line, or the official ScienceQA result format (see ``eval.layouts``)."""
 
 import json
 from collections.abc import Iterable

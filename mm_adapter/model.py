@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from mm_adapter.adapter.adapter import Adapter
 from mm_adapter.adapter.checkpoint import AdapterDescription, save_adapter
-from mm_adapter.adapter.finetune import ModelUpdate
+from mm_adapter.adapter.finetune import FinetunedWeights
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.images import open_image
 from mm_adapter.data.conversation import USER, Turn
 from mm_adapter.data.conversation_encoding import ConversationTemplate
 from mm_adapter.data.prompts import Frame, Prompting, Template, make_template
 from mm_adapter.inference.answer import Answer, answer_question
-from mm_adapter.inference.conversation_prompts import ConversationPrompting, make_wording
+from mm_adapter.inference.conversation_prompts import ConversationPrompting, make_conversation_template
 from mm_adapter.inference.generation import Sampling, stream_tokens
 from mm_adapter.inference.streaming import TextStream, stream_texts
 from mm_adapter.llama.attention import AttentionPrefix
 from mm_adapter.llama.checkpoints.load import LoadedLlama, load_llama
-from mm_adapter.llama.tokenizers.chat_template import FAMILIES, ChatFormat, chat_format
+from mm_adapter.llama.tokenizers.chat_template import FAMILIES, ChatTemplate, find_chat_template
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
 from mm_adapter.pretrained import read_parts
 from mm_adapter.scoring.batching import OptionBatch
@@ -43,7 +43,7 @@ class MultimodalLlama(nn.Module):
     """
 
     adapter: Adapter | None
-    update: ModelUpdate | None
+    update: FinetunedWeights | None
     _tower: ImageTower | None
 
     def __init__(
@@ -53,7 +53,7 @@ class MultimodalLlama(nn.Module):
         vision: VisionConfig | None = None,
         prompting: Prompting | ConversationPrompting | None = None,
         vision_fingerprint: str | None = None,
-        update: ModelUpdate | None = None,
+        update: FinetunedWeights | None = None,
         tower: ImageTower | None = None,
     ) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class MultimodalLlama(nn.Module):
         return list(self.adapter.prefixes(self.llama, image_features, has_image))
 
     @property
-    def trained(self) -> Adapter | ModelUpdate | None:
+    def trained(self) -> Adapter | FinetunedWeights | None:
         """What training changes: the adapter, or the model's own weights; None for the base model."""
         return self.adapter if self.update is None else self.update
 
@@ -247,13 +247,13 @@ class MultimodalLlama(nn.Module):
             UserError: the chat format is not known, or the model has none of its own.
         """
         if isinstance(self.prompting, ConversationPrompting):
-            request = self.wording.render(Turn(USER, ""))
+            request = self.conversation_template.render(Turn(USER, ""))
             closing = self.tokenizer.encode_continuation(request.after)
             opening = (*self.tokenizer.begin, *self.tokenizer.encode(request.before))
             return make_template("QCM-A", "text", frame=Frame(opening, tuple(closing)))
         if self.prompting.chat == "none":
             return self.prompting.make_template()
-        chat = self._chat_format(self.prompting.chat)
+        chat = self._chat_template(self.prompting.chat)
         if chat is None:
             known = ", ".join(FAMILIES)
             raise UserError(f"{self.base_name}: its files tell no chat format; name one of {known}, or none.")
@@ -265,7 +265,7 @@ class MultimodalLlama(nn.Module):
         return self.prompting.ranking if isinstance(self.prompting, Prompting) else "mean"
 
     @property
-    def wording(self) -> ConversationTemplate:
+    def conversation_template(self) -> ConversationTemplate:
         """How requests are put in a conversation: as the adapter was taught, else as the model itself was.
 
         Raises:
@@ -273,11 +273,11 @@ class MultimodalLlama(nn.Module):
         """
         taught = isinstance(self.prompting, ConversationPrompting)
         name = self.prompting.wording if isinstance(self.prompting, ConversationPrompting) else "own"
-        chat = None if name == "alpaca" else self._chat_format(name)
-        return make_wording(name if taught or chat is not None else "alpaca", chat, self.base_name)
+        chat = None if name == "alpaca" else self._chat_template(name)
+        return make_conversation_template(name if taught or chat is not None else "alpaca", chat, self.base_name)
 
-    def _chat_format(self, family: str) -> ChatFormat | None:
-        return self._chat if family == "own" else chat_format(self.tokenizer, family=family)
+    def _chat_template(self, family: str) -> ChatTemplate | None:
+        return self._chat if family == "own" else find_chat_template(self.tokenizer, family=family)
 
     @property
     def max_length(self) -> int:

@@ -13,7 +13,7 @@ from mm_adapter.adapter.checkpoint import (
     read_description,
     read_weights,
 )
-from mm_adapter.adapter.finetune import ModelUpdate, load_update, make_update
+from mm_adapter.adapter.finetune import FinetunedWeights, load_finetuned, prepare_finetuning
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.prompts import Prompting
 from mm_adapter.inference.conversation_prompts import ConversationPrompting
@@ -30,7 +30,7 @@ class Parts:
     vision: VisionConfig | None = None
     prompting: Prompting | ConversationPrompting | None = None
     vision_fingerprint: str | None = None
-    update: ModelUpdate | None = None
+    update: FinetunedWeights | None = None
 
 
 def read_parts(
@@ -53,8 +53,8 @@ def read_parts(
     base = read(llama or description.llama["name"])
     check_base(folder, description, base.name, base.fingerprint)
     if description.update is not None:
-        update = make_update(base.model, description.update, training=False)
-        load_update(update, read_weights(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE))
+        update = prepare_finetuning(base.model, description.update, training=False)
+        load_finetuned(update, read_weights(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE))
         base.model.requires_grad_(False)
         return Parts(base, prompting=_read_prompting(folder, description), update=update)
     weights, description = load_adapter(folder, base.model.config)

@@ -29,7 +29,7 @@ def ablate(
     features: Path | None = None,
     split: str = "test",
     quiet: bool = False,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    log: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> Report:
     """Run every point of a grid that is not finished yet, and write the tables after each.
 
@@ -44,7 +44,7 @@ def ablate(
         features: folder of the feature store; the cache folder by default.
         split: ``val`` or ``test``, whose questions are answered.
         quiet: show no progress bars.
-        say: receives lines for a person.
+        log: receives lines for a person.
 
     Raises:
         UserError: bad data, or ``out`` holds an ablation of other questions or settings; nothing was run then.
@@ -70,17 +70,17 @@ def ablate(
 
     current = report()
     waiting = [point for point in grid.points if point.name not in results]
-    say(f"{grid.name}: {len(results)} of {len(grid.points)} runs are finished, {len(waiting)} to do")
+    log(f"{grid.name}: {len(results)} of {len(grid.points)} runs are finished, {len(waiting)} to do")
     bases = list(dict.fromkeys(base_key(point.config) for point in grid.points))
     # Runs on the same base model one after another: one is loaded at a time.
     waiting.sort(key=lambda point: bases.index(base_key(point.config)))
     for place, point in enumerate(waiting, start=1):
-        say(f"== {point.name} ({place} of {len(waiting)})")
+        log(f"== {point.name} ({place} of {len(waiting)})")
         try:
-            results[point.name] = run_point(point, data, run_folder(out, point), split, shared, quiet, say)
+            results[point.name] = run_point(point, data, run_folder(out, point), split, shared, quiet, log)
         except UserError as error:
             failed[point.name] = str(error)
-            say(f"failed: {error}")
+            log(f"failed: {error}")
         current = report()
     return current
 
@@ -106,7 +106,7 @@ def run_point(
     split: str,
     shared: SharedParts,
     quiet: bool = False,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    log: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> PointResult:
     """Train one point, or go on with it; answer the split; write and return its result.
 
@@ -114,7 +114,7 @@ def run_point(
         UserError: the run cannot be brought to its end, or a loss is not finite there.
     """
     config, parts = point.config, shared.parts(point.config)
-    trained = train(config, data, folder, resume="auto", quiet=quiet, say=say, parts=parts)
+    trained = train(config, data, folder, resume="auto", quiet=quiet, log=log, parts=parts)
     train_loss, val_loss, val_accuracy = last_losses(folder)
     start = time.perf_counter()
     model = build_model(config, parts.base, tower=parts.tower)
@@ -136,7 +136,7 @@ def run_point(
         round(trained["seconds"] + time.perf_counter() - start, 1),
     )
     result.write(answered)
-    say(f"{result.average:.2f} % of {split}, {result.seconds:.0f} seconds")
+    log(f"{result.average:.2f} % of {split}, {result.seconds:.0f} seconds")
     return result
 
 

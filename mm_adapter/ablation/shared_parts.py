@@ -27,7 +27,7 @@ class SharedParts:
     """Loads a base model and encodes questions when a run first asks for them, and gives them to all that agree.
 
     One base model is kept at a time: where a run wants another one, the first is let go with all that was made for it.
-    The outputs of its lower layers are each run's own, see ``mm_adapter.scoring.encoded_sets.StateCache``.
+    The outputs of its lower layers are each run's own, see ``mm_adapter.scoring.encoded_sets.HiddenStateCache``.
 
     Args:
         dataset: questions of all splits.

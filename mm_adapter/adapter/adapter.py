@@ -136,14 +136,14 @@ class Adapter(nn.Module):
         self, index: int, attention: Attention, image: Tensor | None, dtype: torch.dtype
     ) -> GatedPrefix | JoinedPrefix:
         """Project the prompts of adapted layer ``index`` and the pictures' vectors ``(B, D)``."""
-        prompts, squash = self.prompts[index], self.config.gate_activation == "tanh"
+        prompts, tanh_gate = self.prompts[index], self.config.gate_activation == "tanh"
         if self.gates is not None and self.config.prompt_heads == "litgpt-0.5.5":
             keys, values = litgpt_heads(attention, prompts.to(dtype))
-            return GatedPrefix(keys, values, self.gates[index], squash=squash)
+            return GatedPrefix(keys, values, self.gates[index], tanh_gate=tanh_gate)
         values, image_values = _project(attention, attention.value, prompts, image, dtype)
         if self.gates is not None:
             keys, _ = _project(attention, attention.key, prompts, None, dtype)
-            return GatedPrefix(keys, values, self.gates[index], image_values, squash)
+            return GatedPrefix(keys, values, self.gates[index], image_values, tanh_gate)
         keys, image_keys = _project(attention, attention.key, prompts, image, dtype)
         if image_keys is not None and image_values is not None:
             keys, values = keys + image_keys, values + image_values

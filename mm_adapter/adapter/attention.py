@@ -27,14 +27,14 @@ class GatedPrefix:
         keys, values: ``(1, Hkv, K, head_dim)``, of the prompts alone.
         gate: ``(H,)``.
         image_values: ``(B or 1, Hkv, 1, head_dim)``, of the pictures' vectors; None without pictures.
-        squash: pass the gate through tanh, as the method does; adapters of other projects may not.
+        tanh_gate: pass the gate through tanh, as the method does; adapters of other projects may not.
     """
 
     keys: Tensor
     values: Tensor
     gate: Tensor
     image_values: Tensor | None = None
-    squash: bool = True
+    tanh_gate: bool = True
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
         """Return attention to the text plus the gated attention to the prompts, ``(B, H, T, head_dim)``."""
@@ -49,14 +49,14 @@ class GatedPrefix:
             queries, self.keys.expand(batch, -1, -1, -1), prompt_values.expand(batch, -1, -1, -1), None, False
         )
         if isinstance(mask, Packing) and self.image_values is not None:
-            shift = self.image_values[:, :, 0].index_select(0, mask.owners).transpose(0, 1)[None]
+            shift = self.image_values[:, :, 0].index_select(0, mask.segment_ids).transpose(0, 1)[None]
             to_prompts = to_prompts + shift.repeat_interleave(queries.shape[1] // shift.shape[1], dim=1)
         return to_prompts
 
     @cached_property
     def strength(self) -> Tensor:
         """What the attention to the prompts is multiplied by, ``(1, H, 1, 1)``."""
-        gate = self.gate.float().tanh() if self.squash else self.gate.float()
+        gate = self.gate.float().tanh() if self.tanh_gate else self.gate.float()
         return gate.to(self.values.dtype).view(1, -1, 1, 1)
 
     @cached_property

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mm_adapter.adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.adapter.finetune import UpdateConfig
+from mm_adapter.adapter.finetune import FinetuneConfig
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import read_json, write_atomically, write_json
 from mm_adapter.llama.config import LlamaConfig
@@ -34,7 +34,7 @@ class AdapterDescription:
     llama: dict[str, str]
     vision: dict[str, Any] | None
     task: dict[str, Any]
-    update: UpdateConfig | None = None
+    update: FinetuneConfig | None = None
 
 
 def save_adapter(folder: Path, tensors: Mapping[str, Tensor], description: AdapterDescription) -> None:
@@ -62,7 +62,7 @@ def read_description(folder: Path) -> AdapterDescription:
         raise UserError(f"{path}: format version {values.get('version')!r} is newer than this program; update it.")
     try:
         update = values.get("update")
-        update = None if update is None else UpdateConfig(**update)
+        update = None if update is None else FinetuneConfig(**update)
         adapter = None if update is not None else _adapter_config(values["adapter"])
         llama, vision, task = dict(values["llama"]), values["vision"], dict(values["task"])
         if not isinstance(llama["name"], str) or not isinstance(llama["fingerprint"], str):

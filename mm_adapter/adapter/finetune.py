@@ -12,7 +12,7 @@ from mm_adapter.llama.model import Llama
 
 
 @dataclass(frozen=True)
-class UpdateConfig:
+class FinetuneConfig:
     """A way to train a language model other than by an adapter.
 
     Attributes:
@@ -33,14 +33,14 @@ class UpdateConfig:
             raise UserError(f"lora: rank {self.rank} and alpha {self.alpha} must be greater than 0.")
 
 
-class ModelUpdate(nn.Module):
+class FinetunedWeights(nn.Module):
     """The trained weights of a language model, which stay where they are; this is their list.
 
     Attributes:
         config: how they are trained.
     """
 
-    def __init__(self, config: UpdateConfig, weights: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, config: FinetuneConfig, weights: Mapping[str, nn.Parameter]) -> None:
         super().__init__()
         self.config = config
         # Names of parameters must not have dots.
@@ -55,7 +55,7 @@ class ModelUpdate(nn.Module):
         return {name.replace("/", "."): weight.detach() for name, weight in self.weights.items()}
 
 
-def make_update(llama: Llama, config: UpdateConfig, seed: int = 0, training: bool = True) -> ModelUpdate:
+def prepare_finetuning(llama: Llama, config: FinetuneConfig, seed: int = 0, training: bool = True) -> FinetunedWeights:
     """Make a model's weights trainable, in place.
 
     Args:
@@ -82,10 +82,10 @@ def make_update(llama: Llama, config: UpdateConfig, seed: int = 0, training: boo
     else:
         _inject_lora(llama, config, seed)
     trained = {name: weight for name, weight in llama.named_parameters() if weight.requires_grad}
-    return ModelUpdate(config, trained)
+    return FinetunedWeights(config, trained)
 
 
-def _inject_lora(llama: Llama, config: UpdateConfig, seed: int) -> None:
+def _inject_lora(llama: Llama, config: FinetuneConfig, seed: int) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
@@ -102,7 +102,7 @@ def _inject_lora(llama: Llama, config: UpdateConfig, seed: int) -> None:
             weight.data = weight.data.to(llama.device, torch.float32)
 
 
-def load_update(update: ModelUpdate, tensors: Mapping[str, Tensor], where: str) -> None:
+def load_finetuned(update: FinetunedWeights, tensors: Mapping[str, Tensor], where: str) -> None:
     """Fill an update with saved tensors.
 
     Raises:

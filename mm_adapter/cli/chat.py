@@ -64,7 +64,7 @@ def _obey(session: ChatSession, text: str, say: Callable[[str], None]) -> None:
 
 
 def _answer(session: ChatSession, text: str, write: Callable[[str], None], say: Callable[[str], None]) -> None:
-    pieces = session.say(text)
+    pieces = session.reply(text)
     if session.dropped:
         say(f"the context is full: the oldest exchanges were dropped ({session.dropped})")
     with closing(pieces):

@@ -65,7 +65,7 @@ def demo(
     overrides: dict[str, Any] | None = None,
     size: int | None = None,
     quiet: bool = False,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    log: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> dict[str, Any]:
     """Generate questions, train a text-only and a multimodal adapter, compare both with the base model.
 
@@ -74,7 +74,7 @@ def demo(
         preset, overrides: settings of both trainings; the text-only one differs in having no image tower.
         size: questions to generate; the generator's default if None.
         quiet: show no progress bars.
-        say: receives lines for a person.
+        log: receives lines for a person.
 
     Returns:
         What ``summary.json`` holds: ``base``, ``text_only``, ``multimodal`` (each the official keys) and ``seconds``.
@@ -93,23 +93,23 @@ def demo(
     write_demo(data, seed=config.seed, **({} if size is None else {"size": size}))
     dataset = read_dataset(str(data))
     pictured = sum(question.image is not None for question in dataset.questions)
-    say(f"generated {len(dataset.questions)} questions, {pictured} with a picture, in {data}")
+    log(f"generated {len(dataset.questions)} questions, {pictured} with a picture, in {data}")
     store = out / "features"
     runs = {"base": None, "text_only": replace(config, vision="none"), "multimodal": config}
     summary: dict[str, Any] = {}
     for name, settings in runs.items():
-        say(f"== {name.replace('_', '-')}")
+        log(f"== {name.replace('_', '-')}")
         folder = out / name
         if settings is not None:
             del model  # one at a time: memory
-            train(settings, str(data), folder, features=store, quiet=quiet, say=say)
+            train(settings, str(data), folder, features=store, quiet=quiet, log=log)
             model = load_model(str(folder), config.llama, config.dtype, config.device)
-        metrics = evaluate(model, str(data), "test", folder / "test", name=name, features=store, quiet=quiet, say=say)
+        metrics = evaluate(model, str(data), "test", folder / "test", name=name, features=store, quiet=quiet, log=log)
         summary[name] = metrics.official
     table = official_table(summary)
-    say("")
-    say(to_text(table))
-    say(_example(out, data, quiet))
+    log("")
+    log(to_text(table))
+    log(_example(out, data, quiet))
     summary["seconds"] = round(time.perf_counter() - start, 1)
     write_text(out / "report.md", to_markdown(table))
     write_json(out / "summary.json", summary)

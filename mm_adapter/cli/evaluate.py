@@ -10,19 +10,19 @@ from mm_adapter.cli.parser import add_command, natural
 from mm_adapter.core.errors import UserError
 
 if TYPE_CHECKING:
-    from mm_adapter.distributed.context import Ranks
+    from mm_adapter.distributed.context import DistributedContext
 
 
 def add_evaluate(commands: Any) -> None:
     """Add the subcommand to the parser's ``commands``."""
 
     def run(options: argparse.Namespace) -> None:
-        from mm_adapter.distributed.context import joined_ranks
+        from mm_adapter.distributed.context import init_distributed
 
-        with joined_ranks(options.device) as ranks:
-            options.device = ranks.device(options.device)
-            text = _evaluated(options, ranks)
-        if ranks.is_first:
+        with init_distributed(options.device) as distributed:
+            options.device = distributed.device(options.device)
+            text = _evaluated(options, distributed)
+        if distributed.is_main:
             print(text)
 
     parser = add_command(commands, "evaluate", run, "Answer the questions of a split and report accuracy by class.")
@@ -39,19 +39,19 @@ def add_evaluate(commands: Any) -> None:
     add_data_options(parser)
 
 
-def _evaluated(options: argparse.Namespace, ranks: "Ranks") -> str:
+def _evaluated(options: argparse.Namespace, distributed: "DistributedContext") -> str:
     from mm_adapter.eval.official_report import notes, official_table, to_text
     from mm_adapter.inference.conversation_prompts import ConversationPrompting
     from mm_adapter.training.evaluation import evaluate, evaluate_responses
 
-    name, model = Path(options.adapter).name, load_asked_model(options, ranks)
+    name, model = Path(options.adapter).name, load_asked_model(options, distributed)
     data, split, out, features = options.data, options.split, options.out, options.features
     if isinstance(model.prompting, ConversationPrompting):
         usual = {"images": "real", "decoding": None, "skip_bad": False, "explain": False, "max_new_tokens": None}
         for option, value in usual.items():
             if getattr(options, option) != value:
                 raise UserError(f"--{option.replace('_', '-')} is of questions; leave it out with conversations.")
-        found = evaluate_responses(model, data, split, out, features, options.image_folder, options.quiet, ranks)
+        found = evaluate_responses(model, data, split, out, features, options.image_folder, options.quiet, distributed)
         perplexity = "beyond all numbers" if found["perplexity"] is None else f"{found['perplexity']:.2f}"
         return (
             f"{name}: loss per token {found['loss_per_token']:.4f}, perplexity {perplexity} "
@@ -69,7 +69,7 @@ def _evaluated(options: argparse.Namespace, ranks: "Ranks") -> str:
         features,
         options.seed,
         options.quiet,
-        ranks=ranks,
+        distributed=distributed,
         explain=options.explain,
         max_new_tokens=options.max_new_tokens,
     )

@@ -50,14 +50,14 @@ def _writing_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _writing(options: argparse.Namespace) -> Any:
-    from mm_adapter.inference.generation import Sampling, Writing
+    from mm_adapter.inference.generation import GenerationConfig, Sampling
 
     draws = {name: getattr(options, name) for name in ("top_k", "top_p") if getattr(options, name) is not None}
     if draws and options.temperature == 0:
         name = next(iter(draws)).replace("_", "-")
         raise UserError(f"--{name} has no effect at temperature 0, where nothing is drawn; add --temperature.")
     sampling = Sampling(options.temperature, repetition_penalty=options.repetition_penalty, **draws)
-    return Writing(options.max_new_tokens, sampling, tuple(options.stop or ()), options.seed)
+    return GenerationConfig(options.max_new_tokens, sampling, tuple(options.stop or ()), options.seed)
 
 
 def _generate(options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from mm_adapter.core.fingerprint import join_digests, tensors_fingerprint
 from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, check_tensors, check_tokenizer, open_source
 from mm_adapter.llama.checkpoints.source import StoredTensor, WeightSource
 from mm_adapter.llama.config import LlamaConfig, RopeScaling
-from mm_adapter.llama.tokenizers.chat_template import chat_format
+from mm_adapter.llama.tokenizers.chat_template import find_chat_template
 
 
 def add_inspect(commands: Any) -> None:
@@ -113,7 +113,7 @@ def _inspect_model(name: str, source: WeightSource) -> Inspection:
             "begin": begin,
             "end": tokenizer.piece(tokenizer.end),
         }
-        chat = chat_format(tokenizer, source.chat_template())
+        chat = find_chat_template(tokenizer, source.chat_template())
         facts["chat"] = None if chat is None else chat.name
         facts["fingerprint"] = join_digests({key: tensor.digest() for key, tensor in stored.items()})
     except UserError as error:

@@ -9,7 +9,7 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.core.precision import QUANTIZATIONS
 
 if TYPE_CHECKING:
-    from mm_adapter.distributed.context import Ranks
+    from mm_adapter.distributed.context import DistributedContext
     from mm_adapter.model import MultimodalLlama
 
 _MODEL = ("adapter", "llama", "dtype", "device", "quantization")
@@ -51,17 +51,17 @@ def add_explaining_options(parser: argparse.ArgumentParser, limit: str) -> None:
     parser.add_argument("--max-new-tokens", type=positive, help=limit)
 
 
-def load_asked_model(options: argparse.Namespace, ranks: "Ranks | None" = None) -> "MultimodalLlama":
+def load_asked_model(options: argparse.Namespace, distributed: "DistributedContext | None" = None) -> "MultimodalLlama":
     """Load the model that the options name; imported late, since torch takes seconds.
 
     Args:
-        ranks: the processes that all load it; this one alone by default.
+        distributed: the processes that all load it; this one alone by default.
 
     Raises:
         UserError: the options contradict one another, or the model cannot be loaded.
     """
     from mm_adapter.data.prompts import Prompting
-    from mm_adapter.distributed.context import ALONE
+    from mm_adapter.distributed.context import SINGLE_PROCESS
     from mm_adapter.inference.conversation_prompts import ConversationPrompting
     from mm_adapter.training.evaluation import load_model
 
@@ -78,7 +78,7 @@ def load_asked_model(options: argparse.Namespace, ranks: "Ranks | None" = None) 
         prompting = ConversationPrompting(options.wording)
     else:
         prompting = Prompting(**chosen)
-    return load_model(**_named(options, _MODEL), prompting=prompting, ranks=ranks or ALONE)
+    return load_model(**_named(options, _MODEL), prompting=prompting, distributed=distributed or SINGLE_PROCESS)
 
 
 def _named(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from mm_adapter.cli.config_options import add_config_options, overrides
 from mm_adapter.cli.data_options import add_data_options
 from mm_adapter.cli.parser import add_command
 from mm_adapter.data.readers import read_dataset
-from mm_adapter.distributed.context import joined_ranks
+from mm_adapter.distributed.context import init_distributed
 from mm_adapter.training.prepare import check_device
 from mm_adapter.vision import FeatureStore, ImageTower, VisionConfig, extract_features
 
@@ -18,7 +18,7 @@ def add_features(commands: Any) -> None:
 
     def run(options: argparse.Namespace) -> None:
         pass
-        from mm_adapter.distributed.context import is_first_started
+        from mm_adapter.distributed.context import is_main_started
         from mm_adapter.vision import VisionConfig
 
         views = tuple(view.strip() for view in options.views.split(","))
@@ -26,7 +26,7 @@ def add_features(commands: Any) -> None:
         path, count, bad = compute_features(
             vision, options.data, options.out, options.skip_bad, options.device, options.quiet
         )
-        if not is_first_started():
+        if not is_main_started():
             return
         print(f"{path}: {count} features, {len(bad)} pictures skipped")
         for pid, reason in bad.items():
@@ -45,7 +45,7 @@ def add_train(commands: Any) -> None:
     """Add the subcommand to the parser's ``commands``."""
 
     def run(options: argparse.Namespace) -> None:
-        from mm_adapter.distributed.context import is_first_started
+        from mm_adapter.distributed.context import is_main_started
         from mm_adapter.training.config import load_config
         from mm_adapter.training.run import train
 
@@ -55,7 +55,7 @@ def add_train(commands: Any) -> None:
         result = train(
             config, options.data, options.out, options.resume, options.skip_bad, features, images, options.quiet
         )
-        if not is_first_started():
+        if not is_main_started():
             return
         accuracy = f"accuracy {result['best_val_accuracy']:.2f} %, " if "best_val_accuracy" in result else ""
         print(f"{options.out}: best validation {accuracy}loss {result['best_val_loss']:.4f}")
@@ -88,15 +88,15 @@ def compute_features(
     Raises:
         UserError: bad data, an unknown tower, or a bad picture without ``skip_bad``.
     """
-    with joined_ranks(device) as ranks:
-        device = ranks.device(device)
+    with init_distributed(device) as distributed:
+        device = distributed.device(device)
         check_device(device)
         dataset = read_dataset(data, skip_bad=skip_bad)
         tower = ImageTower(vision, device)
         questions = [question for question in dataset.questions if question.image is not None]
         images = [question.image for question in questions if question.image is not None]
-        progress = not quiet and ranks.is_first
-        _, bad = extract_features(tower, images, out, skip_bad=skip_bad, progress=progress, ranks=ranks)
+        progress = not quiet and distributed.is_main
+        _, bad = extract_features(tower, images, out, skip_bad=skip_bad, progress=progress, distributed=distributed)
     store = FeatureStore(out, tower)
     reasons = {question.pid: bad[question.image] for question in questions if question.image in bad}
     return store.path, len(store.features), reasons

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Write files so that a reader never meets half of one."""
 
 import json
 import os

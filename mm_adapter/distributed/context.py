@@ -16,55 +16,55 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Ranks:
+class DistributedContext:
     """Which of how many processes this one is, and what they tell each other.
 
     Attributes:
         rank: of this process, from 0.
-        count: of all processes.
+        world_size: number of processes.
         local_rank: of this process among those of its host.
-        local_count: processes of its host.
+        local_world_size: number of processes of its host.
     """
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
     local_rank: int = 0
-    local_count: int = 1
+    local_world_size: int = 1
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         """Files, logs and progress are this one's."""
         return self.rank == 0
 
-    def share(self, items: Sequence[Item], even: bool = False) -> Sequence[Item]:
-        """Return every count-th item, beginning with this rank's.
+    def shard(self, items: Sequence[Item], even: bool = False) -> Sequence[Item]:
+        """Return every world_size-th item, beginning with this rank's.
 
         Args:
             even: give every rank as many, some of the first items twice: where each needs the others for its own.
         """
-        missing = -len(items) % self.count if even else 0
+        missing = -len(items) % self.world_size if even else 0
         filled = [*items, *(items[index % len(items)] for index in range(missing))]
-        return filled[self.rank :: self.count]
+        return filled[self.rank :: self.world_size]
 
     def gather(self, value: Any) -> list[Any]:
         """Return every rank's value, in the order of ranks."""
-        if self.count == 1:
+        if self.world_size == 1:
             return [value]
-        found: list[Any] = [None] * self.count
+        found: list[Any] = [None] * self.world_size
         dist.all_gather_object(found, value)
         return found
 
     def broadcast(self, value: Any) -> Any:
         """Return the first rank's value."""
-        if self.count == 1:
+        if self.world_size == 1:
             return value
         holder = [value]
         dist.broadcast_object_list(holder, src=0)
         return holder[0]
 
-    def total(self, values: Sequence[float]) -> list[float]:
+    def sum(self, values: Sequence[float]) -> list[float]:
         """Return the sums over ranks, in double precision."""
-        if self.count == 1:
+        if self.world_size == 1:
             return list(values)
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         sums = torch.tensor(values, dtype=torch.float64, device=device)
@@ -73,19 +73,19 @@ class Ranks:
 
     def device(self, name: str) -> str:
         """Return this rank's device: ``cuda`` is one accelerator for each process of a host."""
-        return f"{name}:{self.local_rank}" if self.count > 1 and name == "cuda" else name
+        return f"{name}:{self.local_rank}" if self.world_size > 1 and name == "cuda" else name
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = DistributedContext()
 
 
-def is_first_started() -> bool:
+def is_main_started() -> bool:
     """Return whether this process is alone or the first that a launcher started: the one that prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
-def joined_ranks(device: str = "cpu", patience: timedelta = timedelta(minutes=30)) -> Iterator[Ranks]:
+def init_distributed(device: str = "cpu", patience: timedelta = timedelta(minutes=30)) -> Iterator[DistributedContext]:
     """Join the processes that ``torchrun`` started, over NCCL on CUDA devices and gloo elsewhere.
 
     Args:
@@ -96,20 +96,20 @@ def joined_ranks(device: str = "cpu", patience: timedelta = timedelta(minutes=30
         UserError: the others cannot be reached or went away, or there are more processes than accelerators.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
     if missing:
         raise UserError(f"WORLD_SIZE is set, and {missing[0]} is no number; start the processes with torchrun.")
-    ranks = Ranks(*(int(os.environ[name]) for name in names))
+    ranks = DistributedContext(*(int(os.environ[name]) for name in names))
     on_cuda = device.startswith("cuda")
-    if on_cuda and ranks.count > 1:
+    if on_cuda and ranks.world_size > 1:
         if device != "cuda":
             raise UserError(f"device {device}: each process takes an accelerator of its own; name cuda.")
-        if ranks.local_count > torch.cuda.device_count():
+        if ranks.local_world_size > torch.cuda.device_count():
             raise UserError(
-                f"{ranks.local_count} processes, but {torch.cuda.device_count()} CUDA devices; start fewer."
+                f"{ranks.local_world_size} processes, but {torch.cuda.device_count()} CUDA devices; start fewer."
             )
         torch.cuda.set_device(ranks.local_rank)
     try:

@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-from mm_adapter.distributed.context import Ranks
+from mm_adapter.distributed.context import DistributedContext
 from mm_adapter.llama.checkpoints.load import LoadedLlama, check_tensors, check_tokenizer, load_llama, open_source
 from mm_adapter.llama.model import Llama
-from mm_adapter.llama.tokenizers.chat_template import chat_format
+from mm_adapter.llama.tokenizers.chat_template import find_chat_template
 
 
 def shard(llama: Llama, device: str) -> None:
@@ -36,7 +36,7 @@ def shard(llama: Llama, device: str) -> None:
     llama.sharded = True
 
 
-def load_shared(name: str, dtype: torch.dtype, ranks: Ranks) -> LoadedLlama:
+def load_shared(name: str, dtype: torch.dtype, distributed: DistributedContext) -> LoadedLlama:
     """Load a model on the CPU of every rank, so that the ranks of a host hold its weights once.
 
     What has to be converted is converted by the first rank of each host, which writes it to a file that all map: a page
@@ -44,7 +44,7 @@ def load_shared(name: str, dtype: torch.dtype, ranks: Ranks) -> LoadedLlama:
 
     Args:
         name, dtype: as for ``load_llama``.
-        ranks: the processes.
+        distributed: the processes.
 
     Raises:
         UserError: as ``load_llama``.
@@ -54,19 +54,19 @@ def load_shared(name: str, dtype: torch.dtype, ranks: Ranks) -> LoadedLlama:
         for tensor in check_tensors(name, open_source(name)).values()
     )
     # The same decision on all hosts, whatever the processes of each: what follows, all ranks do together.
-    if all(ranks.gather(mapped or ranks.local_count == 1)):
+    if all(distributed.gather(mapped or distributed.local_world_size == 1)):
         return load_llama(name, dtype)
     with tempfile.TemporaryDirectory(prefix="mm-adapter-") as folder:
         path, fingerprint = Path(folder) / "weights.safetensors", ""
-        if ranks.local_rank == 0:
+        if distributed.local_rank == 0:
             base = load_llama(name, dtype)
             fingerprint = base.fingerprint
             save_file(dict(base.model.state_dict()), path)
             del base
         # Ranks of one host are neighbours: its first one is local_rank places before.
-        path, fingerprint = ranks.gather((path, fingerprint))[ranks.rank - ranks.local_rank]
+        path, fingerprint = distributed.gather((path, fingerprint))[distributed.rank - distributed.local_rank]
         shared = _map(name, path, fingerprint)
-        ranks.gather(None)
+        distributed.gather(None)
     return shared
 
 
@@ -77,5 +77,5 @@ def _map(name: str, path: Path, fingerprint: str) -> LoadedLlama:
         model = Llama(source.config)
     model.load_state_dict(load_file(path), assign=True)
     model.requires_grad_(False).eval()
-    chat = None if tokenizer is None else chat_format(tokenizer, source.chat_template())
+    chat = None if tokenizer is None else find_chat_template(tokenizer, source.chat_template())
     return LoadedLlama(model, tokenizer, name, fingerprint, chat)

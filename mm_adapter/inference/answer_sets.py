@@ -7,20 +7,23 @@ from typing import TypeVar
 import torch
 
 from mm_adapter.data.encoding import EXPLANATION_LENGTH, EncodedQuestion
-from mm_adapter.distributed.context import ALONE, Ranks
+from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
 from mm_adapter.eval.parsing import read_choice
 from mm_adapter.eval.predictions import UNREADABLE, Prediction
 from mm_adapter.inference.answer import Images, explain_answers, explain_first, leading_explanation
 from mm_adapter.model import MultimodalLlama
-from mm_adapter.scoring.encoded_sets import ExampleSet, score_examples, stack_features
+from mm_adapter.scoring.encoded_sets import QuestionSet, score_questions, stack_features
 
-Written = TypeVar("Written")
+Result = TypeVar("Result")
 
 _BATCH = 16  # questions that are written to at a time
 
 
 def choose_by_likelihood(
-    model: MultimodalLlama, examples: ExampleSet, ranks: Ranks = ALONE, max_new_tokens: int | None = None
+    model: MultimodalLlama,
+    examples: QuestionSet,
+    distributed: DistributedContext = SINGLE_PROCESS,
+    max_new_tokens: int | None = None,
 ) -> list[Prediction]:
     """Return a prediction for every example, in order: the likeliest option, with the scores of all.
 
@@ -35,11 +38,11 @@ def choose_by_likelihood(
         def write(questions: Sequence[EncodedQuestion], images: Images) -> list[tuple[str, EncodedQuestion]]:
             return explain_first(model, questions, images, max_new_tokens)
 
-        told = _written(model, examples, range(len(examples.questions)), write, ranks)
+        told = _written(model, examples, range(len(examples.questions)), write, distributed)
         explanations = [told[index][0] for index in range(len(told))]
         examples = replace(examples, questions=[told[index][1] for index in range(len(told))])
     predictions = []
-    scores = score_examples(model, examples, ranks=ranks)
+    scores = score_questions(model, examples, distributed=distributed)
     for scored, encoded, explanation in zip(scores, examples.questions, explanations, strict=True):
         probabilities = torch.tensor(scored.scores, dtype=torch.float64).softmax(dim=0).tolist()
         text = encoded.question.options[scored.choice]
@@ -50,7 +53,10 @@ def choose_by_likelihood(
 
 
 def choose_by_writing(
-    model: MultimodalLlama, examples: ExampleSet, ranks: Ranks = ALONE, max_new_tokens: int | None = None
+    model: MultimodalLlama,
+    examples: QuestionSet,
+    distributed: DistributedContext = SINGLE_PROCESS,
+    max_new_tokens: int | None = None,
 ) -> list[Prediction]:
     """Return a prediction for every example, in order: the choice that is read out of what the model writes.
 
@@ -65,7 +71,7 @@ def choose_by_writing(
         prefixes = [question.prefix for question in questions]
         return model.generate(prefixes, images.features, images.present, max_new_tokens=limit)
 
-    texts = _written(model, examples, range(len(examples.questions)), write, ranks)
+    texts = _written(model, examples, range(len(examples.questions)), write, distributed)
     predictions = []
     for index, encoded in enumerate(examples.questions):
         choice, rule = read_choice(texts[index], encoded.question.options)
@@ -78,9 +84,9 @@ def choose_by_writing(
 
 def with_explanations(
     model: MultimodalLlama,
-    examples: ExampleSet,
+    examples: QuestionSet,
     predictions: Sequence[Prediction],
-    ranks: Ranks = ALONE,
+    distributed: DistributedContext = SINGLE_PROCESS,
     max_new_tokens: int | None = None,
 ) -> list[Prediction]:
     """Return the predictions, each with an explanation of its choice; those that could not be read get none.
@@ -98,21 +104,21 @@ def with_explanations(
         return explain_answers(model, questions, [choices[q.pid] for q in questions], images, max_new_tokens)
 
     chosen = [index for index, found in enumerate(predictions) if found.choice != UNREADABLE]
-    texts = _written(model, examples, chosen, write, ranks)
+    texts = _written(model, examples, chosen, write, distributed)
     return [replace(found, explanation=texts.get(index, "")) for index, found in enumerate(predictions)]
 
 
 def _written(
     model: MultimodalLlama,
-    examples: ExampleSet,
+    examples: QuestionSet,
     wanted: Sequence[int],
-    write: Callable[[Sequence[EncodedQuestion], Images], Sequence[Written]],
-    ranks: Ranks,
-) -> dict[int, Written]:
+    write: Callable[[Sequence[EncodedQuestion], Images], Sequence[Result]],
+    distributed: DistributedContext,
+) -> dict[int, Result]:
     """Return index -> what ``write`` makes of each wanted example, in batches of like length that the ranks share."""
-    own: dict[int, Written] = {}
+    own: dict[int, Result] = {}
     order = sorted(wanted, key=lambda index: len(examples.questions[index].prefix))
-    for indices in ranks.share([order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]):
+    for indices in distributed.shard([order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]):
         members = [examples.questions[index] for index in indices]
         features, present = stack_features([member.image for member in members], examples.features)
         device = model.llama.device
@@ -120,4 +126,4 @@ def _written(
             None if features is None else features.to(device), None if present is None else present.to(device)
         )
         own.update(zip(indices, write(members, images), strict=True))
-    return {index: text for part in ranks.gather(own) for index, text in part.items()}
+    return {index: text for part in distributed.gather(own) for index, text in part.items()}

@@ -10,7 +10,7 @@ from PIL import Image
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.conversation import USER, Turn
 from mm_adapter.data.conversation_encoding import encode_later_request, encode_request
-from mm_adapter.inference.generation import Writing, stream_tokens
+from mm_adapter.inference.generation import GenerationConfig, stream_tokens
 from mm_adapter.inference.streaming import TextStream, stream_texts
 from mm_adapter.llama.model import Prefixes
 from mm_adapter.model import MultimodalLlama
@@ -41,18 +41,18 @@ class ChatSession:
     def __init__(
         self,
         model: MultimodalLlama,
-        writing: Writing | None = None,
+        writing: GenerationConfig | None = None,
         image: str | Path | Image.Image | None = None,
         context: int | None = None,
     ) -> None:
         most = model.llama.config.context_length
         if context is not None and not 2 <= context <= most:
             raise UserError(f"context is {context}; the model has positions for 2 to {most} tokens.")
-        self.model, self.writing = model, writing or Writing()
+        self.model, self.writing = model, writing or GenerationConfig()
         self.context = min(most, LONGEST) if context is None else context
         self.exchanges: list[tuple[Turn, list[int]]] = []
         self.dropped = 0
-        self._wording = model.wording
+        self._wording = model.conversation_template
         self._generator = self.writing.generator(model.llama.device)
         self._cache = model.llama.new_cache(1, self.context)
         self._read: list[int] = []  # ids that the cache holds, and perhaps one more
@@ -76,7 +76,7 @@ class ChatSession:
         """Forget what was said; the picture stays."""
         self.exchanges, self.dropped = [], 0
 
-    def say(self, text: str) -> Generator[str, None, None]:
+    def reply(self, text: str) -> Generator[str, None, None]:
         """Return the answer piece by piece as it is written.
 
         An iterator that is closed or interrupted leaves in the conversation what was answered so far; one of which

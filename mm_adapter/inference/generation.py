@@ -82,7 +82,7 @@ _SEEDS = 1 << 63
 
 
 @dataclass(frozen=True)
-class Writing:
+class GenerationConfig:
     """How a text is written.
 
     Attributes:
@@ -111,7 +111,7 @@ class Writing:
 
 
 @dataclass(frozen=True)
-class Written:
+class GenerationResult:
     """A text that a model wrote.
 
     Attributes:

@@ -9,7 +9,7 @@ from torch import Tensor
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.conversation_encoding import encode_request
 from mm_adapter.data.prompt_file import Prompt
-from mm_adapter.inference.generation import Writing, Written, stream_tokens
+from mm_adapter.inference.generation import GenerationConfig, GenerationResult, stream_tokens
 from mm_adapter.inference.streaming import TextStream, stream_texts
 from mm_adapter.model import MultimodalLlama
 
@@ -17,10 +17,10 @@ from mm_adapter.model import MultimodalLlama
 def generate(
     model: MultimodalLlama,
     prompts: Sequence[Prompt],
-    writing: Writing | None = None,
+    writing: GenerationConfig | None = None,
     raw: bool = False,
     batch_size: int = 8,
-) -> Iterator[Written]:
+) -> Iterator[GenerationResult]:
     """Write on every prompt, in batches; the texts come in the prompts' order.
 
     Args:
@@ -35,15 +35,17 @@ def generate(
     """
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be at least 1.")
-    writing = writing or Writing()
+    writing = writing or GenerationConfig()
     encoded = [encode_prompt(model, prompt, raw) for prompt in prompts]
     features = _features(model, prompts)
     return _write(model, prompts, encoded, features, writing, batch_size)
 
 
-def stream(model: MultimodalLlama, prompt: Prompt, writing: Writing | None = None, raw: bool = False) -> Iterator[str]:
+def stream(
+    model: MultimodalLlama, prompt: Prompt, writing: GenerationConfig | None = None, raw: bool = False
+) -> Iterator[str]:
     """Write on one prompt; yield the text piece by piece as it comes. Arguments and errors as in ``generate``."""
-    writing = writing or Writing()
+    writing = writing or GenerationConfig()
     encoded = [encode_prompt(model, prompt, raw)]
     steps = _steps(model, [prompt], encoded, _features(model, [prompt]), writing, writing.generator(model.llama.device))
     return (new for (new,) in stream_texts(steps, [TextStream(model.tokenizer, writing.stops)]) if new)
@@ -58,7 +60,7 @@ def encode_prompt(model: MultimodalLlama, prompt: Prompt, raw: bool) -> list[int
     if raw:
         ids = [*model.tokenizer.begin, *model.tokenizer.encode(prompt.request.text)]
     else:
-        ids = encode_request(prompt.request, model.wording, model.tokenizer)
+        ids = encode_request(prompt.request, model.conversation_template, model.tokenizer)
     context = model.llama.config.context_length
     if not ids:
         raise UserError(f"{prompt.place}: an empty prompt cannot be continued; give some text.")
@@ -78,9 +80,9 @@ def _write(
     prompts: Sequence[Prompt],
     encoded: Sequence[list[int]],
     features: dict[Path, Tensor],
-    writing: Writing,
+    writing: GenerationConfig,
     batch_size: int,
-) -> Iterator[Written]:
+) -> Iterator[GenerationResult]:
     generator = writing.generator(model.llama.device)
     context = model.llama.config.context_length
     for start in range(0, len(prompts), batch_size):
@@ -90,7 +92,7 @@ def _write(
             pass
         for text, prompt in zip(texts, ids, strict=True):
             limit = min(writing.max_new_tokens, context - len(prompt))
-            yield Written(text.text, len(text.ids), text.stopped or len(text.ids) < limit)
+            yield GenerationResult(text.text, len(text.ids), text.stopped or len(text.ids) < limit)
 
 
 def _steps(
@@ -98,7 +100,7 @@ def _steps(
     batch: Sequence[Prompt],
     ids: Sequence[list[int]],
     features: dict[Path, Tensor],
-    writing: Writing,
+    writing: GenerationConfig,
     generator: torch.Generator | None,
 ) -> Iterator[list[int | None]]:
     seen = has_image = None

@@ -17,13 +17,13 @@ class Packing:
     longest of its group.
 
     Attributes:
-        owners: ``(N,)`` int64, the sequence of each token.
+        segment_ids: ``(N,)`` int64, the sequence of each token.
         slots: ``(N,)`` int64, the place of each token among the padded slots of all groups, one group after another.
         members: for each group ``(b,)`` int64, its sequences.
         masks: for each group bool ``(b, 1, t, t)``, true where a query (third axis) may look at a key (fourth).
     """
 
-    owners: Tensor
+    segment_ids: Tensor
     slots: Tensor
     members: tuple[Tensor, ...]
     masks: tuple[Tensor, ...]
@@ -44,14 +44,14 @@ class Packing:
                 place = first + row * mask.shape[-1]
                 slots[starts[sequence] : starts[sequence + 1]] = torch.arange(place, place + lengths[sequence])
             first += mask.shape[0] * mask.shape[-1]
-        owners = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-        return cls(owners, slots, tuple(torch.tensor(group) for group in groups), tuple(masks))
+        segment_ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+        return cls(segment_ids, slots, tuple(torch.tensor(group) for group in groups), tuple(masks))
 
     def to(self, device: torch.device | str) -> "Packing":
         """Return the packing with every tensor on ``device``."""
         return replace(
             self,
-            owners=self.owners.to(device),
+            segment_ids=self.segment_ids.to(device),
             slots=self.slots.to(device),
             members=tuple(tensor.to(device) for tensor in self.members),
             masks=tuple(tensor.to(device) for tensor in self.masks),

@@ -18,7 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.adapter.finetune import UpdateConfig, make_update
+from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.llama.checkpoints.load import LoadedLlama
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.frozen.matrix import count_frozen
@@ -108,7 +108,7 @@ def _warm_up(device: torch.device, method: str, quantization: str) -> None:
     if quantization != "none":
         random_llama(LlamaConfig(64, 64, 1, 1, 1, 64, 64), torch.float32, quantization=quantization)
     if method == "lora":
-        make_update(Llama(LlamaConfig(2, 4, 1, 1, 1, 4, 4)), UpdateConfig(method))
+        prepare_finetuning(Llama(LlamaConfig(2, 4, 1, 1, 1, 4, 4)), FinetuneConfig(method))
 
 
 def _peak(device: torch.device) -> int:

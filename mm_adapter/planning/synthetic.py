@@ -13,7 +13,7 @@ from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.frozen.matrix import place_matrices
 from mm_adapter.llama.frozen.offload import offload_layers
 from mm_adapter.llama.model import Llama
-from mm_adapter.scoring.encoded_sets import ExampleSet
+from mm_adapter.scoring.encoded_sets import QuestionSet
 
 
 def random_llama(
@@ -86,7 +86,7 @@ def _random_quantized(shape: LlamaConfig, dtype: torch.dtype, seed: int, quantiz
 
 def random_questions(
     count: int, tokens: int, predicting: int, vocabulary: int, image_size: int = 0, seed: int = 0
-) -> ExampleSet:
+) -> QuestionSet:
     """Return questions of two options that are ``tokens`` long as packed, and predict from ``predicting`` positions.
 
     Args:
@@ -103,4 +103,4 @@ def random_questions(
         question = Question(str(number), "random", ("first", "second"), number % 2, image=pictures[number])
         options = (tuple(ids[ends[0] : ends[1]]), tuple(ids[ends[1] :]))
         encoded.append(EncodedQuestion(question, tuple(ids[: ends[0]]), options, ()))
-    return ExampleSet(encoded, features)
+    return QuestionSet(encoded, features)

@@ -55,7 +55,7 @@ def probe(
     skip_bad: bool = False,
     name: str = "run",
     quiet: bool = False,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    log: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> ProbeReport:
     """Probe a model; write probe.md, probe.json, probe.csv, PNGs and the predictions of each probe into ``out``.
 
@@ -71,7 +71,7 @@ def probe(
         skip_bad: leave out questions that cannot be used.
         name: of the run, in the report.
         quiet: show no progress.
-        say: receives lines for a person.
+        log: receives lines for a person.
 
     Raises:
         UserError: bad data or arguments, or a probe that was named and does not apply; nothing is written then.
@@ -89,7 +89,7 @@ def probe(
     for asked in chosen:
         if asked in reasons:
             raise UserError(f"--probes {asked}: {reasons[asked]} Leave it out.")
-    told = (lambda line: None) if quiet else say
+    told = (lambda line: None) if quiet else log
     told(f"asking {len(questions)} questions as they are")
     asking = _Asking(model, features, not quiet)
     unprobed, skipped = asking.unprobed(questions, skip_bad)

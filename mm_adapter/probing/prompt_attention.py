@@ -12,7 +12,7 @@ from mm_adapter.eval.probes.findings import Section
 from mm_adapter.llama.attention import Mask, attend
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.batching import token_batches
-from mm_adapter.scoring.encoded_sets import ExampleSet
+from mm_adapter.scoring.encoded_sets import QuestionSet
 from mm_adapter.scoring.likelihoods import score_options
 
 PICTURE = "attention.png"
@@ -86,7 +86,7 @@ class PromptAttention:
 
 
 @torch.no_grad()
-def prompt_attention(model: MultimodalLlama, examples: ExampleSet, token_budget: int = 4096) -> PromptAttention:
+def prompt_attention(model: MultimodalLlama, examples: QuestionSet, token_budget: int = 4096) -> PromptAttention:
     """Measure what the prompts add in each adapted layer (LLaMA-Adapter, arXiv 2303.16199, section 3.2).
 
     Args:

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from mm_adapter.data.conversation_encoding import EncodedConversation
 from mm_adapter.data.encoding import EncodedQuestion
-from mm_adapter.distributed.context import ALONE, Ranks
+from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.batching import OptionBatch, TokenBatch, collate, collate_conversations, token_batches
 from mm_adapter.scoring.likelihoods import OptionScores, lower_states, target_likelihoods
 
 
 @dataclass(frozen=True)
-class ExampleSet:
+class QuestionSet:
     """Questions of one split, ready for the model.
 
     Attributes:
@@ -53,7 +53,7 @@ def stack_features(
     return stacked, torch.tensor([feature is not None for feature in found])
 
 
-class StateCache:
+class HiddenStateCache:
     """Hidden states that enter the first adapted layer, kept from the first epoch on: no adapter ever changes them.
 
     Args:
@@ -75,7 +75,7 @@ class StateCache:
         if len(known) == len(batch.pids):
             return torch.cat(known)[None].to(batch.tokens.device)
         states = lower_states(self.model.llama, batch, first)
-        for pid, rows in zip(batch.pids, states[0].split(batch.packing.owners.bincount().tolist()), strict=True):
+        for pid, rows in zip(batch.pids, states[0].split(batch.packing.segment_ids.bincount().tolist()), strict=True):
             self._keep(pid, rows)
         return states
 
@@ -88,7 +88,7 @@ class StateCache:
 
 
 @dataclass(frozen=True)
-class Scored:
+class QuestionScore:
     """One question's outcome.
 
     Attributes:
@@ -105,41 +105,47 @@ class Scored:
 
 
 @torch.no_grad()
-def score_examples(
-    model: MultimodalLlama, examples: ExampleSet, token_budget: int = 4096, ranks: Ranks = ALONE
-) -> list[Scored]:
+def score_questions(
+    model: MultimodalLlama,
+    examples: QuestionSet,
+    token_budget: int = 4096,
+    distributed: DistributedContext = SINGLE_PROCESS,
+) -> list[QuestionScore]:
     """Score every option of every question, in the order of ``examples``, in batches of similar length.
 
     Whole batches are shared out among ranks, so what a question scores does not depend on how many there are.
     """
-    results: dict[int, Scored] = {}
-    for indices, batch, found in _scored_batches(model, examples, token_budget, ranks, with_tail=False):
+    results: dict[int, QuestionScore] = {}
+    for indices, batch, found in _scored_batches(model, examples, token_budget, distributed, with_tail=False):
         ranked = found.ranking_scores(model.ranking)
         for index, scores in zip(indices, ranked.split(list(batch.option_counts)), strict=True):
             question = examples.questions[index].question
             loss = 0.0 if question.answer < 0 else -float(scores.log_softmax(dim=0)[question.answer])
-            results[index] = Scored(question.pid, tuple(scores.tolist()), int(scores.argmax()), loss)
-    gathered = {index: scored for part in ranks.gather(results) for index, scored in part.items()}
+            results[index] = QuestionScore(question.pid, tuple(scores.tolist()), int(scores.argmax()), loss)
+    gathered = {index: scored for part in distributed.gather(results) for index, scored in part.items()}
     return [gathered[index] for index in range(len(examples.questions))]
 
 
 @torch.no_grad()
 def language_losses(
-    model: MultimodalLlama, examples: ExampleSet, token_budget: int = 4096, ranks: Ranks = ALONE
+    model: MultimodalLlama,
+    examples: QuestionSet,
+    token_budget: int = 4096,
+    distributed: DistributedContext = SINGLE_PROCESS,
 ) -> list[float]:
     """Return each example's mean negative log-likelihood per token of right answer and explanation, in order."""
     results: dict[int, float] = {}
-    for indices, _, found in _scored_batches(model, examples, token_budget, ranks, with_tail=True):
+    for indices, _, found in _scored_batches(model, examples, token_budget, distributed, with_tail=True):
         results.update(zip(indices, found.language_loss.tolist(), strict=True))
-    gathered = {index: loss for part in ranks.gather(results) for index, loss in part.items()}
+    gathered = {index: loss for part in distributed.gather(results) for index, loss in part.items()}
     return [gathered[index] for index in range(len(examples.questions))]
 
 
 def _scored_batches(
-    model: MultimodalLlama, examples: ExampleSet, token_budget: int, ranks: Ranks, with_tail: bool
+    model: MultimodalLlama, examples: QuestionSet, token_budget: int, distributed: DistributedContext, with_tail: bool
 ) -> Iterator[tuple[Sequence[int], OptionBatch, OptionScores]]:
     device = model.llama.device
-    for indices in ranks.share(token_batches(examples.lengths, token_budget), even=model.llama.sharded):
+    for indices in distributed.shard(token_batches(examples.lengths, token_budget), even=model.llama.sharded):
         batch, features, has_image = examples.batch(indices, with_tail)
         batch = batch.to(device)
         features = None if features is None else features.to(device)
@@ -192,7 +198,7 @@ class ResponseLoss:
 
 
 def response_log_likelihoods(
-    model: MultimodalLlama, examples: ConversationSet, indices: Sequence[int], cache: StateCache | None = None
+    model: MultimodalLlama, examples: ConversationSet, indices: Sequence[int], cache: HiddenStateCache | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the log-likelihood of each conversation's responses and their tokens, ``(B,)`` float32 each.
 
@@ -210,21 +216,24 @@ def response_log_likelihoods(
     first = 0 if model.adapter is None else model.adapter.first_layer
     states = None if cache is None else cache.states(batch)
     chosen = target_likelihoods(model.llama, batch, prefixes, states, first)
-    owners = batch.packing.owners[batch.sources][batch.source_of]
+    segment_ids = batch.packing.segment_ids[batch.sources][batch.source_of]
     zeros = chosen.new_zeros(len(batch.pids))
-    return zeros.index_add(0, owners, chosen), zeros.index_add(0, owners, torch.ones_like(chosen))
+    return zeros.index_add(0, segment_ids, chosen), zeros.index_add(0, segment_ids, torch.ones_like(chosen))
 
 
 @torch.no_grad()
 def measure_responses(
-    model: MultimodalLlama, examples: ConversationSet, token_budget: int = 4096, ranks: Ranks = ALONE
+    model: MultimodalLlama,
+    examples: ConversationSet,
+    token_budget: int = 4096,
+    distributed: DistributedContext = SINGLE_PROCESS,
 ) -> ResponseLoss:
     """Return how likely the model finds every response, in batches of similar length that the ranks share."""
     own: dict[int, tuple[float, int]] = {}
-    for indices in ranks.share(token_batches(examples.lengths, token_budget), even=model.llama.sharded):
+    for indices in distributed.shard(token_batches(examples.lengths, token_budget), even=model.llama.sharded):
         sums, counts = response_log_likelihoods(model, examples, indices)
         own.update(zip(indices, zip(sums.tolist(), counts.int().tolist(), strict=True), strict=True))
-    found = {index: measured for part in ranks.gather(own) for index, measured in part.items()}
+    found = {index: measured for part in distributed.gather(own) for index, measured in part.items()}
     ordered = [found[index] for index in range(len(examples.conversations))]
     tokens = sum(count for _, count in ordered)
     by_conversation = tuple(-total / max(1, count) for total, count in ordered)

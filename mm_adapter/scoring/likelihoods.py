@@ -115,10 +115,10 @@ def language_loss(log_probabilities: Tensor, batch: TokenBatch) -> Tensor:
         log_probabilities: ``(M,)`` of every target of the batch.
     """
     chosen = log_probabilities[batch.language]
-    owners = batch.packing.owners[batch.sources][batch.source_of][batch.language]
+    segment_ids = batch.packing.segment_ids[batch.sources][batch.source_of][batch.language]
     zeros = chosen.new_zeros(len(batch.pids))
-    total = zeros.index_add(0, owners, -chosen)
-    count = zeros.index_add(0, owners, torch.ones_like(chosen))
+    total = zeros.index_add(0, segment_ids, -chosen)
+    count = zeros.index_add(0, segment_ids, torch.ones_like(chosen))
     return total / count.clamp(min=1)
 
 

@@ -19,7 +19,7 @@ from mm_adapter.data.dataset import Dataset
 from mm_adapter.data.prompts import Prompting
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
-from mm_adapter.distributed.context import ALONE, Ranks
+from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
 from mm_adapter.distributed.sharding import load_shared
 from mm_adapter.eval.leaderboard.submission import RECORD, answers_digest
 from mm_adapter.eval.metrics import Metrics, evaluate_predictions
@@ -54,8 +54,8 @@ def evaluate(
     features: Path | None = None,
     seed: int = 0,
     quiet: bool = False,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
-    ranks: Ranks = ALONE,
+    log: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    distributed: DistributedContext = SINGLE_PROCESS,
     explain: bool = False,
     max_new_tokens: int | None = None,
 ) -> Metrics:
@@ -74,8 +74,8 @@ def evaluate(
         features: folder of the feature store.
         seed: of the shuffling.
         quiet: show no progress bars.
-        say: receives lines for a person.
-        ranks: the processes that share the questions; the first one writes.
+        log: receives lines for a person.
+        distributed: the processes that share the questions; the first one writes.
         explain: have every choice explained; an adapter that explains first does so anyway.
         max_new_tokens: of an explanation; by default 128 after an answer, and as in training before one.
 
@@ -90,13 +90,15 @@ def evaluate(
     dataset: Dataset = read_dataset(data, skip_bad=skip_bad)
     questions = dataset.split(split)
     asked = _with_images(model, questions, images, seed)
-    progress = not quiet and ranks.is_first
-    prepared = prepare(model, asked, skip_bad, features, progress, ranks)
-    if prepared.shortened and ranks.is_first:
-        say(f"{prepared.shortened} questions have a shortened context")
+    progress = not quiet and distributed.is_main
+    prepared = prepare(model, asked, skip_bad, features, progress, distributed)
+    if prepared.shortened and distributed.is_main:
+        log(f"{prepared.shortened} questions have a shortened context")
     skipped = dataset.skipped(split)
-    metrics = answer_questions(model, prepared, questions, skipped, out, decoding, name, ranks, explain, max_new_tokens)
-    if ranks.is_first:
+    metrics = answer_questions(
+        model, prepared, questions, skipped, out, decoding, name, distributed, explain, max_new_tokens
+    )
+    if distributed.is_main:
         write_json(out / RECORD, _record(model, split, questions, images, decoding, name))
     return metrics
 
@@ -109,7 +111,7 @@ def answer_questions(
     out: Path,
     decoding: str = "likelihood",
     name: str = "run",
-    ranks: Ranks = ALONE,
+    distributed: DistributedContext = SINGLE_PROCESS,
     explain: bool = False,
     max_new_tokens: int | None = None,
 ) -> Metrics:
@@ -121,14 +123,14 @@ def answer_questions(
         skipped: pid -> reason of questions that were left out before; they count as wrong.
     """
     choose = choose_by_likelihood if decoding == "likelihood" else choose_by_writing
-    predictions = choose(model, prepared.examples, ranks, max_new_tokens)
+    predictions = choose(model, prepared.examples, distributed, max_new_tokens)
     if explain:
-        predictions = with_explanations(model, prepared.examples, predictions, ranks, max_new_tokens)
+        predictions = with_explanations(model, prepared.examples, predictions, distributed, max_new_tokens)
     skipped = {**skipped, **prepared.skipped}
     # In the files too, so that they are complete and score as here.
     predictions += [Prediction(pid, UNREADABLE) for pid in prepared.skipped]
     metrics = evaluate_predictions(predictions, questions, skipped)
-    if ranks.is_first:
+    if distributed.is_main:
         write_predictions(out / "predictions.jsonl", predictions)
         write_official(out / "official.json", predictions)
         write_report(out, metrics, name)
@@ -158,17 +160,17 @@ def load_model(
     device: str = "cpu",
     prompting: Prompting | ConversationPrompting | None = None,
     quantization: str = "none",
-    ranks: Ranks = ALONE,
+    distributed: DistributedContext = SINGLE_PROCESS,
 ) -> MultimodalLlama:
     """Load a model for evaluation or answers; ``adapter`` is a run folder or ``none`` for the base model.
 
     Args:
         prompting: for the base model; an adapter says itself how it was taught.
-        ranks: that all load it; on the CPU those of a host share one copy of its weights.
+        distributed: that all load it; on the CPU those of a host share one copy of its weights.
     """
     check_device(device)
     kind = getattr(torch, dtype)
-    shared = ranks.count > 1 and device == "cpu" and quantization == "none"
+    shared = distributed.world_size > 1 and device == "cpu" and quantization == "none"
     folder = None if adapter == "none" else adapter
     model = MultimodalLlama.from_pretrained(
         llama,
@@ -176,7 +178,7 @@ def load_model(
         dtype=kind,
         device=device,
         quantization=quantization,
-        read=partial(load_shared, dtype=kind, ranks=ranks) if shared else None,
+        read=partial(load_shared, dtype=kind, distributed=distributed) if shared else None,
     )
     if folder is not None:
         return model
@@ -214,7 +216,7 @@ def evaluate_responses(
     features: Path | None = None,
     images: Path | None = None,
     quiet: bool = False,
-    ranks: Ranks = ALONE,
+    distributed: DistributedContext = SINGLE_PROCESS,
 ) -> dict[str, Any]:
     """Measure the loss per token of every response of a split; write metrics.json and responses.jsonl.
 
@@ -226,7 +228,7 @@ def evaluate_responses(
         features: folder of the feature store.
         images: folder of the pictures; beside the file by default.
         quiet: show no progress bars.
-        ranks: the processes that share the conversations; the first one writes.
+        distributed: the processes that share the conversations; the first one writes.
 
     Returns:
         What ``metrics.json`` holds: loss per token, perplexity (None where it is beyond all numbers), counts.
@@ -234,9 +236,9 @@ def evaluate_responses(
     Raises:
         UserError: bad data; nothing is written then.
     """
-    progress = not quiet and ranks.is_first
-    examples = prepare_conversations(model, read_split(data, split, images), features, progress, ranks)
-    found = measure_responses(model, examples, ranks=ranks)
+    progress = not quiet and distributed.is_main
+    examples = prepare_conversations(model, read_split(data, split, images), features, progress, distributed)
+    found = measure_responses(model, examples, distributed=distributed)
     if math.isnan(found.loss):
         raise UserError(f"{data}: the loss of the responses is not a number; the adapter or the model is damaged.")
     metrics = {
@@ -246,7 +248,7 @@ def evaluate_responses(
         "conversations": len(examples.conversations),
         "shortened": count_cut(examples),
     }
-    if not ranks.is_first:
+    if not distributed.is_main:
         return metrics
     rows = [
         json.dumps({"id": sample.id, "loss_per_token": loss, "response_tokens": sum(sample.targets)})

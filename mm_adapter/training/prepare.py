@@ -16,11 +16,11 @@ from mm_adapter.data.encoding import count_shortened, encode_questions
 from mm_adapter.data.prompts import Prompting, Template
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
-from mm_adapter.distributed.context import ALONE, Ranks
+from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
 from mm_adapter.inference.conversation_prompts import ConversationPrompting
 from mm_adapter.llama.checkpoints.load import LoadedLlama
 from mm_adapter.model import MultimodalLlama
-from mm_adapter.scoring.encoded_sets import ConversationSet, ExampleSet
+from mm_adapter.scoring.encoded_sets import ConversationSet, QuestionSet
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.task import QuestionTask, ResponseTask, Task
 from mm_adapter.vision import ImageTower, extract_features
@@ -36,7 +36,7 @@ class Prepared:
         shortened: questions whose context was cut to fit.
     """
 
-    examples: ExampleSet
+    examples: QuestionSet
     skipped: dict[str, str]
     shortened: int
 
@@ -47,7 +47,7 @@ def prepare(
     skip_bad: bool = False,
     features: Path | None = None,
     progress: bool = True,
-    ranks: Ranks = ALONE,
+    distributed: DistributedContext = SINGLE_PROCESS,
     template: Template | None = None,
 ) -> Prepared:
     """Encode questions as the model's adapter was taught, with image features where it takes pictures.
@@ -55,7 +55,7 @@ def prepare(
     Args:
         skip_bad: leave out questions with a bad picture or too much text, by name, instead of stopping.
         features: folder of the feature store; the cache folder by default.
-        ranks: the processes that share the work of image features.
+        distributed: the processes that share the work of image features.
         template: another one than the model was taught.
 
     Raises:
@@ -67,7 +67,9 @@ def prepare(
         images = [question.image for question in questions if question.image is not None]
         if images:
             store = features or cache_folder() / "features"
-            found, bad = extract_features(model.tower, images, store, skip_bad=skip_bad, progress=progress, ranks=ranks)
+            found, bad = extract_features(
+                model.tower, images, store, skip_bad=skip_bad, progress=progress, distributed=distributed
+            )
             skipped = {q.pid: bad[q.image] for q in questions if q.image in bad}
     usable = [question for question in questions if question.pid not in skipped]
     encoded, too_long = encode_questions(
@@ -78,7 +80,7 @@ def prepare(
         raise UserError(
             f"none of the {len(questions)} questions can be used: {next(iter(skipped.values()), 'no questions')}"
         )
-    return Prepared(ExampleSet(encoded, found), skipped, count_shortened(encoded))
+    return Prepared(QuestionSet(encoded, found), skipped, count_shortened(encoded))
 
 
 def check_device(name: str) -> None:
@@ -154,7 +156,7 @@ def prepare_task(
     features: Path | None = None,
     images: Path | None = None,
     progress: bool = True,
-    ranks: Ranks = ALONE,
+    distributed: DistributedContext = SINGLE_PROCESS,
 ) -> PreparedTask:
     """Read and encode what a model is to be trained on, as its prompting says.
 
@@ -162,7 +164,7 @@ def prepare_task(
         skip_bad: leave out questions that cannot be used, by name, instead of stopping.
         features: folder of the feature store.
         images: folder of the pictures of conversations; beside the file by default.
-        ranks: the processes that share the work of image features.
+        distributed: the processes that share the work of image features.
 
     Raises:
         UserError: nothing usable is there.
@@ -170,8 +172,8 @@ def prepare_task(
     if isinstance(model.prompting, Prompting):
         if images is not None:
             raise UserError("--image-folder: pictures of questions lie in the dataset's own folder; leave it out.")
-        return _questions(model, config, data, skip_bad, features, progress, ranks)
-    return _conversations(model, config, data, features, images, progress, ranks)
+        return _questions(model, config, data, skip_bad, features, progress, distributed)
+    return _conversations(model, config, data, features, images, progress, distributed)
 
 
 def _questions(
@@ -181,14 +183,15 @@ def _questions(
     skip_bad: bool,
     features: Path | None,
     progress: bool,
-    ranks: Ranks,
+    distributed: DistributedContext,
 ) -> PreparedTask:
     dataset = read_dataset(data, skip_bad=skip_bad)
     questions = {split: dataset.split(split) for split in ("train", "val")}
     if model.vision is None:
         questions = {split: without_images(members) for split, members in questions.items()}
     prepared = {
-        split: prepare(model, members, skip_bad, features, progress, ranks) for split, members in questions.items()
+        split: prepare(model, members, skip_bad, features, progress, distributed)
+        for split, members in questions.items()
     }
     skipped = {pid: reason for split in questions for pid, reason in dataset.skipped(split).items()}
     return question_task(model, config, prepared, skipped)
@@ -232,11 +235,12 @@ def _conversations(
     features: Path | None,
     images: Path | None,
     progress: bool,
-    ranks: Ranks,
+    distributed: DistributedContext,
 ) -> PreparedTask:
     splits = read_splits(data, images, config.seed)
     sets = {
-        split: prepare_conversations(model, members, features, progress, ranks) for split, members in splits.items()
+        split: prepare_conversations(model, members, features, progress, distributed)
+        for split, members in splits.items()
     }
     shortened = {split: count_cut(part) for split, part in sets.items()}
     return PreparedTask(ResponseTask(model, sets["train"], sets["val"], config), shortened, {})
@@ -247,7 +251,7 @@ def prepare_conversations(
     conversations: Sequence[Conversation],
     features: Path | None = None,
     progress: bool = True,
-    ranks: Ranks = ALONE,
+    distributed: DistributedContext = SINGLE_PROCESS,
 ) -> ConversationSet:
     """Encode conversations in the model's wording, with image features where it takes pictures.
 
@@ -264,8 +268,8 @@ def prepare_conversations(
     if pictured:
         paths = [conversation.image for conversation in pictured if conversation.image is not None]
         store = features or cache_folder() / "features"
-        found, _ = extract_features(model.tower, paths, store, progress=progress, ranks=ranks)
-    wording = model.wording
+        found, _ = extract_features(model.tower, paths, store, progress=progress, distributed=distributed)
+    wording = model.conversation_template
     encoded = [encode_conversation(sample, wording, model.tokenizer, model.max_length) for sample in conversations]
     return ConversationSet(encoded, found)
 

@@ -10,11 +10,11 @@ import torch
 
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.checkpoint import CONFIG_FILE, WEIGHTS_FILE
-from mm_adapter.adapter.finetune import UpdateConfig, make_update
+from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.core.errors import Stopped, UserError
 from mm_adapter.core.files import delete_leftovers, read_json, write_json
 from mm_adapter.data.prompts import Prompting
-from mm_adapter.distributed.context import ALONE, Ranks, joined_ranks
+from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext, init_distributed
 from mm_adapter.distributed.sharding import load_shared
 from mm_adapter.inference.conversation_prompts import ConversationPrompting
 from mm_adapter.llama.checkpoints.load import LoadedLlama, load_llama
@@ -41,7 +41,7 @@ def train(
     features: Path | None = None,
     images: Path | None = None,
     quiet: bool = False,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    log: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
     parts: Parts | None = None,
 ) -> dict[str, Any]:
     """Train an adapter on questions or conversations; those of the ``val`` split choose the weights that are kept.
@@ -57,7 +57,7 @@ def train(
         features: folder of the feature store.
         images: folder of the pictures of conversations; beside their file by default.
         quiet: show no progress bars.
-        say: receives lines for a person.
+        log: receives lines for a person.
         parts: what several runs have in common, as ``config`` and ``data`` say; then nothing of it is read again.
 
     Returns:
@@ -66,14 +66,14 @@ def train(
     Raises:
         UserError: bad settings or data, or ``out`` holds another run.
     """
-    with joined_ranks(config.device) as ranks:
+    with init_distributed(config.device) as distributed:
         # The first rank alone looks at the folder, before anything is written, and speaks.
-        start = ranks.broadcast(_start(out, resume, config, say) if ranks.is_first else None)
+        start = distributed.broadcast(_start(out, resume, config, log) if distributed.is_main else None)
         if start.result is not None:
             return start.result
-        say = say if ranks.is_first else _silent
-        quiet = quiet or not ranks.is_first
-        return _train(config, data, out, start.resume, skip_bad, features, images, quiet, say, parts, ranks)
+        log = log if distributed.is_main else _silent
+        quiet = quiet or not distributed.is_main
+        return _train(config, data, out, start.resume, skip_bad, features, images, quiet, log, parts, distributed)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class _Start:
     result: dict[str, Any] | None = None
 
 
-def _start(out: Path, resume: str, config: TrainingConfig, say: Callable[[str], None]) -> _Start:
+def _start(out: Path, resume: str, config: TrainingConfig, log: Callable[[str], None]) -> _Start:
     finished = (out / RUN_FILE).is_file()
     if resume == "must":
         if finished and not state_files(out):
@@ -97,7 +97,7 @@ def _start(out: Path, resume: str, config: TrainingConfig, say: Callable[[str], 
         return _Start(False)
     if finished:
         check_settings(out / "config.json", read_json(out / "config.json", "settings of the run"), config.to_json())
-        say(f"{out}: this run has come to its end already")
+        log(f"{out}: this run has come to its end already")
         result: dict[str, Any] = read_json(out / RUN_FILE, "result of the run")
         return _Start(False, result)
     if (out / CONFIG_FILE).exists() and not (out / METRICS_FILE).exists():
@@ -107,7 +107,7 @@ def _start(out: Path, resume: str, config: TrainingConfig, say: Callable[[str], 
     delete_leftovers(out, _WRITTEN)
     whole = has_whole_state(out)
     if not whole and state_files(out):
-        say(f"{out}: no state of this run is whole; it begins anew")
+        log(f"{out}: no state of this run is whole; it begins anew")
         delete_states(out)
     return _Start(whole)
 
@@ -125,29 +125,31 @@ def _train(
     features: Path | None,
     images: Path | None,
     quiet: bool,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     parts: Parts | None,
-    ranks: Ranks,
+    distributed: DistributedContext,
 ) -> dict[str, Any]:
     prompting = make_prompting(config, data)
     if parts is None:
-        model = build_model(config, prompting=prompting, ranks=ranks)
-        prepared = prepare_task(model, config, data, skip_bad, features, images, progress=not quiet, ranks=ranks)
+        model = build_model(config, prompting=prompting, distributed=distributed)
+        prepared = prepare_task(
+            model, config, data, skip_bad, features, images, progress=not quiet, distributed=distributed
+        )
     else:
-        model = build_model(config, parts.base, prompting, ranks, parts.tower)
+        model = build_model(config, parts.base, prompting, distributed, parts.tower)
         prepared = question_task(model, config, parts.splits)
     task = prepared.task
     assert model.trained is not None
-    trainer = Trainer(model, task, config, out, resume=resume, quiet=quiet, ranks=ranks)
-    if ranks.is_first:
+    trainer = Trainer(model, task, config, out, resume=resume, quiet=quiet, distributed=distributed)
+    if distributed.is_main:
         write_json(out / "config.json", config.to_json())
-    _announce(say, config, model, prepared, ranks)
+    _log_start(log, config, model, prepared, distributed)
     for note in trainer.notes:
-        say(note)
+        log(note)
     try:
         trainer.run()
     except (KeyboardInterrupt, Stopped):
-        say(f"stopped at step {trainer.progress.step}; the state is kept. Go on with the same command and --resume.")
+        log(f"stopped at step {trainer.progress.step}; the state is kept. Go on with the same command and --resume.")
         raise
     best = trainer.progress.best
     has_accuracy = isinstance(task, QuestionTask) and not task.explains_first
@@ -158,12 +160,12 @@ def _train(
         "steps": trainer.progress.step,
         "seconds": round(trainer.progress.seconds, 1),
         "examples": len(task.pids),
-        "ranks": ranks.count,
+        "ranks": distributed.world_size,
         "steps_left_out": trainer.progress.skipped,
         "shortened": prepared.shortened,
         "skipped": prepared.skipped,
     }
-    if ranks.is_first:
+    if distributed.is_main:
         write_json(out / RUN_FILE, result)
     trainer.finish()
     return result
@@ -173,7 +175,7 @@ def build_model(
     config: TrainingConfig,
     base: LoadedLlama | None = None,
     prompting: Prompting | ConversationPrompting | None = None,
-    ranks: Ranks = ALONE,
+    distributed: DistributedContext = SINGLE_PROCESS,
     tower: ImageTower | None = None,
 ) -> MultimodalLlama:
     """Return the model of ``config`` with a fresh adapter, or with weights of its own to be trained.
@@ -181,21 +183,21 @@ def build_model(
     Args:
         base: an already loaded base model; read from ``config.llama`` otherwise.
         prompting: how questions or requests are put; by default that of questions under ``config``.
-        ranks: the processes that share the work; on one host they share the frozen weights too.
+        distributed: the processes that share the work; on one host they share the frozen weights too.
         tower: an already loaded image tower; read as ``config`` says otherwise.
 
     Raises:
         UserError: something cannot be loaded, or the settings exclude each other.
     """
-    device = ranks.device(config.device)
+    device = distributed.device(config.device)
     check_device(device)
-    if config.sharding != "none" and ranks.count == 1:
+    if config.sharding != "none" and distributed.world_size == 1:
         raise UserError("sharding full: there is one process, and nothing to share; start several with torchrun.")
     prompting = prompting or make_prompting(replace(config, task="questions"), "")
     if base is None:
         dtype = getattr(torch, config.dtype)
-        if ranks.count > 1 and config.quantization == "none" and not config.offload:
-            base = load_shared(config.llama, dtype, ranks)
+        if distributed.world_size > 1 and config.quantization == "none" and not config.offload:
+            base = load_shared(config.llama, dtype, distributed)
         else:
             base = load_llama(config.llama, dtype, device, config.quantization, config.offload)
     base.model.checkpoint_layers = config.checkpoint_layers
@@ -207,8 +209,8 @@ def build_model(
     base.model.to(device)
     vision = vision_of(config)
     if config.method != "adapter":
-        settings = UpdateConfig(config.method, config.lora_rank, config.lora_alpha)
-        return MultimodalLlama(base, prompting=prompting, update=make_update(base.model, settings, config.seed))
+        settings = FinetuneConfig(config.method, config.lora_rank, config.lora_alpha)
+        return MultimodalLlama(base, prompting=prompting, update=prepare_finetuning(base.model, settings, config.seed))
     model = MultimodalLlama(base, vision=vision, prompting=prompting, tower=tower)
     width = 0 if vision is None else model.tower.feature_size
     shape = AdapterConfig(config.layers, config.prompt_length, config.attention, width, config.bottleneck)
@@ -226,28 +228,28 @@ def vision_of(config: TrainingConfig) -> VisionConfig | None:
     return VisionConfig(config.vision, config.depths, views)
 
 
-def _announce(
-    say: Callable[[str], None],
+def _log_start(
+    log: Callable[[str], None],
     config: TrainingConfig,
     model: MultimodalLlama,
     prepared: PreparedTask,
-    ranks: Ranks,
+    distributed: DistributedContext,
 ) -> None:
     assert model.trained is not None
-    if ranks.count > 1:
-        say(f"{ranks.count} ranks share every batch of {config.batch_size}")
+    if distributed.world_size > 1:
+        log(f"{distributed.world_size} ranks share every batch of {config.batch_size}")
     trained = trained_parameters(model.trained)
-    say(f"{config.llama}: {count_frozen(model.llama):,} parameters frozen, {trained:,} trained")
+    log(f"{config.llama}: {count_frozen(model.llama):,} parameters frozen, {trained:,} trained")
     task, skipped = prepared.task, prepared.skipped
     shortened = sum(prepared.shortened.values())
-    say(
+    log(
         f"{len(task.pids)} to train on, {len(task.val_pids)} to validate; {shortened} shortened, {len(skipped)} skipped"
     )
     if prepared.explained is not None and prepared.explained < len(task.pids):
-        say(f"{prepared.explained} of them have an explanation; the others teach to answer without one")
+        log(f"{prepared.explained} of them have an explanation; the others teach to answer without one")
     for pid, reason in list(skipped.items())[:5]:
-        say(f"  skipped {pid}: {reason}")
-    say(
+        log(f"  skipped {pid}: {reason}")
+    log(
         f"rate {config.rate:.2e} = base_rate {config.base_rate:g} x batch_size {config.batch_size} / 256; "
         f"gates x {config.gate_rate:g}, projection x {config.projection_rate:g}"
     )

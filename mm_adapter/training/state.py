@@ -32,7 +32,7 @@ class Progress:
         epoch_start: the order generator's state at the start of the epoch under way.
         best: best validation result so far, (accuracy, -loss); None before the first look.
         seconds: of training so far.
-        looked: step of the last look at the validation questions.
+        evaluated: step of the last evaluation on the validation questions.
         skipped: steps that changed nothing, since their loss or gradient was not finite.
     """
 
@@ -40,7 +40,7 @@ class Progress:
     epoch_start: Tensor
     best: tuple[float, float] | None = None
     seconds: float = 0.0
-    looked: int = 0
+    evaluated: int = 0
     skipped: int = 0
 
 

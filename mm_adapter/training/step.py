@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mm_adapter.adapter.adapter import Adapter
-from mm_adapter.adapter.finetune import ModelUpdate
-from mm_adapter.distributed.context import Ranks
+from mm_adapter.adapter.finetune import FinetunedWeights
+from mm_adapter.distributed.context import DistributedContext
 from mm_adapter.scoring.batching import token_batches
-from mm_adapter.scoring.encoded_sets import StateCache
+from mm_adapter.scoring.encoded_sets import HiddenStateCache
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.task import Task
 
@@ -28,22 +28,22 @@ def shuffled_steps(count: int, batch_size: int, generator: torch.Generator) -> I
         yield order[start : start + batch_size]
 
 
-def share_out(indices: Sequence[int], lengths: Sequence[int], ranks: int) -> list[list[int]]:
+def shard_by_length(indices: Sequence[int], lengths: Sequence[int], distributed: int) -> list[list[int]]:
     """Deal a step's sequences to ranks so that each has about as many tokens: the longest first, to whom has least.
 
     Args:
         indices: into ``lengths``, of one step.
         lengths: tokens of every sequence.
-        ranks: how many share.
+        distributed: how many share.
 
     Returns:
         The indices of each rank, in their order; empty where there are fewer sequences than ranks.
     """
-    shares: list[list[int]] = [[] for _ in range(ranks)]
-    tokens = [0] * ranks
+    shares: list[list[int]] = [[] for _ in range(distributed)]
+    tokens = [0] * distributed
     # Attention grows faster than tokens, so the longest must not meet on one rank.
     for place in sorted(range(len(indices)), key=lambda place: (-lengths[indices[place]], place)):
-        rank = min(range(ranks), key=lambda rank: (tokens[rank], rank))
+        rank = min(range(distributed), key=lambda rank: (tokens[rank], rank))
         shares[rank].append(place)
         tokens[rank] += lengths[indices[place]]
     return [[indices[place] for place in sorted(share)] for share in shares]
@@ -55,7 +55,7 @@ def micro_batches(indices: Sequence[int], lengths: Sequence[int], token_budget: 
     return [[indices[place] for place in part] for part in parts]
 
 
-def make_optimizer(trained: Adapter | ModelUpdate, config: TrainingConfig) -> torch.optim.AdamW:
+def build_optimizer(trained: Adapter | FinetunedWeights, config: TrainingConfig) -> torch.optim.AdamW:
     """Return AdamW (arXiv 1711.05101) with a group per kind of parameter; each group's ``peak`` is its highest rate."""
     factors = {"gates": config.gate_rate, "projection": config.projection_rate}
     groups = [
@@ -71,20 +71,20 @@ def make_optimizer(trained: Adapter | ModelUpdate, config: TrainingConfig) -> to
     return torch.optim.AdamW(groups)
 
 
-def schedule(step: int, total: int, warmup: int) -> float:
+def lr_schedule(step: int, total: int, warmup: int) -> float:
     """Return the share of the peak rate for ``step`` (from 0): linear warm-up, then a cosine to zero."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, share: float) -> None:
     """Set every group's rate to ``share`` of its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
 
 
-class AverageWeights:
+class ExponentialMovingAverage:
     """Exponential moving average of the trained weights, free of the noise of single steps.
 
     Args:
@@ -112,14 +112,14 @@ class Outcome:
     Attributes:
         loss: mean over the global batch.
         learned: false where nothing was changed, since the loss or its gradient was not finite.
-        culprits: ids of the examples whose losses were not finite; all of the step where only the gradient was not.
+        nonfinite: ids of the examples whose losses were not finite; all of the step where only the gradient was not.
         idle: share of the ranks' time in which some wait for the one with most tokens.
         told: sums over ranks of what each handed in.
     """
 
     loss: float
     learned: bool
-    culprits: tuple[str, ...]
+    nonfinite: tuple[str, ...]
     idle: float
     told: tuple[float, ...]
 
@@ -127,7 +127,7 @@ class Outcome:
 class StepLosses(nn.Module):
     """The losses of examples, as a module whose parameters are those that are trained: all that DDP needs to watch."""
 
-    def __init__(self, trained: Adapter | ModelUpdate, task: Task, cache: StateCache | None) -> None:
+    def __init__(self, trained: Adapter | FinetunedWeights, task: Task, cache: HiddenStateCache | None) -> None:
         super().__init__()
         self.trained, self.task, self.cache = trained, task, cache
 
@@ -149,27 +149,33 @@ class Stepper:
         task: gives the losses.
         cache: of states below the adapter.
         config: rates, clipping, tokens per pass.
-        ranks: the processes among which a batch is shared out.
+        distributed: the processes among which a batch is shared out.
         lockstep: every rank makes as many passes as any other, since each pass gathers weights from all.
     """
 
     def __init__(
         self,
-        trained: Adapter | ModelUpdate,
+        trained: Adapter | FinetunedWeights,
         task: Task,
-        cache: StateCache | None,
+        cache: HiddenStateCache | None,
         config: TrainingConfig,
-        ranks: Ranks,
+        distributed: DistributedContext,
         lockstep: bool = False,
     ) -> None:
-        self.trained, self.task, self.config, self.ranks, self.lockstep = trained, task, config, ranks, lockstep
-        self.optimizer = make_optimizer(trained, config)
+        self.trained, self.task, self.config, self.distributed, self.lockstep = (
+            trained,
+            task,
+            config,
+            distributed,
+            lockstep,
+        )
+        self.optimizer = build_optimizer(trained, config)
         device = next(trained.parameters()).device
         # Half-precision gradients of a mean over many tokens vanish; in bfloat16 they have the range of float32.
         self.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**12, enabled=config.dtype == "float16")
         self.losses: nn.Module = StepLosses(trained, task, cache)
         self.reduced: DistributedDataParallel | None = None
-        if ranks.count > 1:
+        if distributed.world_size > 1:
             devices = [device.index] if device.type == "cuda" else None
             # One bucket, reduced in the last pass of a step, views of it as gradients: no copy, no needless message.
             self.reduced = DistributedDataParallel(self.losses, device_ids=devices, gradient_as_bucket_view=True)
@@ -180,37 +186,37 @@ class Stepper:
 
     def passes(self, indices: Sequence[int]) -> tuple[list[list[int]], int]:
         """Return this rank's passes over a step's examples, and how many of them count."""
-        shares = share_out(indices, self.task.lengths, self.ranks.count)
+        shares = shard_by_length(indices, self.task.lengths, self.distributed.world_size)
         split = [micro_batches(share, self.task.lengths, self.config.token_budget) for share in shares]
-        own = split[self.ranks.rank]
+        own = split[self.distributed.rank]
         if not self.lockstep:
             return own or [[]], len(own)
         shortest = min(indices, key=lambda index: self.task.lengths[index])
         return own + [[shortest]] * (max(map(len, split)) - len(own)), len(own)
 
-    def take(self, indices: Sequence[int], told: Sequence[float] = ()) -> Outcome:
+    def step(self, indices: Sequence[int], told: Sequence[float] = ()) -> Outcome:
         """Learn from the examples ``indices`` of the global batch, the same on all ranks.
 
         Args:
             told: what this rank wants summed over ranks, on the way.
         """
         own, counted = self.passes(indices)
-        loss, culprits = 0.0, []
+        loss, nonfinite = 0.0, list[str]()
         for number, batch in enumerate(own):
             module = self.losses if self.reduced is None else self.reduced
             waits = self.reduced is not None and number < len(own) - 1
             with self.reduced.no_sync() if waits and self.reduced is not None else contextlib.nullcontext():
                 losses = module(batch)
                 # DDP takes the mean over ranks of what is a sum over all of them.
-                share = self.ranks.count / len(indices) if number < counted else 0.0
+                share = self.distributed.world_size / len(indices) if number < counted else 0.0
                 self.scaler.scale(losses.sum() * share).backward()
             if number < counted:
                 values = losses.tolist()
                 loss += sum(values) / len(indices)
-                culprits += [
+                nonfinite += [
                     self.task.pids[i] for i, value in zip(batch, values, strict=True) if not math.isfinite(value)
                 ]
-        loss, failed, *sums = self.ranks.total([loss, len(culprits), *told])
+        loss, failed, *sums = self.distributed.sum([loss, len(nonfinite), *told])
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.clip or math.inf)
         learned = not failed and bool(norm.isfinite())
@@ -222,14 +228,16 @@ class Stepper:
         elif self.scaler.is_enabled():
             self.scaler.update(self.scaler.get_scale() * (0.5 if overflow else 1.0))
         if not learned and not overflow:
-            named = [pid for part in self.ranks.gather(culprits) for pid in part]
-            culprits = named or [self.task.pids[index] for index in indices]
+            named = [pid for part in self.distributed.gather(nonfinite) for pid in part]
+            nonfinite = named or [self.task.pids[index] for index in indices]
         self.optimizer.zero_grad(set_to_none=True)
-        return Outcome(loss, learned or overflow, tuple(culprits), self._idle(indices), tuple(sums))
+        return Outcome(loss, learned or overflow, tuple(nonfinite), self._idle(indices), tuple(sums))
 
     def _idle(self, indices: Sequence[int]) -> float:
-        if self.ranks.count == 1:
+        if self.distributed.world_size == 1:
             return 0.0
         lengths = self.task.lengths
-        tokens = [sum(lengths[i] for i in share) for share in share_out(indices, lengths, self.ranks.count)]
+        tokens = [
+            sum(lengths[i] for i in share) for share in shard_by_length(indices, lengths, self.distributed.world_size)
+        ]
         return 1 - sum(tokens) / (len(tokens) * max(tokens))

@@ -6,16 +6,16 @@ from typing import Protocol
 
 from torch import Tensor
 
-from mm_adapter.distributed.context import ALONE, Ranks
+from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import (
     ConversationSet,
-    ExampleSet,
-    StateCache,
+    HiddenStateCache,
+    QuestionSet,
     language_losses,
     measure_responses,
     response_log_likelihoods,
-    score_examples,
+    score_questions,
 )
 from mm_adapter.scoring.likelihoods import ranking_loss
 from mm_adapter.training.config import TrainingConfig
@@ -61,15 +61,15 @@ class Task(Protocol):
         """Ids of the held-out examples, in order."""
         ...
 
-    def losses(self, indices: Sequence[int], cache: StateCache | None) -> Tensor:
+    def losses(self, indices: Sequence[int], cache: HiddenStateCache | None) -> Tensor:
         """Return the loss of each of the training examples ``indices``, ``(B,)``; differentiable."""
         ...
 
-    def keep_states(self, indices: Sequence[int], cache: StateCache) -> None:
+    def keep_states(self, indices: Sequence[int], cache: HiddenStateCache) -> None:
         """Fill ``cache`` with what lies below the adapter, as ``losses`` would, without computing losses."""
         ...
 
-    def validate(self, ranks: Ranks = ALONE) -> Validation:
+    def validate(self, distributed: DistributedContext = SINGLE_PROCESS) -> Validation:
         """Return how good the adapter is on the held-out examples, which the ranks share."""
         ...
 
@@ -87,13 +87,13 @@ class QuestionTask:
             that; how many answers are right shows only when the model writes its own.
     """
 
-    def __init__(self, model: MultimodalLlama, train: ExampleSet, val: ExampleSet, config: TrainingConfig) -> None:
+    def __init__(self, model: MultimodalLlama, train: QuestionSet, val: QuestionSet, config: TrainingConfig) -> None:
         self.model, self.train_set, self.val_set, self.config = model, train, val, config
         self.lengths = train.lengths
         self.explains_first = config.explanation_place == "before"
         self.pids, self.val_pids = ([question.pid for question in part.questions] for part in (train, val))
 
-    def losses(self, indices: Sequence[int], cache: StateCache | None) -> Tensor:
+    def losses(self, indices: Sequence[int], cache: HiddenStateCache | None) -> Tensor:
         """Return the weighted loss of each question, ``(B,)``."""
         config, device = self.config, self.model.llama.device
         batch, features, has_image = self.train_set.batch(indices, with_tail=True)
@@ -105,17 +105,17 @@ class QuestionTask:
         ranking = ranking_loss(scores.ranking_scores(config.ranking), batch, config.smoothing)
         return config.ranking_weight * ranking + config.language_weight * scores.language_loss
 
-    def keep_states(self, indices: Sequence[int], cache: StateCache) -> None:
+    def keep_states(self, indices: Sequence[int], cache: HiddenStateCache) -> None:
         """Fill ``cache`` with the states of these questions."""
         cache.states(self.train_set.batch(indices, with_tail=True)[0].to(self.model.llama.device))
 
-    def validate(self, ranks: Ranks = ALONE) -> Validation:
+    def validate(self, distributed: DistributedContext = SINGLE_PROCESS) -> Validation:
         """Score every option of the validation questions; or what should be written, where that explains first."""
         budget = self.config.validation_budget
         if self.explains_first:
-            losses = language_losses(self.model, self.val_set, budget, ranks)
+            losses = language_losses(self.model, self.val_set, budget, distributed)
             return Validation(sum(losses) / len(losses))
-        outcome = score_examples(self.model, self.val_set, budget, ranks)
+        outcome = score_questions(self.model, self.val_set, budget, distributed)
         right = [o.choice == q.question.answer for o, q in zip(outcome, self.val_set.questions, strict=True)]
         return Validation(sum(o.loss for o in outcome) / len(outcome), 100 * sum(right) / len(right))
 
@@ -137,16 +137,16 @@ class ResponseTask:
         self.pids, self.val_pids = ([sample.id for sample in part.conversations] for part in (train, val))
         self._mean_tokens = train.response_tokens / len(train.conversations)
 
-    def losses(self, indices: Sequence[int], cache: StateCache | None) -> Tensor:
+    def losses(self, indices: Sequence[int], cache: HiddenStateCache | None) -> Tensor:
         """Return the loss of each conversation, ``(B,)``; their mean over an epoch is the loss per token."""
         sums, _ = response_log_likelihoods(self.model, self.train_set, indices, cache)
         return -sums / self._mean_tokens
 
-    def keep_states(self, indices: Sequence[int], cache: StateCache) -> None:
+    def keep_states(self, indices: Sequence[int], cache: HiddenStateCache) -> None:
         """Fill ``cache`` with the states of these conversations."""
         cache.states(self.train_set.batch(indices)[0].to(self.model.llama.device))
 
-    def validate(self, ranks: Ranks = ALONE) -> Validation:
+    def validate(self, distributed: DistributedContext = SINGLE_PROCESS) -> Validation:
         """Return the loss per token of the held-out responses."""
         budget = self.config.validation_budget
-        return Validation(measure_responses(self.model, self.val_set, budget, ranks).loss)
+        return Validation(measure_responses(self.model, self.val_set, budget, distributed).loss)

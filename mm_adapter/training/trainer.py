@@ -14,14 +14,14 @@ from torch import nn
 from tqdm import tqdm
 
 from mm_adapter.core.errors import Stopped, UserError
-from mm_adapter.distributed.context import ALONE, Ranks
+from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
 from mm_adapter.model import MultimodalLlama
-from mm_adapter.scoring.encoded_sets import StateCache
+from mm_adapter.scoring.encoded_sets import HiddenStateCache
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.log import MetricsLog
 from mm_adapter.training.signals import StopRequest
 from mm_adapter.training.state import Progress, delete_states, load_state, save_state
-from mm_adapter.training.step import AverageWeights, Outcome, Stepper, schedule, set_rate, shuffled_steps
+from mm_adapter.training.step import ExponentialMovingAverage, Outcome, Stepper, lr_schedule, set_lr, shuffled_steps
 from mm_adapter.training.task import Task, Validation
 
 
@@ -35,7 +35,7 @@ class Trainer:
         folder: where metrics, the best adapter and the states are written.
         resume: go on from the last whole state in ``folder``.
         quiet: show no progress bar.
-        ranks: the processes that share every step; each has the same model and task, and the first one writes.
+        distributed: the processes that share every step; each has the same model and task, and the first one writes.
 
     Attributes:
         notes: what a person should know of the state that was gone on from.
@@ -49,23 +49,23 @@ class Trainer:
         folder: Path,
         resume: bool = False,
         quiet: bool = False,
-        ranks: Ranks = ALONE,
+        distributed: DistributedContext = SINGLE_PROCESS,
     ) -> None:
         if model.trained is None:
             raise UserError("the model has no adapter to train.")
         self.model, self.trained, self.config, self.folder = model, model.trained, config, folder
-        self.task, self.ranks, self.quiet = task, ranks, quiet or not ranks.is_first
+        self.task, self.distributed, self.quiet = task, distributed, quiet or not distributed.is_main
         sharded = config.sharding != "none"
         # A rank that knows a state would skip layers that the others wait to gather.
-        self.cache = StateCache(model) if config.cache_states and not sharded else None
-        self.stepper = Stepper(self.trained, task, self.cache, config, ranks, lockstep=sharded)
+        self.cache = HiddenStateCache(model) if config.cache_states and not sharded else None
+        self.stepper = Stepper(self.trained, task, self.cache, config, distributed, lockstep=sharded)
         self.optimizer = self.stepper.optimizer
-        self.average = AverageWeights(self.trained, config.average_decay) if config.average_decay else None
+        self.average = ExponentialMovingAverage(self.trained, config.average_decay) if config.average_decay else None
         self.order = torch.Generator().manual_seed(config.seed)
         self.steps_per_epoch = math.ceil(len(task.pids) / config.batch_size)
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.warmup_steps = round(config.warmup_epochs * self.steps_per_epoch)
-        self.look_every = max(1, round(self.steps_per_epoch / config.evaluations))
+        self.eval_every_steps = max(1, round(self.steps_per_epoch / config.evaluations))
         self.progress = Progress(0, self.order.get_state())
         self.notes: list[str] = []
         # What a run must find unchanged to go on: the base's weights and the examples, by their ids and lengths.
@@ -73,7 +73,7 @@ class Trainer:
         self.origin = {"base": model.base_fingerprint, "questions": hashlib.sha256(pids.encode()).hexdigest()}
         if resume:
             self._restore()
-        self.log = MetricsLog(folder if ranks.is_first else None, self.progress.step, self.progress.looked)
+        self.log = MetricsLog(folder if distributed.is_main else None, self.progress.step, self.progress.evaluated)
         self._resumed_seconds = self.progress.seconds
         self._start = self._saved = time.perf_counter()
 
@@ -92,7 +92,7 @@ class Trainer:
             with StopRequest() as stop, bar:
                 with self._interruptible(stop):
                     self._restore_cache()
-                self._look_if_due(bar, stop)
+                self._evaluate_if_due(bar, stop)
                 while self.progress.step < self.total_steps:
                     self._epoch(bar, stop)
         except BaseException:
@@ -103,7 +103,7 @@ class Trainer:
 
     def finish(self) -> None:
         """Delete the states of a run that has come to its end."""
-        if self.ranks.is_first:
+        if self.distributed.is_main:
             delete_states(self.folder)
 
     def _epoch(self, bar: "tqdm[Any]", stop: StopRequest) -> None:
@@ -118,13 +118,13 @@ class Trainer:
             bar.set_postfix_str(
                 f"loss {event['loss']:.3f}, rate {event['rate']:.1e}, {event['questions_per_second']:.1f} questions/s"
             )
-            self._look_if_due(bar, stop)
+            self._evaluate_if_due(bar, stop)
 
     def _step(self, indices: list[int], stop: StopRequest) -> dict[str, Any]:
         start = time.perf_counter()
-        share = schedule(self.progress.step, self.total_steps, self.warmup_steps)
-        set_rate(self.optimizer, share)
-        outcome = self.stepper.take(indices, (*stop.told(), self.ranks.is_first and self._save_is_due()))
+        share = lr_schedule(self.progress.step, self.total_steps, self.warmup_steps)
+        set_lr(self.optimizer, share)
+        outcome = self.stepper.step(indices, (*stop.told(), self.distributed.is_main and self._save_is_due()))
         if outcome.learned and self.average is not None:
             self.average.update(self.trained)
         self.progress.step += 1
@@ -138,8 +138,8 @@ class Trainer:
             "loss": outcome.loss,
             "rate": self.config.rate * share,
             "questions_per_second": len(indices) / (time.perf_counter() - start),
-            **({"idle": round(outcome.idle, 4)} if self.ranks.count > 1 else {}),
-            **({} if outcome.learned else {"skipped": list(outcome.culprits)}),
+            **({"idle": round(outcome.idle, 4)} if self.distributed.world_size > 1 else {}),
+            **({} if outcome.learned else {"skipped": list(outcome.nonfinite)}),
         }
         self.log.add(**event)
         self._after(outcome, stop)
@@ -147,7 +147,7 @@ class Trainer:
 
     def _after(self, outcome: Outcome, stop: StopRequest) -> None:
         if self.progress.skipped > self.config.skip_limit:
-            named = ", ".join(outcome.culprits[:10])
+            named = ", ".join(outcome.nonfinite[:10])
             raise UserError(
                 f"the loss or its gradient was not finite in {self.progress.skipped} steps, the last one step "
                 f"{self.progress.step} on {named}; lower base_rate, or look at these examples."
@@ -161,19 +161,19 @@ class Trainer:
 
     def _interruptible(self, stop: StopRequest) -> contextlib.AbstractContextManager[None]:
         """Where a signal may act at once: alone. Of several ranks none may leave the others waiting for it."""
-        return stop.at_once() if self.ranks.count == 1 else contextlib.nullcontext()
+        return stop.at_once() if self.distributed.world_size == 1 else contextlib.nullcontext()
 
-    def _look_if_due(self, bar: "tqdm[Any]", stop: StopRequest) -> None:
+    def _evaluate_if_due(self, bar: "tqdm[Any]", stop: StopRequest) -> None:
         step = self.progress.step
-        if step > self.progress.looked and (step % self.look_every == 0 or step == self.total_steps):
-            self._look(bar, stop)
+        if step > self.progress.evaluated and (step % self.eval_every_steps == 0 or step == self.total_steps):
+            self._evaluate(bar, stop)
 
-    def _look(self, bar: "tqdm[Any]", stop: StopRequest) -> None:
+    def _evaluate(self, bar: "tqdm[Any]", stop: StopRequest) -> None:
         """Score the validation questions, keep the weights if they are the best so far, and save the state."""
-        if self.ranks.count > 1:
+        if self.distributed.world_size > 1:
             self._save()  # a look may take longer than a machine that is taken away waits
         found = self._validate(stop)
-        self.progress.looked = self.progress.step
+        self.progress.evaluated = self.progress.step
         best = self.progress.best is None or found.rank > tuple(self.progress.best)
         if best:
             self.progress.best = found.rank
@@ -193,8 +193,8 @@ class Trainer:
         self.trained.eval()
         try:
             with self._interruptible(stop):
-                found = self.task.validate(self.ranks)
-            if self.ranks.is_first and (self.progress.best is None or found.rank > tuple(self.progress.best)):
+                found = self.task.validate(self.distributed)
+            if self.distributed.is_main and (self.progress.best is None or found.rank > tuple(self.progress.best)):
                 self.model.save_pretrained(self.folder)
         except (KeyboardInterrupt, Stopped):
             self._put_back(own)
@@ -220,7 +220,7 @@ class Trainer:
         What is drawn at random in training is the order alone, and its generator's state is the same on all ranks.
         """
         self._saved = time.perf_counter()
-        if not self.ranks.is_first:
+        if not self.distributed.is_main:
             return
         parts: dict[str, Any] = {
             "trained": self.trained.state_dict(),
@@ -228,7 +228,7 @@ class Trainer:
             "scaler": self.stepper.scaler.state_dict(),
             "origin": self.origin,
             "torch": str(torch.__version__),
-            "ranks": self.ranks.count,
+            "ranks": self.distributed.world_size,
         }
         if self.average is not None:
             parts["average"] = {"steps": self.average.steps, "weights": self.average.weights}
@@ -258,8 +258,8 @@ class Trainer:
             yield from shuffled_steps(len(self.task.pids), self.config.batch_size, order)
 
     def _restore(self) -> None:
-        saved = load_state(self.folder, self.config.to_json()) if self.ranks.is_first else None
-        saved = self.ranks.broadcast(saved)
+        saved = load_state(self.folder, self.config.to_json()) if self.distributed.is_main else None
+        saved = self.distributed.broadcast(saved)
         assert saved is not None
         self.progress, parts = saved.progress, saved.parts
         changed = [name for name, value in parts["origin"].items() if self.origin.get(name) != value]
@@ -268,7 +268,7 @@ class Trainer:
             raise UserError(f"{self.folder}: cannot go on, the {what} are not those it was begun with; use the same.")
         self.notes += [f"{path}: {reason}; left out" for path, reason in saved.damaged.items()]
         self.notes.append(f"going on after step {self.progress.step}")
-        for name, now in (("torch", str(torch.__version__)), ("ranks", self.ranks.count)):
+        for name, now in (("torch", str(torch.__version__)), ("ranks", self.distributed.world_size)):
             if parts[name] != now:
                 self.notes.append(f"begun with {name} {parts[name]}, now {now}: the last digits will differ")
         self.trained.load_state_dict(parts["trained"])

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import write_atomically
 from mm_adapter.core.images import content_hash, open_image
-from mm_adapter.distributed.context import ALONE, Ranks
+from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
 from mm_adapter.vision.tower import ImageTower
 
 
@@ -57,7 +57,7 @@ def extract_features(
     batch_size: int = 16,
     skip_bad: bool = False,
     progress: bool = True,
-    ranks: Ranks = ALONE,
+    distributed: DistributedContext = SINGLE_PROCESS,
 ) -> tuple[dict[Path, Tensor], dict[Path, str]]:
     """Return the features of every picture, reading known ones from the store in ``folder`` and computing the rest.
 
@@ -71,7 +71,7 @@ def extract_features(
         batch_size: pictures per pass of the tower.
         skip_bad: return bad pictures by name and reason instead of raising at the first.
         progress: show a progress bar on stderr.
-        ranks: the processes that share whole batches of pictures; the first one writes the store.
+        distributed: the processes that share whole batches of pictures; the first one writes the store.
 
     Returns:
         Features ``(F,)`` float32 by path, and the reasons for those that could not be read.
@@ -79,7 +79,7 @@ def extract_features(
     Raises:
         UserError: a picture is missing or bad and ``skip_bad`` is false, or the store cannot be written.
     """
-    store = ranks.broadcast(FeatureStore(folder, tower) if ranks.is_first else None)
+    store = distributed.broadcast(FeatureStore(folder, tower) if distributed.is_main else None)
     keys: dict[Path, str] = {}
     bad: dict[Path, str] = {}
     missing: dict[str, Path] = {}
@@ -96,21 +96,21 @@ def extract_features(
     failed: dict[str, str] = {}
     if missing:
         try:
-            own, message = _own_part(missing, batch_size, ranks), None
+            own, message = _own_part(missing, batch_size, distributed), None
             try:
                 _compute(tower, own, store, failed, batch_size, skip_bad, progress)
             except UserError as error:
                 message = str(error)  # of one rank; what the others have computed is kept
             found = {key: store.features[key] for key in own if key in store.features}
             messages = []
-            for computed, errors, told in ranks.gather((found, failed, message)):
+            for computed, errors, told in distributed.gather((found, failed, message)):
                 store.features.update(computed)
                 failed.update(errors)
                 messages += [] if told is None else [told]
             if messages:
                 raise UserError(messages[0])
         finally:
-            if ranks.is_first:
+            if distributed.is_main:
                 store.save()
     for path, key in keys.items():
         if key in failed:
@@ -118,11 +118,11 @@ def extract_features(
     return {path: store.features[key] for path, key in keys.items() if key not in failed}, bad
 
 
-def _own_part(missing: dict[str, Path], batch_size: int, ranks: Ranks) -> dict[str, Path]:
+def _own_part(missing: dict[str, Path], batch_size: int, distributed: DistributedContext) -> dict[str, Path]:
     """Return this rank's pictures: whole batches, since what else is in a batch decides the last digits."""
     items = list(missing.items())
     batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
-    return dict(item for batch in ranks.share(batches) for item in batch)
+    return dict(item for batch in distributed.shard(batches) for item in batch)
 
 
 def _compute(

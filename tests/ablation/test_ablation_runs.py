@@ -22,7 +22,7 @@ def quiet(line):
 
 
 def run(path, data, out, **options):
-    return ablate(read_grid(path), str(data), out, quiet=True, say=quiet, **options)
+    return ablate(read_grid(path), str(data), out, quiet=True, log=quiet, **options)
 
 
 def adapter_bytes(folder):
@@ -35,13 +35,13 @@ def test_a_point_is_the_run_that_train_makes(tmp_path, tiny_folder, demo_folder)
     base = f'[base]\nllama = "{tiny_folder}"\nlayers = 2\nprompt_length = 3\nepochs = 1\nwarmup_epochs = 0\n'
     path.write_text(base + "max_length = 700\nbase_rate = 0.5\n[grid]\nimages = [true, false]\nseed = [3]\n")
     grid, store = read_grid(str(path)), tmp_path / "features"
-    ablate(grid, str(demo_folder), tmp_path / "out", store, quiet=True, say=quiet)
+    ablate(grid, str(demo_folder), tmp_path / "out", store, quiet=True, log=quiet)
     for point in grid.points:
         plain, shared_run = tmp_path / point.name, run_folder(tmp_path / "out", point)
-        train(point.config, str(demo_folder), plain, features=store, quiet=True, say=quiet)
+        train(point.config, str(demo_folder), plain, features=store, quiet=True, log=quiet)
         assert adapter_bytes(plain) == adapter_bytes(shared_run)
         model = load_model(str(plain))
-        evaluate(model, str(demo_folder), "test", plain / "test", features=store, quiet=True, say=quiet)
+        evaluate(model, str(demo_folder), "test", plain / "test", features=store, quiet=True, log=quiet)
         own = (shared_run / "test" / "predictions.jsonl").read_bytes()
         assert own == (plain / "test" / "predictions.jsonl").read_bytes()
 

@@ -9,7 +9,7 @@ from test_generate_command import Pipe
 from mm_adapter import MultimodalLlama
 from mm_adapter.cli.chat import chat
 from mm_adapter.inference.chat_session import ChatSession
-from mm_adapter.inference.generation import Writing
+from mm_adapter.inference.generation import GenerationConfig
 
 SHORT = ["--max-new-tokens", "6"]
 
@@ -28,7 +28,7 @@ def test_a_pipe_is_answered_line_by_line(command, base, tiny_folder, monkeypatch
     """Answers alone come out; /reset begins anew, /quit ends, blank lines say nothing."""
     piped(monkeypatch, "Hello\n\nAgain\n/reset\nHello\n/quit\nnever\n")
     outcome = command("chat", *base)
-    session = ChatSession(MultimodalLlama.from_pretrained(str(tiny_folder)), Writing(6))
+    session = ChatSession(MultimodalLlama.from_pretrained(str(tiny_folder)), GenerationConfig(6))
     hello, again = ("".join(session.say(text)) for text in ("Hello", "Again"))
     assert outcome.out == f"{hello}\n{again}\n{hello}\n"
     assert "begins anew" in outcome.err
@@ -53,7 +53,7 @@ def test_a_full_context_is_told(command, base, monkeypatch):
 
 def test_an_interrupted_answer_ends_alone(tiny_folder):
     """Ctrl-C ends the answer; the next line is answered."""
-    session = ChatSession(MultimodalLlama.from_pretrained(str(tiny_folder)), Writing(6))
+    session = ChatSession(MultimodalLlama.from_pretrained(str(tiny_folder)), GenerationConfig(6))
     written, said, left = [], [], [True]
 
     def write(piece):
@@ -70,7 +70,7 @@ def test_an_interrupted_answer_ends_alone(tiny_folder):
 
 def test_an_interruption_before_the_answer(tiny_folder, monkeypatch):
     """Ctrl-C right after a line, while it is still being put into ids, forgets that line alone."""
-    session = ChatSession(MultimodalLlama.from_pretrained(str(tiny_folder)), Writing(6))
+    session = ChatSession(MultimodalLlama.from_pretrained(str(tiny_folder)), GenerationConfig(6))
     encode, left = session._encode, [True]
 
     def interrupted(*values):
@@ -99,7 +99,7 @@ def test_bad_lines(refused, base, tiny_folder, monkeypatch, line, said):
     """In a pipe they end the program with one message; a person is told, and goes on."""
     piped(monkeypatch, line + "\n")
     assert said in refused("chat", *base)
-    session, told, written = ChatSession(MultimodalLlama.from_pretrained(str(tiny_folder)), Writing(3)), [], []
+    session, told, written = ChatSession(MultimodalLlama.from_pretrained(str(tiny_folder)), GenerationConfig(3)), [], []
     chat(session, [line, "Hello"], written.append, told.append, patient=True)
     assert said in told[0]
     assert written

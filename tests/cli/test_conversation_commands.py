@@ -53,7 +53,9 @@ def plain_loss(model: MultimodalLlama, records: list[dict[str, Any]]) -> float:
     """Loss per token of the responses, one plain pass per record, written again without the package's batches."""
     total, count = 0.0, 0
     for record in records:
-        asked = encode_request(Turn(USER, record["instruction"], record["input"]), model.wording, model.tokenizer)
+        asked = encode_request(
+            Turn(USER, record["instruction"], record["input"]), model.conversation_template, model.tokenizer
+        )
         answered = [*model.tokenizer.encode_continuation(record["output"]), model.tokenizer.end]
         table = model(torch.tensor([asked + answered]))[0].log_softmax(-1)
         total -= sum(float(table[len(asked) + place - 1, token]) for place, token in enumerate(answered))

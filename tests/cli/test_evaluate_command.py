@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import mm_adapter.inference.answer_sets as module
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
-from mm_adapter.distributed.context import ALONE
-from mm_adapter.scoring.encoded_sets import score_examples
+from mm_adapter.distributed.context import SINGLE_PROCESS
+from mm_adapter.scoring.encoded_sets import score_questions
 from mm_adapter.training.evaluation import evaluate, load_model, shuffle_images
 
 
@@ -62,7 +62,9 @@ def test_order_and_scores_do_not_depend_on_the_batch(picture_run, demo_folder, s
     found = []
     for budget in (1, 100_000):
         monkeypatch.setattr(
-            module, "score_examples", lambda m, e, budget=budget, ranks=ALONE: score_examples(m, e, budget, ranks)
+            module,
+            "score_questions",
+            lambda m, e, budget=budget, distributed=SINGLE_PROCESS: score_questions(m, e, budget, distributed),
         )
         out = tmp_path / str(budget)
         evaluate(load_model(str(picture_run)), str(demo_folder), "test", out, features=store, quiet=True)

@@ -9,7 +9,7 @@ from mm_adapter import MultimodalLlama
 from mm_adapter.cli import main
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.inference.answer_sets import choose_by_likelihood
-from mm_adapter.scoring.encoded_sets import score_examples
+from mm_adapter.scoring.encoded_sets import score_questions
 from mm_adapter.training.prepare import prepare
 
 LETTER = ["--template", "QCM-A", "--answer-format", "letter", "--explanation", "solution"]
@@ -84,7 +84,7 @@ def test_likelihood_is_that_after_the_own_explanation(first_run, demo_folder, sa
     """Options are scored behind what the model wrote, never behind the dataset's explanation."""
     model = MultimodalLlama.from_pretrained(adapter=first_run)
     examples = prepare(model, read_dataset(str(demo_folder)).split("test")).examples
-    plain = score_examples(model, examples)
+    plain = score_questions(model, examples)
     says("\nThe answer is A.")
     nothing = choose_by_likelihood(model, examples)
     says(" Since it is so\nThe answer is A.")

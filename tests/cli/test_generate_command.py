@@ -10,7 +10,7 @@ from mm_adapter import MultimodalLlama
 from mm_adapter.data.conversation import USER, Turn
 from mm_adapter.data.conversation_encoding import encode_request
 from mm_adapter.data.prompt_file import Prompt
-from mm_adapter.inference.generation import Writing, generate_tokens
+from mm_adapter.inference.generation import GenerationConfig, generate_tokens
 from mm_adapter.inference.prompted_generation import generate, stream
 
 SHORT = ["--max-new-tokens", "6"]
@@ -46,10 +46,10 @@ def test_streamed_is_unstreamed_is_the_bare_decoder(text_run):
     """The pieces of a stream, the text of a batch and a plain loop without our streams are one and the same."""
     model = MultimodalLlama.from_pretrained(adapter=text_run)
     given = prompts("Why?", "A longer question, is it?", "Hm")
-    together = list(generate(model, given, Writing(9), batch_size=2))
+    together = list(generate(model, given, GenerationConfig(9), batch_size=2))
     for prompt, written in zip(given, together, strict=True):
-        assert "".join(stream(model, prompt, Writing(9))) == written.text
-        ids = encode_request(prompt.request, model.wording, model.tokenizer)
+        assert "".join(stream(model, prompt, GenerationConfig(9))) == written.text
+        ids = encode_request(prompt.request, model.conversation_template, model.tokenizer)
         tokens = generate_tokens(model.llama, [ids], model.end_tokens, model.prefixes(), 9)[0]
         assert (written.text, written.tokens) == (model.tokenizer.decode(tokens), len(tokens))
         assert written.finished == (len(tokens) < 9)
@@ -103,9 +103,9 @@ def test_pictures_count(command, picture_run, picture, tmp_path):
     model.adapter.gates.data.fill_(1.0)
     from mm_adapter.data.prompt_file import read_prompts
 
-    without, seen = generate(model, read_prompts(lines), Writing(12))
-    assert without.text == next(generate(model, prompts("Which?"), Writing(12))).text
-    assert seen.text == "".join(stream(model, Prompt(Turn(USER, "Which?"), picture), Writing(12)))
+    without, seen = generate(model, read_prompts(lines), GenerationConfig(12))
+    assert without.text == next(generate(model, prompts("Which?"), GenerationConfig(12))).text
+    assert seen.text == "".join(stream(model, Prompt(Turn(USER, "Which?"), picture), GenerationConfig(12)))
     assert command("generate", "--adapter", picture_run, *SHORT, "--image", picture, "Which?").status == 0
 
 

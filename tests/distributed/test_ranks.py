@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.distributed.context import ALONE, Ranks, joined_ranks
+from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext, init_distributed
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKS = ROOT / "scripts"
@@ -48,13 +48,13 @@ def test_alone_there_is_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without torchrun there is one rank, and what it hands in is what it gets back."""
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    with joined_ranks() as ranks:
-        assert ranks == ALONE
-        assert ranks.is_first
+    with init_distributed() as ranks:
+        assert ranks == SINGLE_PROCESS
+        assert ranks.is_main
         assert ranks.gather("x") == ["x"]
-        assert ranks.total([1.5, 2]) == [1.5, 2]
+        assert ranks.sum([1.5, 2]) == [1.5, 2]
         assert ranks.broadcast([3]) == [3]
-        assert ranks.share([1, 2, 3]) == [1, 2, 3]
+        assert ranks.shard([1, 2, 3]) == [1, 2, 3]
         assert ranks.device("cuda") == "cuda"
 
 
@@ -63,20 +63,20 @@ def test_half_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UserError, match="start the processes with torchrun"), joined_ranks():
+    with pytest.raises(UserError, match="start the processes with torchrun"), init_distributed():
         pass
 
 
 def test_shares() -> None:
     """Every item has one owner; shared evenly, some of the first have two, and no rank fewer than another."""
     items = list(range(10))
-    shares = [Ranks(rank, 4).share(items) for rank in range(4)]
+    shares = [DistributedContext(rank, 4).share(items) for rank in range(4)]
     assert sorted(item for share in shares for item in share) == items
-    even = [Ranks(rank, 4).share(items, even=True) for rank in range(4)]
+    even = [DistributedContext(rank, 4).share(items, even=True) for rank in range(4)]
     assert {len(share) for share in even} == {3}
     assert {item for share in even for item in share} == set(items)
-    assert [len(Ranks(rank, 4).share([7], even=True)) for rank in range(4)] == [1, 1, 1, 1]
-    assert Ranks(1, 4, 1, 4).device("cuda") == "cuda:1"
+    assert [len(DistributedContext(rank, 4).share([7], even=True)) for rank in range(4)] == [1, 1, 1, 1]
+    assert DistributedContext(1, 4, 1, 4).device("cuda") == "cuda:1"
 
 
 def test_two_ranks_train_as_one(tmp_path: Path) -> None:
@@ -186,10 +186,10 @@ def test_sharded_layers_are_in_parts(tiny_folder: Path, tmp_path: Path) -> None:
     program = tmp_path / "parts.py"
     program.write_text(
         "import json, sys, torch\n"
-        "from mm_adapter.distributed.context import joined_ranks\n"
+        "from mm_adapter.distributed.context import init_distributed\n"
         "from mm_adapter.distributed.sharding import load_shared\n"
         "from mm_adapter.distributed.sharding import shard\n"
-        "with joined_ranks() as ranks:\n"
+        "with init_distributed() as ranks:\n"
         "    base = load_shared(sys.argv[1], torch.bfloat16, ranks)\n"
         "    mapped = ranks.gather('weights.safetensors' in open('/proc/self/maps').read())\n"
         "    whole = sum(p.numel() for p in base.model.layers.parameters())\n"
@@ -197,7 +197,7 @@ def test_sharded_layers_are_in_parts(tiny_folder: Path, tmp_path: Path) -> None:
         "    shard(base.model, 'cpu')\n"
         "    part = sum(p.to_local().numel() for p in base.model.layers.parameters())\n"
         "    rows = base.model.embedding.weight.shape[0]\n"
-        "    if ranks.is_first: print(json.dumps([whole, part, rows, prints, mapped]))\n"
+        "    if ranks.is_main: print(json.dumps([whole, part, rows, prints, mapped]))\n"
     )
     done = torchrun(2, [program, tiny_folder])
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Turn
 from mm_adapter.data.conversation_encoding import encode_conversation
 from mm_adapter.inference.chat_session import ChatSession
-from mm_adapter.inference.generation import Sampling, Writing, generate_tokens
+from mm_adapter.inference.generation import GenerationConfig, Sampling, generate_tokens
 from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, load_llama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.vision import VisionConfig
@@ -61,7 +61,7 @@ def answer_anew(session: ChatSession, limit: int) -> str:
         turns += [request, Turn(ASSISTANT, session.model.tokenizer.decode(ids))]
     model = session.model
     conversation = Conversation("chat", tuple(turns))
-    encoded = encode_conversation(conversation, model.wording, model.tokenizer, 100_000)
+    encoded = encode_conversation(conversation, model.conversation_template, model.tokenizer, 100_000)
     last = len(encoded.tokens) - list(reversed(encoded.targets)).index(False)
     written = generate_tokens(
         model.llama, [encoded.tokens[:last]], model.end_tokens, session._prefixes, limit, session.writing.sampling
@@ -80,12 +80,12 @@ def ascii_only(model: MultimodalLlama) -> None:
 def test_a_turn_reads_its_own_tokens_alone(model: MultimodalLlama) -> None:
     """The words are those of the whole conversation read anew; passes are as long as what is new."""
     ascii_only(model)
-    session = ChatSession(model, Writing(12), Image.new("RGB", (2, 2), "red"))
+    session = ChatSession(model, GenerationConfig(12), Image.new("RGB", (2, 2), "red"))
     passes = count_read(model)
     whole = 0
     for number, text in enumerate(SAID):
         passes.clear()
-        answer = "".join(session.say(text))
+        answer = "".join(session.reply(text))
         assert len(answer) == 12
         first, *rest = passes
         assert set(rest) == {1}
@@ -101,9 +101,9 @@ def test_smollm2_converses_as_without_a_cache() -> None:
     adapter = Adapter(AdapterConfig(), base.model.config)
     assert adapter.gates is not None
     torch.nn.init.constant_(adapter.gates, 0.01)
-    session = ChatSession(MultimodalLlama(base, adapter), Writing(10))
+    session = ChatSession(MultimodalLlama(base, adapter), GenerationConfig(10))
     for text in ("Name a fruit.", "Another one, please."):
-        answer = "".join(session.say(text))
+        answer = "".join(session.reply(text))
         assert answer
         assert answer == answer_anew(session, 10)
 
@@ -113,25 +113,25 @@ def test_prefixes_and_picture_are_computed_once(model: MultimodalLlama, monkeypa
     calls = []
     original = MultimodalLlama.prefixes
     monkeypatch.setattr(MultimodalLlama, "prefixes", lambda self, *values: calls.append(1) or original(self, *values))
-    session = ChatSession(model, Writing(8), Image.new("RGB", (2, 2), "red"))
-    red = ["".join(session.say(text)) for text in SAID]
+    session = ChatSession(model, GenerationConfig(8), Image.new("RGB", (2, 2), "red"))
+    red = ["".join(session.reply(text)) for text in SAID]
     assert len(calls) == 1
     session.reset()
     session.show(Image.new("RGB", (2, 2), "blue"))
-    assert ["".join(session.say(text)) for text in SAID] != red
+    assert ["".join(session.reply(text)) for text in SAID] != red
     assert len(calls) == 2
     session.reset()
     session.show(Image.new("RGB", (2, 2), "red"))
-    assert ["".join(session.say(text)) for text in SAID] == red
+    assert ["".join(session.reply(text)) for text in SAID] == red
 
 
 @pytest.mark.parametrize("moment", ["between tokens", "inside a pass", "before the first token"])
 def test_an_interrupted_answer_leaves_a_sound_conversation(model: MultimodalLlama, moment: str) -> None:
     """What was said so far stays, half a pass does not, and the next answer is as if all was read anew."""
     ascii_only(model)
-    session = ChatSession(model, Writing(12))
-    "".join(session.say(SAID[0]))
-    pieces = session.say(SAID[1])
+    session = ChatSession(model, GenerationConfig(12))
+    "".join(session.reply(SAID[0]))
+    pieces = session.reply(SAID[1])
     taken = [] if moment == "before the first token" else [next(pieces), next(pieces)]
 
     def interrupt(*_: object) -> None:
@@ -147,17 +147,17 @@ def test_an_interrupted_answer_leaves_a_sound_conversation(model: MultimodalLlam
         assert len({layer.length for layer in session._cache.layers}) == 2
     assert len(session.exchanges) == (2 if taken else 1)
     assert model.tokenizer.decode(session.exchanges[-1][1]) == ("".join(taken) or answer_anew(session, 12))
-    answer = "".join(session.say(SAID[2]))
+    answer = "".join(session.reply(SAID[2]))
     assert answer == answer_anew(session, 12)
 
 
 def test_a_full_context_drops_the_oldest(model: MultimodalLlama) -> None:
     """Half of the context is free again, the later exchanges stay, and answers are those of what stayed."""
     ascii_only(model)
-    session = ChatSession(model, Writing(10), context=400)
+    session = ChatSession(model, GenerationConfig(10), context=400)
     dropped = []
     for number in range(12):
-        answer = "".join(session.say(f"Question number {number}: what?"))
+        answer = "".join(session.reply(f"Question number {number}: what?"))
         dropped.append(session.dropped)
         assert answer == answer_anew(session, 10)
         assert session.exchanges[-1][0].text.startswith(f"Question number {number}")
@@ -171,11 +171,11 @@ def test_a_full_context_drops_the_oldest(model: MultimodalLlama) -> None:
 
 def test_what_does_not_fit_changes_nothing(model: MultimodalLlama) -> None:
     """A request longer than the context is refused with both numbers; the conversation goes on."""
-    session = ChatSession(model, Writing(5), context=300)
-    "".join(session.say("Hello"))
+    session = ChatSession(model, GenerationConfig(5), context=300)
+    "".join(session.reply("Hello"))
     before = list(session.exchanges)
     with pytest.raises(UserError, match=r"has \d+ tokens, the context is 300"):
-        session.say("long " * 100)
+        session.reply("long " * 100)
     assert session.exchanges == before
     with pytest.raises(UserError, match="2 to 1024"):
         ChatSession(model, context=4000)
@@ -184,13 +184,13 @@ def test_what_does_not_fit_changes_nothing(model: MultimodalLlama) -> None:
 def test_a_stop_string_ends_the_answer_for_the_next_turn_too(model: MultimodalLlama) -> None:
     """What came with or after the stop string is not part of the conversation."""
     ascii_only(model)
-    full = "".join(ChatSession(model, Writing(12)).say(SAID[0]))
+    full = "".join(ChatSession(model, GenerationConfig(12)).reply(SAID[0]))
     stop = full[5:7]
-    session = ChatSession(model, Writing(12, stops=(stop,)))
-    answer = "".join(session.say(SAID[0]))
+    session = ChatSession(model, GenerationConfig(12, stops=(stop,)))
+    answer = "".join(session.reply(SAID[0]))
     assert answer == full[: full.index(stop)]
     assert model.tokenizer.decode(session.exchanges[0][1]) == answer
-    second = "".join(session.say(SAID[1]))
+    second = "".join(session.reply(SAID[1]))
     expected = answer_anew(session, 12)
     assert second == expected.split(stop)[0]
 
@@ -199,11 +199,11 @@ def test_a_seed_decides_the_conversation(model: MultimodalLlama) -> None:
     """Drawn answers come again with their seed, and differ from turn to turn."""
 
     def talk(seed: int) -> list[str]:
-        session = ChatSession(model, Writing(8, Sampling(1.0), seed=seed))
+        session = ChatSession(model, GenerationConfig(8, Sampling(1.0), seed=seed))
         said = []
         for _ in range(2):
             session.reset()
-            said.append("".join(session.say("Hello")))
+            said.append("".join(session.reply("Hello")))
         return said
 
     assert talk(1) == talk(1)

@@ -1,4 +1,4 @@
-"""Written text: what a plain pass without cache would write, for one prompt or a batch of any lengths."""
+"""Generated text: what a plain pass without cache would write, for one prompt or a batch of any lengths."""
 
 import pytest
 import torch
@@ -79,7 +79,7 @@ def test_sampling_is_seeded(lively_llama: Llama) -> None:
 
 
 def test_the_context_is_never_left(lively_llama: Llama) -> None:
-    """Writing stops where the model's context ends; a prompt that fills it is refused, and so is an empty one."""
+    """Generation stops where the model's context ends; a prompt that fills it is refused, and so is an empty one."""
     assert len(generate_tokens(lively_llama, [[1] * 253], -1, max_new_tokens=10)[0]) == 3
     with pytest.raises(UserError, match="256 tokens, the model's context is 256"):
         generate_tokens(lively_llama, [[1] * 256], -1)

@@ -9,7 +9,13 @@ import sentencepiece
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama.checkpoints.load import LoadedLlama
-from mm_adapter.llama.tokenizers.chat_template import FAMILIES, ChatFormat, Turn, chat_format, read_chat_template
+from mm_adapter.llama.tokenizers.chat_template import (
+    FAMILIES,
+    ChatTemplate,
+    Turn,
+    find_chat_template,
+    read_chat_template,
+)
 from mm_adapter.llama.tokenizers.tokenizer import SentencePieceTokenizer
 
 TURNS = [Turn("system", "Be brief."), Turn("user", "Hi, who?"), Turn("assistant", "A hen."), Turn("user", "Why?")]
@@ -50,7 +56,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_families_are_written_as_published(family: str) -> None:
     """Every family writes a conversation as its model card says."""
-    assert ChatFormat(family, FAMILIES[family], "<s>", "</s>", (2,)).render(TURNS) == PUBLISHED[family]
+    assert ChatTemplate(family, FAMILIES[family], "<s>", "</s>", (2,)).render(TURNS) == PUBLISHED[family]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +76,7 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceTokenizer:
 
 def test_begin_and_end_of_every_turn_are_ids(pieces: SentencePieceTokenizer) -> None:
     """SentencePiece would spell out <s> and </s>; each turn begins and ends with the token instead."""
-    chat = chat_format(pieces, family="llama-2")
+    chat = find_chat_template(pieces, family="llama-2")
     assert chat is not None
     expected = [
         *[1, *pieces.encode("[INST] hi [/INST] the hen "), 2],
@@ -78,7 +84,7 @@ def test_begin_and_end_of_every_turn_are_ids(pieces: SentencePieceTokenizer) -> 
     ]
     turns = [Turn("user", "hi"), Turn("assistant", "the hen"), Turn("user", "why")]
     assert chat.encode(pieces, turns) == expected
-    plain = chat_format(pieces, template="{{ messages[0].content }}")
+    plain = find_chat_template(pieces, template="{{ messages[0].content }}")
     assert plain is not None
     assert plain.encode(pieces, turns) == [1, *pieces.encode("hi")], "a template without begin gets one"
 
@@ -86,12 +92,12 @@ def test_begin_and_end_of_every_turn_are_ids(pieces: SentencePieceTokenizer) -> 
 def test_what_tells_the_family(pieces: SentencePieceTokenizer, smollm2: LoadedLlama) -> None:
     """Special tokens tell where no template does; a base model says nothing; unknown names are refused."""
     assert smollm2.tokenizer is not None
-    named = chat_format(smollm2.tokenizer)
+    named = find_chat_template(smollm2.tokenizer)
     assert named is not None
     assert named.name == "chatml"
-    assert chat_format(pieces) is None
+    assert find_chat_template(pieces) is None
     with pytest.raises(UserError, match="did you mean 'llama-2'"):
-        chat_format(pieces, family="llama2")
+        find_chat_template(pieces, family="llama2")
 
 
 def test_templates_in_folders(tmp_path: Path) -> None:
@@ -127,4 +133,4 @@ def test_templates_in_folders(tmp_path: Path) -> None:
 def test_templates_that_are_refused(template: str) -> None:
     """A template reaches neither Python nor its arguments; whatever goes wrong in it is one message."""
     with pytest.raises(UserError, match="chat template cannot be used"):
-        ChatFormat("own", template, "", "", ()).render(TURNS)
+        ChatTemplate("own", template, "", "", ()).render(TURNS)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.adapter.finetune import UpdateConfig, make_update
+from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.data.encoding import EncodedQuestion
 from mm_adapter.data.question import Question
 from mm_adapter.scoring.batching import collate
@@ -62,7 +62,7 @@ def test_same_gradients_of_the_models_own_weights(tiny_llama, batch, method):
     """Low-rank updates and whole weights, the embedding among them."""
     if method == "lora":
         pytest.importorskip("peft")
-    update = make_update(tiny_llama, UpdateConfig(method))
+    update = prepare_finetuning(tiny_llama, FinetuneConfig(method))
     found = []
     for checkpoint in (False, True):
         tiny_llama.checkpoint_layers = checkpoint

@@ -10,7 +10,7 @@ from llama_files import random_llama, write_gguf
 
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.llama.checkpoints.load import load_llama
-from mm_adapter.llama.frozen.offload import Courier, HostMatrix
+from mm_adapter.llama.frozen.offload import HostMatrix, MatrixPrefetcher
 
 
 @pytest.fixture
@@ -22,14 +22,14 @@ def path(tmp_path):
 def copies(monkeypatch):
     """Every copy that a courier makes: its number, and a reference that dies with it."""
     made = []
-    real = Courier._copy
+    real = MatrixPrefetcher._copy
 
     def copy(self, number):
         matrix = real(self, number)
         made.append((number, weakref.ref(next(iter(matrix.tensors().values())))))
         return matrix
 
-    monkeypatch.setattr(Courier, "_copy", copy)
+    monkeypatch.setattr(MatrixPrefetcher, "_copy", copy)
     return made
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import mm_adapter.llama.frozen.torchao as torchao_matrix
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.adapter.finetune import UpdateConfig, make_update
+from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama
 from mm_adapter.llama.checkpoints.load import load_llama
@@ -151,10 +151,10 @@ def test_low_rank_updates_learn_on_a_quantised_model(q8_file):
     pytest.importorskip("peft")
     quantized = load_llama(str(q8_file), quantization="int4").model
     with pytest.raises(UserError, match="neither quantised nor offloaded"):
-        make_update(quantized, UpdateConfig("full"))
+        prepare_finetuning(quantized, FinetuneConfig("full"))
     found = []
     for model in (quantized, dense_llama(quantized)):
-        update = make_update(model, UpdateConfig("lora", rank=2))
+        update = prepare_finetuning(model, FinetuneConfig("lora", rank=2))
         with torch.no_grad():
             for weight in update.parameters():
                 weight.normal_(generator=torch.Generator().manual_seed(1))

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.adapter.finetune import UpdateConfig, make_update
+from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.llama import LlamaConfig
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.planning.activations import Sizes
 from mm_adapter.planning.synthetic import random_llama, random_questions
 from mm_adapter.planning.workload import Workload
-from mm_adapter.scoring.encoded_sets import ExampleSet
+from mm_adapter.scoring.encoded_sets import QuestionSet
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.task import QuestionTask
 
@@ -33,7 +33,7 @@ class Case:
     sizes: Sizes
     image_size: int
     task: QuestionTask
-    examples: ExampleSet
+    examples: QuestionSet
 
     @property
     def model(self) -> MultimodalLlama:
@@ -48,8 +48,8 @@ def make_case(shape: LlamaConfig = SHAPE, image_size: int = 0, **values: Any) ->
         kind = AdapterConfig(config.layers, config.prompt_length, config.attention, image_size, config.bottleneck)
         model = MultimodalLlama(base, Adapter(kind, shape))
     else:
-        settings = UpdateConfig(config.method, config.lora_rank, config.lora_alpha)
-        model = MultimodalLlama(base, update=make_update(base.model, settings))
+        settings = FinetuneConfig(config.method, config.lora_rank, config.lora_alpha)
+        model = MultimodalLlama(base, update=prepare_finetuning(base.model, settings))
     load = Workload(5, 60, 9)
     examples = random_questions(5, 60, 9, shape.vocab_size, image_size)
     sizes = Sizes(shape, config, load, "cpu", bool(image_size))

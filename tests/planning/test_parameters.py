@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.adapter.finetune import UpdateConfig, make_update
+from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama, LlamaConfig
 from mm_adapter.planning.parameters import count_parameters
@@ -66,7 +66,7 @@ def test_adapter_and_base_are_those_of_the_built_model(shape: LlamaConfig, data:
 def test_updates_are_those_of_the_built_model(shape: LlamaConfig, rank: int, method: str) -> None:
     """The methods that the adapter is compared with."""
     model = Llama(shape)
-    update = make_update(model, UpdateConfig(method, rank))
+    update = prepare_finetuning(model, FinetuneConfig(method, rank))
     counted = count_parameters(shape, TrainingConfig(method=method, lora_rank=rank, vision="none"), 0)
     frozen = sum(weight.numel() for weight in model.parameters() if not weight.requires_grad)
     assert (counted.total_trained, counted.frozen) == (numbers(update), frozen)

@@ -17,7 +17,7 @@ from mm_adapter.planning.plan import make_plan
 from mm_adapter.planning.shapes import BaseShape
 from mm_adapter.planning.workload import make_workload
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.step import make_optimizer
+from mm_adapter.training.step import build_optimizer
 
 BASE = BaseShape("tiny", SHAPE)
 
@@ -26,7 +26,7 @@ def test_optimiser_and_gradients_are_exact(case: Case) -> None:
     """Bytes of moments and gradients after a real step are those of the plan, counters of single steps apart."""
     config, trained = case.sizes.config, case.model.trained
     assert trained is not None
-    optimizer = make_optimizer(trained, config)
+    optimizer = build_optimizer(trained, config)
     case.task.losses(range(3), None).sum().backward()
     gradients = sum(weight.grad.nbytes for weight in trained.parameters() if weight.grad is not None)
     optimizer.step()

@@ -12,7 +12,7 @@ from mm_adapter.llama.checkpoints.load import load_llama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.probing.gates import gate_strengths, gates_section
 from mm_adapter.probing.prompt_attention import prompt_attention
-from mm_adapter.scoring.encoded_sets import ExampleSet
+from mm_adapter.scoring.encoded_sets import QuestionSet
 from mm_adapter.training.prepare import prepare
 
 QUESTIONS = [
@@ -77,7 +77,7 @@ def test_attention_agrees_with_a_plain_computation(model, tmp_path):
     features = {tmp_path / "a.png": torch.randn(7, generator=torch.Generator().manual_seed(3))}
     encoded = prepare(model, QUESTIONS, progress=False).examples.questions
     object.__setattr__(encoded[0], "question", Question(**{**vars(QUESTIONS[0]), "image": tmp_path / "a.png"}))
-    found = prompt_attention(model, ExampleSet(encoded, features))
+    found = prompt_attention(model, QuestionSet(encoded, features))
     by_kind: dict[str, list[Tensor]] = {}
     weights = []
     for question in encoded:

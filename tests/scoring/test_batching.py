@@ -48,7 +48,7 @@ def test_what_is_seen_predicted_and_counted(questions: list[EncodedQuestion], wi
         packed += question.tail[: len(tail)]
         starts.append(first + len(packed))
         assert batch.tokens[first : starts[-1]].tolist() == packed
-        assert set(batch.packing.owners[first : starts[-1]].tolist()) == {number_of_question}
+        assert set(batch.packing.segment_ids[first : starts[-1]].tolist()) == {number_of_question}
         group, row = places[number_of_question]
         visible = batch.packing.masks[group][:, 0]
         prefix = range(len(question.prefix))
@@ -69,7 +69,7 @@ def test_what_is_seen_predicted_and_counted(questions: list[EncodedQuestion], wi
     option_starts = [0, *batch.question_of.bincount().cumsum(0).tolist()]
     for number, target in enumerate(batch.targets.tolist()):
         source = int(batch.sources[batch.source_of[number]])
-        owner = int(batch.packing.owners[source])
+        owner = int(batch.packing.segment_ids[source])
         question = questions[owner]
         option = int(batch.option_of[number])
         if option >= 0:
@@ -94,8 +94,8 @@ def test_unknown_answers_have_no_tail() -> None:
     """A question without a known answer is scored, and contributes nothing to the language loss."""
     batch = collate([encoded(3, [2, 2], answer=-1, tail=3), encoded(3, [1, 1], answer=1, tail=2)])
     assert batch.answers.tolist() == [-1, 1]
-    owners = batch.packing.owners[batch.sources][batch.source_of]
-    assert set(owners[batch.language].tolist()) == {1}
+    segment_ids = batch.packing.segment_ids[batch.sources][batch.source_of]
+    assert set(segment_ids[batch.language].tolist()) == {1}
 
 
 def test_moving_keeps_everything() -> None:
@@ -103,7 +103,7 @@ def test_moving_keeps_everything() -> None:
     batch = collate([encoded(3, [2, 1])])
     moved = batch.to("meta")
     packing = moved.packing
-    for tensor in (moved.tokens, packing.owners, packing.slots, *packing.members, *packing.masks):
+    for tensor in (moved.tokens, packing.segment_ids, packing.slots, *packing.members, *packing.masks):
         assert tensor.device.type == "meta"
     assert moved.pids == batch.pids
 

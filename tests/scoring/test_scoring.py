@@ -103,7 +103,7 @@ def test_any_batch_scores_as_alone(tiny_llama: Llama, questions: list[EncodedQue
 
 def regroup(batch: OptionBatch, extra: int) -> OptionBatch:
     """The same questions in one attention group, with ``extra`` more columns of padding."""
-    sizes = batch.packing.owners.bincount().tolist()
+    sizes = batch.packing.segment_ids.bincount().tolist()
     width = max(sizes) + extra
     mask = torch.eye(width, dtype=torch.bool).repeat(len(sizes), 1, 1, 1)
     for members, own in zip(batch.packing.members, batch.packing.masks, strict=True):

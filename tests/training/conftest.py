@@ -10,7 +10,7 @@ import torch
 from mm_adapter.data.encoding import encode_questions
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.llama.checkpoints.load import LoadedLlama, load_llama
-from mm_adapter.scoring.encoded_sets import ExampleSet
+from mm_adapter.scoring.encoded_sets import QuestionSet
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.prepare import without_images
 from mm_adapter.training.run import build_model
@@ -68,7 +68,7 @@ def make_trainer(
             encoded, _ = encode_questions(questions, model.template, model.tokenizer, model.max_length)
             generator = torch.Generator().manual_seed(3)
             images = [question.image for question in questions if question.image is not None]
-            sets.append(ExampleSet(encoded, {image: torch.randn(8, generator=generator) for image in images}))
+            sets.append(QuestionSet(encoded, {image: torch.randn(8, generator=generator) for image in images}))
         if pictures:
             from mm_adapter.adapter import Adapter, AdapterConfig
 

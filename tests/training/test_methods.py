@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mm_adapter.adapter.finetune import UpdateConfig, make_update
+from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama
 from mm_adapter.model import MultimodalLlama
@@ -74,6 +74,6 @@ def test_what_cannot_be_is_refused(tiny_llama: Llama):
     with pytest.raises(UserError, match="sees no pictures"):
         TrainingConfig(method="full")
     with pytest.raises(UserError, match="float32"):
-        make_update(tiny_llama.to(torch.bfloat16), UpdateConfig("full"))
+        prepare_finetuning(tiny_llama.to(torch.bfloat16), FinetuneConfig("full"))
     with pytest.raises(UserError, match="rank"):
-        UpdateConfig("lora", rank=0)
+        FinetuneConfig("lora", rank=0)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.step import AverageWeights, make_optimizer, schedule, set_rate
+from mm_adapter.training.step import ExponentialMovingAverage, build_optimizer, lr_schedule, set_lr
 
 
 def test_groups_have_their_rates_and_gates_no_decay(tiny_config):
@@ -15,7 +15,7 @@ def test_groups_have_their_rates_and_gates_no_decay(tiny_config):
     adapter = Adapter(AdapterConfig(2, 3, image_size=8, bottleneck=4), tiny_config)
     config = TrainingConfig(base_rate=0.04, batch_size=32, gate_rate=4.0, projection_rate=0.3, weight_decay=0.02)
     assert config.rate == pytest.approx(0.04 * 32 / 256)
-    prompts, gates, projection = make_optimizer(adapter, config).param_groups
+    prompts, gates, projection = build_optimizer(adapter, config).param_groups
     assert [group["peak"] / config.rate for group in (prompts, gates, projection)] == pytest.approx([1, 4, 0.3])
     assert [group["weight_decay"] for group in (prompts, gates, projection)] == [0.02, 0.0, 0.02]
     assert prompts["params"] == [adapter.prompts]
@@ -28,8 +28,8 @@ def test_gates_do_not_decay(tiny_config):
     adapter = Adapter(AdapterConfig(2, 3), tiny_config)
     torch.nn.init.ones_(adapter.gates)
     before = adapter.prompts.detach().clone()
-    optimizer = make_optimizer(adapter, TrainingConfig(weight_decay=0.5))
-    set_rate(optimizer, 1.0)
+    optimizer = build_optimizer(adapter, TrainingConfig(weight_decay=0.5))
+    set_lr(optimizer, 1.0)
     for parameter in adapter.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -40,14 +40,14 @@ def test_gates_do_not_decay(tiny_config):
 def test_random_init_has_no_gate_group(tiny_config):
     """The ablation has no gates to train."""
     adapter = Adapter(AdapterConfig(2, 3, "random-init"), tiny_config)
-    assert len(make_optimizer(adapter, TrainingConfig()).param_groups) == 1
+    assert len(build_optimizer(adapter, TrainingConfig()).param_groups) == 1
 
 
 @given(st.integers(1, 300), st.integers(0, 300))
 def test_schedule_rises_then_falls(total, warmup):
     """Linear to the peak at the end of the warm-up, then down along a cosine, never outside (0, 1]."""
     warmup = min(warmup, total)
-    shares = [schedule(step, total, warmup) for step in range(total)]
+    shares = [lr_schedule(step, total, warmup) for step in range(total)]
     assert all(0 < share <= 1 for share in shares)
     assert shares[:warmup] == sorted(shares[:warmup])
     assert shares[warmup:] == sorted(shares[warmup:], reverse=True)
@@ -56,13 +56,13 @@ def test_schedule_rises_then_falls(total, warmup):
 
 def test_schedule_values():
     """Known points: half of the warm-up, peak, half of the cosine, its end."""
-    assert [schedule(step, 12, 4) for step in (1, 3, 4, 8, 12)] == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
+    assert [lr_schedule(step, 12, 4) for step in (1, 3, 4, 8, 12)] == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
 
 
 def test_average_follows_the_weights(tiny_config):
     """The first updates count more; a decay that is reached holds; the adapter itself is not touched."""
     adapter = Adapter(AdapterConfig(1, 2), tiny_config)
-    average = AverageWeights(adapter, 0.5)
+    average = ExponentialMovingAverage(adapter, 0.5)
     start = adapter.prompts.detach().clone()
     with torch.no_grad():
         adapter.prompts += 1

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_adapter.training.step import micro_batches, share_out, shuffled_steps
+from mm_adapter.training.step import micro_batches, shard_by_length, shuffled_steps
 
 
 @pytest.mark.parametrize("count", [1, 7, 32])
@@ -28,12 +28,12 @@ def test_steps_are_seeded_and_complete(count: int) -> None:
 def test_ranks_share_a_step_evenly(lengths: list[int], ranks: int) -> None:
     """No example twice or left out; no rank has more than another by more than the longest example."""
     indices = list(range(len(lengths)))[::-1]
-    shares = share_out(indices, lengths, ranks)
+    shares = shard_by_length(indices, lengths, ranks)
     assert len(shares) == ranks
     assert sorted(index for share in shares for index in share) == sorted(indices)
     tokens = [sum(lengths[index] for index in share) for share in shares]
     assert max(tokens) - min(tokens) <= max(lengths)
-    assert share_out(indices, lengths, 1) == [indices]
+    assert shard_by_length(indices, lengths, 1) == [indices]
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=40), st.integers(1, 2000))

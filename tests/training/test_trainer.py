@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from mm_adapter.core.errors import Stopped, UserError
-from mm_adapter.scoring.encoded_sets import StateCache
+from mm_adapter.scoring.encoded_sets import HiddenStateCache
 from mm_adapter.training.state import state_files
 from mm_adapter.training.trainer import Trainer, trained_parameters
 
@@ -29,7 +29,7 @@ def gradients_of_step(trainer, indices):
     """Return the gradients that one step would use, before clipping."""
     found = []
     trainer.optimizer.step = lambda *_: found.extend(p.grad.clone() for p in trainer.trained.parameters())
-    trainer.stepper.take(indices)
+    trainer.stepper.step(indices)
     return found
 
 
@@ -97,7 +97,7 @@ def test_interrupted_anywhere_then_resumed_is_the_same_run(make_trainer, monkeyp
     else:
         import mm_adapter.training.task as module
 
-        monkeypatch.setattr(module, "score_examples", signalled(module.score_examples, 2))
+        monkeypatch.setattr(module, "score_questions", signalled(module.score_questions, 2))
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else Stopped):
         trainer.run()
@@ -225,13 +225,13 @@ def test_cached_states_equal_computed_ones(make_trainer):
 def test_cache_has_a_limit_and_needs_a_lower_layer(make_trainer):
     """Beyond its memory the cache computes; where every layer is adapted there is nothing to keep."""
     trainer = make_trainer()
-    small = StateCache(trainer.model, limit=1)
+    small = HiddenStateCache(trainer.model, limit=1)
     batch, _, _ = trainer.task.train_set.batch([0, 1], with_tail=True)
     for _ in range(2):
         assert small.states(batch).shape[1] == len(batch.tokens)
     assert small.rows == {}
     every = make_trainer("every", layers=4)
-    assert StateCache(every.model).states(batch) is None
+    assert HiddenStateCache(every.model).states(batch) is None
     every.run()
 
 
@@ -271,7 +271,7 @@ def test_best_on_validation_is_kept(make_trainer, monkeypatch):
     """The second of four looks is the best: its weights are in the folder, not the last ones."""
     import mm_adapter.training.task as module
 
-    real, looks, seen = module.score_examples, [], []
+    real, looks, seen = module.score_questions, [], []
 
     def scripted(model, examples, budget, ranks):
         outcome = real(model, examples, budget, ranks)
@@ -289,7 +289,7 @@ def test_best_on_validation_is_kept(make_trainer, monkeypatch):
     def module_scored(scored, choice):
         return replace(scored, choice=choice)
 
-    monkeypatch.setattr(module, "score_examples", scripted)
+    monkeypatch.setattr(module, "score_questions", scripted)
     trainer = make_trainer(epochs=4.0)
     trainer.run()
     kept = load_file(trainer.folder / "adapter_model.safetensors")

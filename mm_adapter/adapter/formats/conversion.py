@@ -46,7 +46,7 @@ def convert(
     layers: int | None = None,
     gate: str | None = None,
     qkv: str | None = None,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> list[Path]:
     """Convert an adapter so that it gives the same logits in another project, or refuse and say what would be lost.
 
@@ -58,7 +58,7 @@ def convert(
         layers: adapted layers of an adapter of the original, whose file does not say. None: ten prompts a layer.
         gate: ``tanh`` (the original's training code) or ``plain`` (its inference code). None: tanh.
         qkv: ``concatenated`` (litgpt 0.5.5 and later) or ``interleaved`` (earlier versions). None: concatenated.
-        say: receives lines for a person: what was assumed, and what the target does not keep.
+        log: receives lines for a person: what was assumed, and what the target does not keep.
 
     Returns:
         The files that were written.
@@ -90,11 +90,11 @@ def convert(
         bound = {"name": base.name, "fingerprint": base.fingerprint}
         save_adapter(out, converted.state_dict(), AdapterDescription(converted.config, bound, None, {}))
     config = converted.config
-    say(f"{adapter}: {config.layers} layers of {config.prompt_length} prompts, from layer {converted.first_layer}")
+    log(f"{adapter}: {config.layers} layers of {config.prompt_length} prompts, from layer {converted.first_layer}")
     for note in notes:
-        say(f"  {note}")
+        log(f"  {note}")
     for path in written:
-        say(f"wrote {path}")
+        log(f"wrote {path}")
     return written
 
 

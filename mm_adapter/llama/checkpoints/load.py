@@ -17,7 +17,7 @@ from mm_adapter.llama.checkpoints.source import StoredTensor, WeightSource
 from mm_adapter.llama.frozen.matrix import Matrix, place_matrices
 from mm_adapter.llama.frozen.offload import offload_layers
 from mm_adapter.llama.model import Llama
-from mm_adapter.llama.tokenizers.chat_template import ChatFormat, chat_format
+from mm_adapter.llama.tokenizers.chat_template import ChatTemplate, find_chat_template
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
 
 DEFAULT_LLAMA = "smollm2-135m"
@@ -41,7 +41,7 @@ class LoadedLlama:
     tokenizer: Tokenizer | None
     name: str
     fingerprint: str
-    chat: ChatFormat | None = None
+    chat: ChatTemplate | None = None
 
 
 def load_llama(
@@ -72,7 +72,7 @@ def load_llama(
     source = open_source(name)
     stored = check_tensors(name, source)
     tokenizer = check_tokenizer(name, source)
-    chat = None if tokenizer is None else chat_format(tokenizer, source.chat_template())
+    chat = None if tokenizer is None else find_chat_template(tokenizer, source.chat_template())
     tensors: dict[str, Tensor] = {}
     matrices: dict[str, Matrix] = {}
     digests: dict[str, bytes] = {}

@@ -16,7 +16,7 @@ from mm_adapter.llama.frozen.matrix import DenseMatrix, FrozenLinear, Matrix
 from mm_adapter.llama.model import Llama
 
 
-class Courier:
+class MatrixPrefetcher:
     """Brings matrices from the host to a device, the next one while the last is computed with.
 
     Which is next follows from the direction of the last two: forwards through the model, or backwards for gradients. A
@@ -68,7 +68,7 @@ class HostMatrix(Matrix):
         number: its own at the courier.
     """
 
-    courier: Courier
+    courier: MatrixPrefetcher
     number: int
 
     def present(self) -> Matrix:
@@ -95,7 +95,7 @@ def offload_layers(model: Llama, device: torch.device) -> None:
         model: frozen, in the host's memory, quantised or not.
         device: where is computed.
     """
-    courier = Courier(device)
+    courier = MatrixPrefetcher(device)
     for layer in model.layers:
         linears = [(parent, name) for parent in layer.modules() for name, child in parent.named_children()]
         for parent, name in linears:

@@ -57,7 +57,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class ChatFormat:
+class ChatTemplate:
     """A way to write conversations.
 
     Attributes:
@@ -121,7 +121,9 @@ class ChatFormat:
         return ids
 
 
-def chat_format(tokenizer: Tokenizer, template: str | None = None, family: str | None = None) -> ChatFormat | None:
+def find_chat_template(
+    tokenizer: Tokenizer, template: str | None = None, family: str | None = None
+) -> ChatTemplate | None:
     """Return how to talk to a model, or None where nothing says it.
 
     Args:
@@ -147,7 +149,7 @@ def chat_format(tokenizer: Tokenizer, template: str | None = None, family: str |
     ends = [tokenizer.special_id(mark) for mark in _TURN_ENDS if mark in text]
     stops = dict.fromkeys([*(token for token in ends if token is not None), tokenizer.end])
     begin = tokenizer.piece(tokenizer.begin[0]) if len(tokenizer.begin) == 1 else ""
-    return ChatFormat(name, text, begin, end, tuple(stops))
+    return ChatTemplate(name, text, begin, end, tuple(stops))
 
 
 def read_chat_template(folder: Path) -> str | None:
