@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.prompts import Template
+from mm_adapter.data.prompts import QuestionTemplate
 from mm_adapter.data.question import Question
 
 EXPLANATION_LENGTH = 256
@@ -79,7 +79,7 @@ class EncodedQuestion:
 
 def encode_question(
     question: Question,
-    template: Template,
+    template: QuestionTemplate,
     tokenizer: Encoder,
     max_length: int,
     explanation_length: int = EXPLANATION_LENGTH,
@@ -131,7 +131,7 @@ def encode_parts(tokenizer: Encoder, parts: Sequence[str], starts: bool) -> list
 
 def encode_questions(
     questions: Iterable[Question],
-    template: Template,
+    template: QuestionTemplate,
     tokenizer: Encoder,
     max_length: int,
     skip_bad: bool = False,

@@ -56,7 +56,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Template:
+class QuestionTemplate:
     """Order and wording of a prompt.
 
     Attributes:
@@ -161,7 +161,7 @@ def make_template(
     score_end: bool = False,
     frame: Frame | None = None,
     explanation_place: str = "after",
-) -> Template:
+) -> QuestionTemplate:
     """Return a template: ``QCM-A`` (question, context, options; the paper's), ``QC-A``, ``CQM-A`` or ``CQ-A``.
 
     Raises:
@@ -186,7 +186,7 @@ def make_template(
         )
     if score_end and explanation != "none" and explanation_place == "after":
         raise UserError("score_end ends an answer after its option, so no explanation can follow; choose one of both.")
-    return Template(
+    return QuestionTemplate(
         answer_format=answer_format,
         explanation=explanation,
         score_end=score_end,
@@ -231,7 +231,7 @@ class Prompting:
         if self.max_length < 16:
             raise UserError(f"max_length {self.max_length} leaves no room for a question; 16 tokens are the least.")
 
-    def make_template(self, frame: Frame | None = None) -> Template:
+    def make_template(self, frame: Frame | None = None) -> QuestionTemplate:
         """Return the template itself; ``frame`` is that of the chat format, which takes a tokenizer to know."""
         return make_template(
             self.template, self.answer_format, self.explanation, self.score_end, frame, self.explanation_place

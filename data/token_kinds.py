@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from mm_adapter.data.encoding import EncodedQuestion, Encoder, encode_parts
-from mm_adapter.data.prompts import Template
+from mm_adapter.data.prompts import QuestionTemplate
 
 KINDS = ("frame", "context", "question", "options", "answer")
 """``frame``: the begin token, a chat format's tokens and the cue "Answer:"; ``answer``: the options to be scored."""
 
 
-def token_kinds(encoded: EncodedQuestion, template: Template, tokenizer: Encoder) -> tuple[str, ...]:
+def token_kinds(encoded: EncodedQuestion, template: QuestionTemplate, tokenizer: Encoder) -> tuple[str, ...]:
     """Return one of ``KINDS`` for each token of prefix and options, as they are packed without a tail.
 
     Pieces are told apart by how many tokens the text before their end has. A token that goes over such an end, which

@@ -1,8 +1,6 @@
 """``MultimodalLlama``: a frozen LLaMA, an adapter and an image tower, joined."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,22 +8,26 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mm_adapter.adapter.adapter import Adapter
-from mm_adapter.adapter.checkpoint import AdapterDescription, save_adapter
 from mm_adapter.adapter.finetune import FinetunedWeights
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.images import open_image
-from mm_adapter.data.conversation import USER, Turn
 from mm_adapter.data.conversation_encoding import ConversationTemplate
-from mm_adapter.data.prompts import Frame, Prompting, Template, make_template
+from mm_adapter.data.prompts import Prompting, QuestionTemplate
+from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
 from mm_adapter.inference.answer import Answer, answer_question
-from mm_adapter.inference.conversation_prompts import ConversationPrompting, make_conversation_template
 from mm_adapter.inference.generation import Sampling, stream_tokens
+from mm_adapter.inference.prompting import (
+    ConversationPrompting,
+    make_conversation_template,
+    question_template_of_chat,
+    question_template_of_conversations,
+)
 from mm_adapter.inference.streaming import TextStream, stream_texts
 from mm_adapter.llama.attention import AttentionPrefix
-from mm_adapter.llama.checkpoints.load import LoadedLlama, load_llama
-from mm_adapter.llama.tokenizers.chat_template import FAMILIES, ChatTemplate, find_chat_template
+from mm_adapter.llama.checkpoints.load import LoadedLlama
+from mm_adapter.llama.tokenizers.chat_template import ChatTemplate, find_chat_template
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
-from mm_adapter.pretrained import read_parts
+from mm_adapter.pretrained import read_parts, write_pretrained
 from mm_adapter.scoring.batching import OptionBatch
 from mm_adapter.scoring.likelihoods import OptionScores, score_options
 from mm_adapter.vision import ImageTower, VisionConfig
@@ -37,13 +39,13 @@ class MultimodalLlama(nn.Module):
     Attributes:
         llama: the frozen decoder.
         adapter: the trained part; None for the base model.
-        update: trained weights of the model itself, where those were trained in place of an adapter; else None.
+        finetuned: trained weights of the model itself, where those were trained in place of an adapter; else None.
         prompting: how questions are put, as the adapter was taught.
         vision: which image features the adapter takes; None where it takes none.
     """
 
     adapter: Adapter | None
-    update: FinetunedWeights | None
+    finetuned: FinetunedWeights | None
     _tower: ImageTower | None
 
     def __init__(
@@ -53,21 +55,20 @@ class MultimodalLlama(nn.Module):
         vision: VisionConfig | None = None,
         prompting: Prompting | ConversationPrompting | None = None,
         vision_fingerprint: str | None = None,
-        update: FinetunedWeights | None = None,
+        finetuned: FinetunedWeights | None = None,
         tower: ImageTower | None = None,
     ) -> None:
         super().__init__()
         self.base_name, self.base_fingerprint = base.name, base.fingerprint
         self.llama = base.model
         self.adapter = None if adapter is None else adapter.to(base.model.device)
-        # Not as a submodule: its weights are those of the model.
-        object.__setattr__(self, "update", update)
+        # Not as submodules: the weights are those of the model, and the tower belongs to no checkpoint of it.
+        object.__setattr__(self, "finetuned", finetuned)
+        object.__setattr__(self, "_tower", tower)
         self.vision = vision
         self.vision_fingerprint = vision_fingerprint
         self.prompting: Prompting | ConversationPrompting = prompting or Prompting()
         self._tokenizer, self._chat = base.tokenizer, base.chat
-        # Not as a submodule: the tower belongs to no checkpoint of this model.
-        object.__setattr__(self, "_tower", tower)
 
     @classmethod
     def from_pretrained(
@@ -75,10 +76,11 @@ class MultimodalLlama(nn.Module):
         llama: str | None = None,
         adapter: str | Path | None = None,
         vision: str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: str | torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
         quantization: str = "none",
-        read: Callable[[str], LoadedLlama] | None = None,
+        prompting: Prompting | ConversationPrompting | None = None,
+        distributed: DistributedContext = SINGLE_PROCESS,
     ) -> "MultimodalLlama":
         """Load a base model and, if named, an adapter for it.
 
@@ -86,17 +88,19 @@ class MultimodalLlama(nn.Module):
             llama: name or path; None for the adapter's own base, or the default model without an adapter.
             adapter: folder of a trained adapter.
             vision: image tower; None for the adapter's own.
-            dtype: of the frozen weights; the adapter stays in float32.
+            dtype: of the frozen weights, as a torch dtype or by its name; the adapter stays in float32.
             device: where all of it lives.
             quantization: of the frozen matrices: none, int8, int4 or blocks; the adapter fits all the same.
-            read: reads the base model by its name, in place of ``load_llama`` with the three arguments before.
+            prompting: how the base model is asked; an adapter says itself how it was taught.
+            distributed: the processes that all load it; on the CPU those of a host share one copy of its weights.
 
         Raises:
             UserError: something is missing or damaged, or the parts do not belong together.
         """
-        if read is None:
-            read = partial(load_llama, dtype=dtype, device=device, quantization=quantization)
-        return cls(**vars(read_parts(read, llama, adapter, vision)))
+        model = cls(**vars(read_parts(llama, adapter, vision, dtype, device, quantization, distributed)))
+        if adapter is None and prompting is not None:
+            model.prompting = prompting
+        return model
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the adapter, a few megabytes, with the names and fingerprints of what it belongs to.
@@ -104,20 +108,13 @@ class MultimodalLlama(nn.Module):
         Raises:
             UserError: there is no adapter, or the folder cannot be written.
         """
-        base = {"name": self.base_name, "fingerprint": self.base_fingerprint}
-        task = asdict(self.prompting)
-        if self.update is not None:
-            trained = AdapterDescription(None, base, None, task, self.update.config)
-            save_adapter(Path(folder), self.update.tensors(), trained)
-            return
-        if self.adapter is None:
+        trained = self.trained
+        if trained is None:
             raise UserError("there is no adapter to save; the base model is unchanged.")
-        vision = None
-        if self.vision is not None and self.adapter.projection is not None:
-            fingerprint = self.vision_fingerprint or self.tower.fingerprint
-            vision = {**asdict(self.vision), "fingerprint": fingerprint}
-        description = AdapterDescription(self.adapter.config, base, vision, task)
-        save_adapter(Path(folder), self.adapter.state_dict(), description)
+        sees = self.adapter is not None and self.adapter.projection is not None
+        tower = (self.vision_fingerprint or self.tower.fingerprint) if sees else None
+        base = {"name": self.base_name, "fingerprint": self.base_fingerprint}
+        write_pretrained(Path(folder), trained, base, self.vision, tower, self.prompting)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -127,9 +124,7 @@ class MultimodalLlama(nn.Module):
             UserError: the model's files have none.
         """
         if self._tokenizer is None:
-            raise UserError(
-                f"{self.base_name}: has no tokenizer, so text cannot be read; add tokenizer.json beside it."
-            )
+            raise UserError(f"{self.base_name}: has no tokenizer to read text with; add tokenizer.json beside it.")
         return self._tokenizer
 
     @property
@@ -148,7 +143,6 @@ class MultimodalLlama(nn.Module):
                     f"image tower {self.vision.tower}: its weights ({tower.fingerprint[:12]}) are not those that the "
                     f"adapter was trained with ({(self.vision_fingerprint or '')[:12]})."
                 )
-            # Not as a submodule: the tower belongs to no checkpoint of this model.
             object.__setattr__(self, "_tower", tower)
         return self._tower  # type: ignore[return-value]
 
@@ -178,12 +172,12 @@ class MultimodalLlama(nn.Module):
     @property
     def trained(self) -> Adapter | FinetunedWeights | None:
         """What training changes: the adapter, or the model's own weights; None for the base model."""
-        return self.adapter if self.update is None else self.update
+        return self.adapter if self.finetuned is None else self.finetuned
 
     @property
     def first_adapted_layer(self) -> int:
         """Layers below this one are the base model's; their output can be kept."""
-        if self.update is not None:
+        if self.finetuned is not None:
             return 0
         return self.llama.config.num_layers if self.adapter is None else self.adapter.first_layer
 
@@ -238,7 +232,7 @@ class MultimodalLlama(nn.Module):
         return answer_question(self, question, image, choices, context, max_new_tokens, explain)
 
     @property
-    def template(self) -> Template:
+    def template(self) -> QuestionTemplate:
         """How questions are put, in the model's chat format where one is asked for.
 
         An adapter that was taught conversations is asked as in those, with the options listed.
@@ -247,17 +241,11 @@ class MultimodalLlama(nn.Module):
             UserError: the chat format is not known, or the model has none of its own.
         """
         if isinstance(self.prompting, ConversationPrompting):
-            request = self.conversation_template.render(Turn(USER, ""))
-            closing = self.tokenizer.encode_continuation(request.after)
-            opening = (*self.tokenizer.begin, *self.tokenizer.encode(request.before))
-            return make_template("QCM-A", "text", frame=Frame(opening, tuple(closing)))
+            return question_template_of_conversations(self.conversation_template, self.tokenizer)
         if self.prompting.chat == "none":
             return self.prompting.make_template()
         chat = self._chat_template(self.prompting.chat)
-        if chat is None:
-            known = ", ".join(FAMILIES)
-            raise UserError(f"{self.base_name}: its files tell no chat format; name one of {known}, or none.")
-        return self.prompting.make_template(Frame(*chat.around_request(self.tokenizer)))
+        return question_template_of_chat(self.prompting, chat, self.tokenizer, self.base_name)
 
     @property
     def ranking(self) -> str:
@@ -272,7 +260,7 @@ class MultimodalLlama(nn.Module):
             UserError: the model has no chat format of its own, and was taught none.
         """
         taught = isinstance(self.prompting, ConversationPrompting)
-        name = self.prompting.wording if isinstance(self.prompting, ConversationPrompting) else "own"
+        name = self.prompting.prompt_template if isinstance(self.prompting, ConversationPrompting) else "own"
         chat = None if name == "alpaca" else self._chat_template(name)
         return make_conversation_template(name if taught or chat is not None else "alpaca", chat, self.base_name)
 

@@ -1,8 +1,11 @@
-"""What a folder of a trained adapter holds, put together with the base model that it was trained on."""
+"""The folder of a trained adapter: read together with the base model that it was trained on, and written."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from mm_adapter.adapter.adapter import Adapter
 from mm_adapter.adapter.checkpoint import (
@@ -12,17 +15,22 @@ from mm_adapter.adapter.checkpoint import (
     load_adapter,
     read_description,
     read_weights,
+    save_adapter,
 )
 from mm_adapter.adapter.finetune import FinetunedWeights, load_finetuned, prepare_finetuning
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.prompts import Prompting
-from mm_adapter.inference.conversation_prompts import ConversationPrompting
-from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, LoadedLlama
+from mm_adapter.distributed.context import DistributedContext, check_device
+from mm_adapter.distributed.sharding import load_shared
+from mm_adapter.inference.prompting import ConversationPrompting
+from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, LoadedLlama, load_llama
 from mm_adapter.vision import VisionConfig
+
+_RENAMED = {"wording": "prompt_template"}  # keys of adapters that were saved before 0.2
 
 
 @dataclass(frozen=True)
-class Parts:
+class PretrainedParts:
     """What a ``MultimodalLlama`` is made of; see there."""
 
     base: LoadedLlama
@@ -30,45 +38,80 @@ class Parts:
     vision: VisionConfig | None = None
     prompting: Prompting | ConversationPrompting | None = None
     vision_fingerprint: str | None = None
-    update: FinetunedWeights | None = None
+    finetuned: FinetunedWeights | None = None
 
 
 def read_parts(
-    read: Callable[[str], LoadedLlama], llama: str | None, adapter: str | Path | None, vision: str | None
-) -> Parts:
-    """Return the parts that fit together, or say why they do not.
-
-    Args:
-        read: reads the base model by its name.
-        llama, adapter, vision: see ``MultimodalLlama.from_pretrained``.
+    llama: str | None,
+    adapter: str | Path | None,
+    vision: str | None,
+    dtype: str | torch.dtype,
+    device: str | torch.device,
+    quantization: str,
+    distributed: DistributedContext,
+) -> PretrainedParts:
+    """Return the parts that fit together, or say why they do not; arguments as ``MultimodalLlama.from_pretrained``.
 
     Raises:
         UserError: something is missing or damaged, or the parts do not belong together.
     """
+    check_device(str(device))
+    kind = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    read: Callable[[str], LoadedLlama] = partial(load_llama, dtype=kind, device=device, quantization=quantization)
+    if distributed.world_size > 1 and str(device) == "cpu" and quantization == "none":
+        read = partial(load_shared, dtype=kind, distributed=distributed)
     if adapter is None:
         config = None if vision is None else VisionConfig(vision)
-        return Parts(read(llama or DEFAULT_LLAMA), vision=config)
+        return PretrainedParts(read(llama or DEFAULT_LLAMA), vision=config)
     folder = Path(adapter)
     description = read_description(folder)
     base = read(llama or description.llama["name"])
     check_base(folder, description, base.name, base.fingerprint)
-    if description.update is not None:
-        update = prepare_finetuning(base.model, description.update, training=False)
-        load_finetuned(update, read_weights(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE))
+    if description.finetune is not None:
+        finetuned = prepare_finetuning(base.model, description.finetune, training=False)
+        load_finetuned(finetuned, read_weights(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE))
         base.model.requires_grad_(False)
-        return Parts(base, prompting=_read_prompting(folder, description), update=update)
+        return PretrainedParts(base, prompting=_read_prompting(folder, description), finetuned=finetuned)
     weights, description = load_adapter(folder, base.model.config)
     seen = description.vision
     if vision is not None and (seen is None or seen["tower"] != vision):
         raise UserError(f"{folder}: trained with image tower {seen and seen['tower']}, not {vision}.")
     config = None if seen is None else VisionConfig(seen["tower"], seen["depths"], tuple(seen["views"]))
     prompting = _read_prompting(folder, description)
-    return Parts(base, weights, config, prompting, None if seen is None else seen["fingerprint"])
+    return PretrainedParts(base, weights, config, prompting, None if seen is None else seen["fingerprint"])
 
 
 def _read_prompting(folder: Path, description: AdapterDescription) -> Prompting | ConversationPrompting:
     try:
-        # Conversations have a wording, questions a template.
-        return (ConversationPrompting if "wording" in description.task else Prompting)(**description.task)
+        task = {_RENAMED.get(key, key): value for key, value in description.task.items()}
+        return (ConversationPrompting if "prompt_template" in task else Prompting)(**task)
     except TypeError as error:
         raise UserError(f"{folder}: damaged adapter configuration, task: {error}.") from error
+
+
+def write_pretrained(
+    folder: Path,
+    trained: Adapter | FinetunedWeights,
+    base: dict[str, str],
+    vision: VisionConfig | None,
+    vision_fingerprint: str | None,
+    prompting: Prompting | ConversationPrompting,
+) -> None:
+    """Write what was trained, with the names and fingerprints of what it belongs to.
+
+    Args:
+        base: ``name`` and ``fingerprint`` of the base model.
+        vision: the image features that the adapter takes; ``vision_fingerprint`` is that of their tower.
+        prompting: how questions or requests are put.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    task = asdict(prompting)
+    if isinstance(trained, FinetunedWeights):
+        save_adapter(folder, trained.tensors(), AdapterDescription(None, base, None, task, trained.config))
+        return
+    described = None
+    if vision is not None and trained.projection is not None:
+        described = {**asdict(vision), "fingerprint": vision_fingerprint}
+    save_adapter(folder, trained.state_dict(), AdapterDescription(trained.config, base, described, task))

@@ -34,7 +34,7 @@ from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.data.conversations import read_split
 from mm_adapter.data.encoding import EncodedQuestion
 from mm_adapter.data.question import Question
-from mm_adapter.inference.conversation_prompts import ConversationPrompting
+from mm_adapter.inference.prompting import ConversationPrompting
 from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, load_llama
 from mm_adapter.llama.frozen.matrix import weight_bytes
 from mm_adapter.model import MultimodalLlama

@@ -13,10 +13,11 @@ import torch
 from mm_adapter.data.dataset import Dataset
 from mm_adapter.data.prompts import Prompting
 from mm_adapter.data.question import Question
+from mm_adapter.distributed.context import check_device
 from mm_adapter.llama.checkpoints.load import LoadedLlama, load_llama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.prepare import Parts, Prepared, check_device, prepare, question_prompting, without_images
+from mm_adapter.training.prepare import Parts, Prepared, prepare, question_prompting, without_images
 from mm_adapter.training.run import vision_of
 from mm_adapter.vision import ImageTower, VisionConfig
 

@@ -27,14 +27,14 @@ class AdapterDescription:
         llama: name and fingerprint of the base model that it was trained on.
         vision: tower, fingerprint, depths and views of the image features; None for a text-only adapter.
         task: how questions were put, for whoever answers with it; opaque here.
-        update: how the model's own weights were trained; None for an adapter.
+        finetune: how the model's own weights were trained; None for an adapter.
     """
 
     adapter: AdapterConfig | None
     llama: dict[str, str]
     vision: dict[str, Any] | None
     task: dict[str, Any]
-    update: FinetuneConfig | None = None
+    finetune: FinetuneConfig | None = None
 
 
 def save_adapter(folder: Path, tensors: Mapping[str, Tensor], description: AdapterDescription) -> None:
@@ -61,9 +61,9 @@ def read_description(folder: Path) -> AdapterDescription:
     if values.get("version") != 1:
         raise UserError(f"{path}: format version {values.get('version')!r} is newer than this program; update it.")
     try:
-        update = values.get("update")
-        update = None if update is None else FinetuneConfig(**update)
-        adapter = None if update is not None else _adapter_config(values["adapter"])
+        finetune = values.get("finetune", values.get("update"))  # written as update before 0.2
+        finetune = None if finetune is None else FinetuneConfig(**finetune)
+        adapter = None if finetune is not None else _adapter_config(values["adapter"])
         llama, vision, task = dict(values["llama"]), values["vision"], dict(values["task"])
         if not isinstance(llama["name"], str) or not isinstance(llama["fingerprint"], str):
             raise TypeError("llama names no model")
@@ -71,7 +71,7 @@ def read_description(folder: Path) -> AdapterDescription:
             _check_vision(vision)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: damaged adapter configuration ({error}).") from error
-    return AdapterDescription(adapter, llama, vision, task, update)
+    return AdapterDescription(adapter, llama, vision, task, finetune)
 
 
 def _adapter_config(values: dict[str, Any]) -> AdapterConfig:

@@ -102,13 +102,13 @@ def _inject_lora(llama: Llama, config: FinetuneConfig, seed: int) -> None:
             weight.data = weight.data.to(llama.device, torch.float32)
 
 
-def load_finetuned(update: FinetunedWeights, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Fill an update with saved tensors.
+def load_finetuned(finetuned: FinetunedWeights, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Fill the trained weights with saved tensors.
 
     Raises:
         UserError: a tensor is missing, surplus or misshapen; ``where`` names the file.
     """
-    wanted, found = ({n: tuple(t.shape) for n, t in part.items()} for part in (update.tensors(), tensors))
+    wanted, found = ({n: tuple(t.shape) for n, t in part.items()} for part in (finetuned.tensors(), tensors))
     wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if wrong:
         first = wrong[0]
@@ -117,5 +117,5 @@ def load_finetuned(update: FinetunedWeights, tensors: Mapping[str, Tensor], wher
             f"({len(wrong)} tensors differ)."
         )
     with torch.no_grad():
-        for name, weight in update.weights.items():
+        for name, weight in finetuned.weights.items():
             weight.copy_(tensors[name.replace("/", ".")])

@@ -20,7 +20,7 @@ from mm_adapter.data.readers import read_dataset
 from mm_adapter.eval.official_report import official_table, to_markdown, to_text
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.training.config import load_config
-from mm_adapter.training.evaluation import evaluate, load_model
+from mm_adapter.training.evaluation import evaluate
 from mm_adapter.training.prepare import question_prompting
 from mm_adapter.training.run import train
 
@@ -88,7 +88,7 @@ def demo(
     config = load_config(preset, overrides)
     # Loaded before anything is written: a model that cannot be had leaves no half-filled folder.
     prompting = question_prompting(config)
-    model = load_model("none", config.llama, config.dtype, config.device, prompting)
+    model = MultimodalLlama.from_pretrained(config.llama, dtype=config.dtype, device=config.device, prompting=prompting)
     data = out / "data"
     write_demo(data, seed=config.seed, **({} if size is None else {"size": size}))
     dataset = read_dataset(str(data))
@@ -103,7 +103,7 @@ def demo(
         if settings is not None:
             del model  # one at a time: memory
             train(settings, str(data), folder, features=store, quiet=quiet, log=log)
-            model = load_model(str(folder), config.llama, config.dtype, config.device)
+            model = MultimodalLlama.from_pretrained(config.llama, folder, dtype=config.dtype, device=config.device)
         metrics = evaluate(model, str(data), "test", folder / "test", name=name, features=store, quiet=quiet, log=log)
         summary[name] = metrics.official
     table = official_table(summary)

@@ -41,7 +41,7 @@ def add_evaluate(commands: Any) -> None:
 
 def _evaluated(options: argparse.Namespace, distributed: "DistributedContext") -> str:
     from mm_adapter.eval.official_report import notes, official_table, to_text
-    from mm_adapter.inference.conversation_prompts import ConversationPrompting
+    from mm_adapter.inference.prompting import ConversationPrompting
     from mm_adapter.training.evaluation import evaluate, evaluate_responses
 
     name, model = Path(options.adapter).name, load_asked_model(options, distributed)

@@ -204,10 +204,10 @@ def _inspect_adapter(name: str, folder: Path) -> Inspection:
 
 
 def _adapter_shape(description: AdapterDescription) -> dict[str, Any]:
-    adapter, update = description.adapter, description.update
+    adapter, finetune = description.adapter, description.finetune
     if adapter is None:
-        assert update is not None
-        return {"family": update.method} | ({"rank": update.rank} if update.method == "lora" else {})
+        assert finetune is not None
+        return {"family": finetune.method} | ({"rank": finetune.rank} if finetune.method == "lora" else {})
     return {
         "family": adapter.attention,
         "layers": adapter.layers,

@@ -28,9 +28,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def load_chosen_model(options: argparse.Namespace) -> "MultimodalLlama":
     """Return the ``MultimodalLlama`` that the options name."""
-    from mm_adapter.training.evaluation import load_model
 
-    return load_model(**_named(options, _MODEL))
+    return MultimodalLlama.from_pretrained(**_chosen(options))
 
 
 def add_asking_options(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +61,7 @@ def load_asked_model(options: argparse.Namespace, distributed: "DistributedConte
     """
     from mm_adapter.data.prompts import Prompting
     from mm_adapter.distributed.context import SINGLE_PROCESS
-    from mm_adapter.inference.conversation_prompts import ConversationPrompting
-    from mm_adapter.training.evaluation import load_model
+    from mm_adapter.inference.prompting import ConversationPrompting
 
     asked = _named(options, ("template", "answer_format", "ranking", "chat", "wording"))
     chosen = {name: value for name, value in asked.items() if value is not None}
@@ -78,8 +76,14 @@ def load_asked_model(options: argparse.Namespace, distributed: "DistributedConte
         prompting = ConversationPrompting(options.wording)
     else:
         prompting = Prompting(**chosen)
-    return load_model(**_named(options, _MODEL), prompting=prompting, distributed=distributed or SINGLE_PROCESS)
+    return MultimodalLlama.from_pretrained(
+        **_chosen(options), prompting=prompting, distributed=distributed or SINGLE_PROCESS
+    )
 
 
 def _named(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, Any]:
+    return {**_named(options, _MODEL), "adapter": None if options.adapter == "none" else options.adapter}

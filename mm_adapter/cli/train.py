@@ -8,8 +8,7 @@ from mm_adapter.cli.config_options import add_config_options, overrides
 from mm_adapter.cli.data_options import add_data_options
 from mm_adapter.cli.parser import add_command
 from mm_adapter.data.readers import read_dataset
-from mm_adapter.distributed.context import init_distributed
-from mm_adapter.training.prepare import check_device
+from mm_adapter.distributed.context import check_device, init_distributed
 from mm_adapter.vision import FeatureStore, ImageTower, VisionConfig, extract_features
 
 

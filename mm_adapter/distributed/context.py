@@ -79,6 +79,19 @@ class DistributedContext:
 SINGLE_PROCESS = DistributedContext()
 
 
+def check_device(name: str) -> None:
+    """Make sure that ``name`` is a device of this machine.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    try:
+        torch.zeros(1, device=name).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} cannot be used ({reason}). Choose one that this machine has.") from None
+
+
 def is_main_started() -> bool:
     """Return whether this process is alone or the first that a launcher started: the one that prints."""
     return os.environ.get("RANK", "0") == "0"

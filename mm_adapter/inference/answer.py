@@ -7,7 +7,6 @@ arXiv 2209.09513.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 from torch import Tensor
@@ -16,11 +15,10 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.data.encoding import EXPLANATION_LENGTH, EncodedQuestion, encode_question
 from mm_adapter.data.prompts import ANSWER_LINE, BECAUSE, make_template
 from mm_adapter.data.question import Question
+from mm_adapter.scoring.adapted_model import AdaptedModel
 from mm_adapter.scoring.batching import collate
 
-if TYPE_CHECKING:
-    from mm_adapter.model import MultimodalLlama
-
+_FREE_LENGTH = 64  # tokens of an answer without choices
 AFTER_LENGTH = 128
 """Tokens that an explanation after an answer may have, unless told otherwise."""
 
@@ -39,7 +37,7 @@ class Images:
 
 
 def explain_answers(
-    model: "MultimodalLlama",
+    model: AdaptedModel,
     questions: Sequence[EncodedQuestion],
     choices: Sequence[int],
     images: Images,
@@ -76,7 +74,7 @@ def explain_answers(
 
 
 def explain_first(
-    model: "MultimodalLlama",
+    model: AdaptedModel,
     questions: Sequence[EncodedQuestion],
     images: Images,
     max_new_tokens: int | None = None,
@@ -96,7 +94,7 @@ def explain_first(
     return [(text, _continued(model, question, text)) for question, text in zip(questions, explanations, strict=True)]
 
 
-def _continued(model: "MultimodalLlama", question: EncodedQuestion, explanation: str) -> EncodedQuestion:
+def _continued(model: AdaptedModel, question: EncodedQuestion, explanation: str) -> EncodedQuestion:
     # Encoded as in training, not as it came: a decoder may swallow the space in front.
     told = model.tokenizer.encode_continuation(model.template.space + explanation) if explanation else []
     longest = max(map(len, question.options))
@@ -108,12 +106,6 @@ def _continued(model: "MultimodalLlama", question: EncodedQuestion, explanation:
 def leading_explanation(text: str) -> str:
     """Return what an answer that explains first says before its answer; all of it where no answer comes."""
     return text.partition(ANSWER_LINE)[0].strip()
-
-
-if TYPE_CHECKING:
-    from mm_adapter.model import MultimodalLlama
-
-_FREE_LENGTH = 64  # tokens of an answer without choices
 
 
 @dataclass(frozen=True)
@@ -134,7 +126,7 @@ class Answer:
 
 
 def answer_question(
-    model: "MultimodalLlama",
+    model: AdaptedModel,
     question: str,
     image: str | Path | Image.Image | None = None,
     choices: Sequence[str] | None = None,
@@ -167,7 +159,7 @@ def answer_question(
     return Answer(options[choice], choice, tuple(probabilities), explanation)
 
 
-def _write(model: "MultimodalLlama", asked: Question, features: Tensor | None, max_new_tokens: int) -> Answer:
+def _write(model: AdaptedModel, asked: Question, features: Tensor | None, max_new_tokens: int) -> Answer:
     free = make_template("QC-A", "text", frame=model.template.frame)
     encoded = encode_question(asked, free, model.tokenizer, model.max_length)
     return Answer(model.generate([encoded.prefix], features, max_new_tokens=max_new_tokens)[0].strip(), -1, ())

@@ -11,7 +11,7 @@ from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
 from mm_adapter.eval.parsing import read_choice
 from mm_adapter.eval.predictions import UNREADABLE, Prediction
 from mm_adapter.inference.answer import Images, explain_answers, explain_first, leading_explanation
-from mm_adapter.model import MultimodalLlama
+from mm_adapter.scoring.adapted_model import AdaptedModel
 from mm_adapter.scoring.encoded_sets import QuestionSet, score_questions, stack_features
 
 Result = TypeVar("Result")
@@ -20,7 +20,7 @@ _BATCH = 16  # questions that are written to at a time
 
 
 def choose_by_likelihood(
-    model: MultimodalLlama,
+    model: AdaptedModel,
     examples: QuestionSet,
     distributed: DistributedContext = SINGLE_PROCESS,
     max_new_tokens: int | None = None,
@@ -53,7 +53,7 @@ def choose_by_likelihood(
 
 
 def choose_by_writing(
-    model: MultimodalLlama,
+    model: AdaptedModel,
     examples: QuestionSet,
     distributed: DistributedContext = SINGLE_PROCESS,
     max_new_tokens: int | None = None,
@@ -83,7 +83,7 @@ def choose_by_writing(
 
 
 def with_explanations(
-    model: MultimodalLlama,
+    model: AdaptedModel,
     examples: QuestionSet,
     predictions: Sequence[Prediction],
     distributed: DistributedContext = SINGLE_PROCESS,
@@ -109,7 +109,7 @@ def with_explanations(
 
 
 def _written(
-    model: MultimodalLlama,
+    model: AdaptedModel,
     examples: QuestionSet,
     wanted: Sequence[int],
     write: Callable[[Sequence[EncodedQuestion], Images], Sequence[Result]],

@@ -13,7 +13,7 @@ from mm_adapter.data.conversation_encoding import encode_later_request, encode_r
 from mm_adapter.inference.generation import GenerationConfig, stream_tokens
 from mm_adapter.inference.streaming import TextStream, stream_texts
 from mm_adapter.llama.model import Prefixes
-from mm_adapter.model import MultimodalLlama
+from mm_adapter.scoring.adapted_model import AdaptedModel
 
 LONGEST = 4096  # positions: a cache for the 131,072 of recent models would fill the memory of most machines
 
@@ -40,7 +40,7 @@ class ChatSession:
 
     def __init__(
         self,
-        model: MultimodalLlama,
+        model: AdaptedModel,
         writing: GenerationConfig | None = None,
         image: str | Path | Image.Image | None = None,
         context: int | None = None,

@@ -11,11 +11,11 @@ from mm_adapter.data.conversation_encoding import encode_request
 from mm_adapter.data.prompt_file import Prompt
 from mm_adapter.inference.generation import GenerationConfig, GenerationResult, stream_tokens
 from mm_adapter.inference.streaming import TextStream, stream_texts
-from mm_adapter.model import MultimodalLlama
+from mm_adapter.scoring.adapted_model import AdaptedModel
 
 
 def generate(
-    model: MultimodalLlama,
+    model: AdaptedModel,
     prompts: Sequence[Prompt],
     writing: GenerationConfig | None = None,
     raw: bool = False,
@@ -24,7 +24,7 @@ def generate(
     """Write on every prompt, in batches; the texts come in the prompts' order.
 
     Args:
-        model: see ``mm_adapter.training.evaluation.load_model``.
+        model: see ``MultimodalLlama.from_pretrained``.
         prompts: with their pictures.
         writing: how.
         raw: continue prompts as they stand, instead of putting them as requests in the model's wording.
@@ -42,7 +42,7 @@ def generate(
 
 
 def stream(
-    model: MultimodalLlama, prompt: Prompt, writing: GenerationConfig | None = None, raw: bool = False
+    model: AdaptedModel, prompt: Prompt, writing: GenerationConfig | None = None, raw: bool = False
 ) -> Iterator[str]:
     """Write on one prompt; yield the text piece by piece as it comes. Arguments and errors as in ``generate``."""
     writing = writing or GenerationConfig()
@@ -51,7 +51,7 @@ def stream(
     return (new for (new,) in stream_texts(steps, [TextStream(model.tokenizer, writing.stops)]) if new)
 
 
-def encode_prompt(model: MultimodalLlama, prompt: Prompt, raw: bool) -> list[int]:
+def encode_prompt(model: AdaptedModel, prompt: Prompt, raw: bool) -> list[int]:
     """Return the ids that a prompt is put as.
 
     Raises:
@@ -69,14 +69,14 @@ def encode_prompt(model: MultimodalLlama, prompt: Prompt, raw: bool) -> list[int
     return ids
 
 
-def _features(model: MultimodalLlama, prompts: Sequence[Prompt]) -> dict[Path, Tensor]:
+def _features(model: AdaptedModel, prompts: Sequence[Prompt]) -> dict[Path, Tensor]:
     """Return ``(1, F)`` of every picture, each looked at once."""
     images = dict.fromkeys(prompt.image for prompt in prompts if prompt.image is not None)
     return {image: model.image_features(image) for image in images}
 
 
 def _write(
-    model: MultimodalLlama,
+    model: AdaptedModel,
     prompts: Sequence[Prompt],
     encoded: Sequence[list[int]],
     features: dict[Path, Tensor],
@@ -96,7 +96,7 @@ def _write(
 
 
 def _steps(
-    model: MultimodalLlama,
+    model: AdaptedModel,
     batch: Sequence[Prompt],
     ids: Sequence[list[int]],
     features: dict[Path, Tensor],

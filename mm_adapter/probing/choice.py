@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mm_adapter.core.errors import UserError, suggestion
 from mm_adapter.data.dataset import Dataset
-from mm_adapter.data.prompts import Template
+from mm_adapter.data.prompts import QuestionTemplate
 from mm_adapter.data.question import Question
 from mm_adapter.eval.probes.asking import pictured_pids
 from mm_adapter.eval.probes.changes import PICTURE_CHANGES, pictures_differ
@@ -58,7 +58,7 @@ def not_applied(model: "MultimodalLlama", dataset: Dataset, questions: Sequence[
     return reasons
 
 
-def notes(template: Template, applied: Sequence[str]) -> list[str]:
+def notes(template: QuestionTemplate, applied: Sequence[str]) -> list[str]:
     """Return what a reader of the probes must know of the way in which the model is asked."""
     unlisted = not template.show_options and template.answer_format == "text"
     if "rotations" in applied and unlisted:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.prompts import LETTERS, Prompting, Template
+from mm_adapter.data.prompts import LETTERS, Prompting, QuestionTemplate
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.eval.metrics import judge
@@ -60,7 +60,7 @@ def probe(
     """Probe a model; write probe.md, probe.json, probe.csv, PNGs and the predictions of each probe into ``out``.
 
     Args:
-        model: see ``load_model``.
+        model: with an adapter, or a base model.
         data: ScienceQA folder, parquet folder or hub id.
         split: ``train``, ``val`` or ``test``.
         out: folder; the predictions of a probe are written when it is done.
@@ -144,7 +144,7 @@ class _Asking:
         prepared = prepare(self.model, self._seen(questions), skip_bad, self.features, self.progress)
         return choose_by_likelihood(self.model, prepared.examples), prepared.skipped
 
-    def __call__(self, questions: Sequence[Question], template: Template | None = None) -> list[Prediction]:
+    def __call__(self, questions: Sequence[Question], template: QuestionTemplate | None = None) -> list[Prediction]:
         """Answer changed questions; what a change makes too long to be read counts as unreadable."""
         asked = self._seen(questions)
         prepared = prepare(self.model, asked, True, self.features, self.progress, template=template)

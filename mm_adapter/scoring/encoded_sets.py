@@ -11,7 +11,7 @@ from torch import Tensor
 from mm_adapter.data.conversation_encoding import EncodedConversation
 from mm_adapter.data.encoding import EncodedQuestion
 from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
-from mm_adapter.model import MultimodalLlama
+from mm_adapter.scoring.adapted_model import AdaptedModel
 from mm_adapter.scoring.batching import OptionBatch, TokenBatch, collate, collate_conversations, token_batches
 from mm_adapter.scoring.likelihoods import OptionScores, lower_states, target_likelihoods
 
@@ -61,7 +61,7 @@ class HiddenStateCache:
         limit: bytes to keep at most; further questions are computed anew each time.
     """
 
-    def __init__(self, model: MultimodalLlama, limit: int = 4 << 30) -> None:
+    def __init__(self, model: AdaptedModel, limit: int = 4 << 30) -> None:
         self.model = model
         self.room = limit
         self.rows: dict[str, Tensor] = {}
@@ -106,7 +106,7 @@ class QuestionScore:
 
 @torch.no_grad()
 def score_questions(
-    model: MultimodalLlama,
+    model: AdaptedModel,
     examples: QuestionSet,
     token_budget: int = 4096,
     distributed: DistributedContext = SINGLE_PROCESS,
@@ -128,7 +128,7 @@ def score_questions(
 
 @torch.no_grad()
 def language_losses(
-    model: MultimodalLlama,
+    model: AdaptedModel,
     examples: QuestionSet,
     token_budget: int = 4096,
     distributed: DistributedContext = SINGLE_PROCESS,
@@ -142,7 +142,7 @@ def language_losses(
 
 
 def _scored_batches(
-    model: MultimodalLlama, examples: QuestionSet, token_budget: int, distributed: DistributedContext, with_tail: bool
+    model: AdaptedModel, examples: QuestionSet, token_budget: int, distributed: DistributedContext, with_tail: bool
 ) -> Iterator[tuple[Sequence[int], OptionBatch, OptionScores]]:
     device = model.llama.device
     for indices in distributed.shard(token_batches(examples.lengths, token_budget), even=model.llama.sharded):
@@ -198,7 +198,7 @@ class ResponseLoss:
 
 
 def response_log_likelihoods(
-    model: MultimodalLlama, examples: ConversationSet, indices: Sequence[int], cache: HiddenStateCache | None = None
+    model: AdaptedModel, examples: ConversationSet, indices: Sequence[int], cache: HiddenStateCache | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the log-likelihood of each conversation's responses and their tokens, ``(B,)`` float32 each.
 
@@ -223,7 +223,7 @@ def response_log_likelihoods(
 
 @torch.no_grad()
 def measure_responses(
-    model: MultimodalLlama,
+    model: AdaptedModel,
     examples: ConversationSet,
     token_budget: int = 4096,
     distributed: DistributedContext = SINGLE_PROCESS,

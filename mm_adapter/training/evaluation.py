@@ -6,32 +6,25 @@ import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from mm_adapter.core.errors import UserError, suggestion
 from mm_adapter.core.files import write_json, write_text
 from mm_adapter.data.conversations import read_split
 from mm_adapter.data.dataset import Dataset
-from mm_adapter.data.prompts import Prompting
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
-from mm_adapter.distributed.sharding import load_shared
 from mm_adapter.eval.leaderboard.submission import RECORD, answers_digest
 from mm_adapter.eval.metrics import Metrics, evaluate_predictions
 from mm_adapter.eval.official_report import write_report
 from mm_adapter.eval.predictions import UNREADABLE, Prediction, write_official, write_predictions
 from mm_adapter.inference.answer_sets import choose_by_likelihood, choose_by_writing, with_explanations
-from mm_adapter.inference.conversation_prompts import ConversationPrompting
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import measure_responses
 from mm_adapter.training.prepare import (
     Prepared,
-    check_device,
     count_cut,
     prepare,
     prepare_conversations,
@@ -62,7 +55,7 @@ def evaluate(
     """Answer every question of a split; write predictions, the official result format, and the tables.
 
     Args:
-        model: see ``load_model``.
+        model: a base model, or one with an adapter.
         data: ScienceQA folder, parquet folder or hub id.
         split: ``train``, ``val`` or ``test``.
         out: folder for predictions.jsonl, official.json, evaluation.json, metrics.json, metrics.csv and report.md.
@@ -153,39 +146,6 @@ def _record(
     }
 
 
-def load_model(
-    adapter: str,
-    llama: str | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-    prompting: Prompting | ConversationPrompting | None = None,
-    quantization: str = "none",
-    distributed: DistributedContext = SINGLE_PROCESS,
-) -> MultimodalLlama:
-    """Load a model for evaluation or answers; ``adapter`` is a run folder or ``none`` for the base model.
-
-    Args:
-        prompting: for the base model; an adapter says itself how it was taught.
-        distributed: that all load it; on the CPU those of a host share one copy of its weights.
-    """
-    check_device(device)
-    kind = getattr(torch, dtype)
-    shared = distributed.world_size > 1 and device == "cpu" and quantization == "none"
-    folder = None if adapter == "none" else adapter
-    model = MultimodalLlama.from_pretrained(
-        llama,
-        folder,
-        dtype=kind,
-        device=device,
-        quantization=quantization,
-        read=partial(load_shared, dtype=kind, distributed=distributed) if shared else None,
-    )
-    if folder is not None:
-        return model
-    model.prompting = prompting or model.prompting
-    return model
-
-
 def _with_images(model: MultimodalLlama, questions: Sequence[Question], images: str, seed: int) -> list[Question]:
     if images == "none" or model.vision is None:
         return without_images(questions)
@@ -200,9 +160,6 @@ def shuffle_images(questions: Sequence[Question], seed: int) -> list[Question]:
     for here, there in zip(holders, holders[1:] + holders[:1], strict=True):
         result[here] = replace(questions[here], image=questions[there].image)
     return result
-
-
-__all__ = ["Prepared", "answer_questions", "evaluate", "load_model", "shuffle_images"]
 
 
 _LARGEST = 700.0  # beyond it, or for NaN, a perplexity is no number any more

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from mm_adapter.core.errors import UserError
@@ -13,11 +12,11 @@ from mm_adapter.data.conversation import Conversation
 from mm_adapter.data.conversation_encoding import encode_conversation
 from mm_adapter.data.conversations import is_conversations, read_splits
 from mm_adapter.data.encoding import count_shortened, encode_questions
-from mm_adapter.data.prompts import Prompting, Template
+from mm_adapter.data.prompts import Prompting, QuestionTemplate
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
-from mm_adapter.inference.conversation_prompts import ConversationPrompting
+from mm_adapter.inference.prompting import ConversationPrompting
 from mm_adapter.llama.checkpoints.load import LoadedLlama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import ConversationSet, QuestionSet
@@ -48,7 +47,7 @@ def prepare(
     features: Path | None = None,
     progress: bool = True,
     distributed: DistributedContext = SINGLE_PROCESS,
-    template: Template | None = None,
+    template: QuestionTemplate | None = None,
 ) -> Prepared:
     """Encode questions as the model's adapter was taught, with image features where it takes pictures.
 
@@ -81,19 +80,6 @@ def prepare(
             f"none of the {len(questions)} questions can be used: {next(iter(skipped.values()), 'no questions')}"
         )
     return Prepared(QuestionSet(encoded, found), skipped, count_shortened(encoded))
-
-
-def check_device(name: str) -> None:
-    """Make sure that ``name`` is a device of this machine.
-
-    Raises:
-        UserError: there is no such device.
-    """
-    try:
-        torch.zeros(1, device=name).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device {name!r} cannot be used ({reason}). Choose one that this machine has.") from None
 
 
 def without_images(questions: Sequence[Question]) -> list[Question]:

@@ -14,15 +14,15 @@ from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.core.errors import Stopped, UserError
 from mm_adapter.core.files import delete_leftovers, read_json, write_json
 from mm_adapter.data.prompts import Prompting
-from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext, init_distributed
+from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext, check_device, init_distributed
 from mm_adapter.distributed.sharding import load_shared
-from mm_adapter.inference.conversation_prompts import ConversationPrompting
+from mm_adapter.inference.prompting import ConversationPrompting
 from mm_adapter.llama.checkpoints.load import LoadedLlama, load_llama
 from mm_adapter.llama.frozen.matrix import count_frozen
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.log import CURVE_FILE, METRICS_FILE
-from mm_adapter.training.prepare import Parts, PreparedTask, check_device, make_prompting, prepare_task, question_task
+from mm_adapter.training.prepare import Parts, PreparedTask, make_prompting, prepare_task, question_task
 from mm_adapter.training.state import check_settings, delete_states, has_whole_state, state_files
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
@@ -210,7 +210,9 @@ def build_model(
     vision = vision_of(config)
     if config.method != "adapter":
         settings = FinetuneConfig(config.method, config.lora_rank, config.lora_alpha)
-        return MultimodalLlama(base, prompting=prompting, update=prepare_finetuning(base.model, settings, config.seed))
+        return MultimodalLlama(
+            base, prompting=prompting, finetuned=prepare_finetuning(base.model, settings, config.seed)
+        )
     model = MultimodalLlama(base, vision=vision, prompting=prompting, tower=tower)
     width = 0 if vision is None else model.tower.feature_size
     shape = AdapterConfig(config.layers, config.prompt_length, config.attention, width, config.bottleneck)

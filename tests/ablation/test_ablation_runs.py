@@ -12,7 +12,8 @@ from mm_adapter.ablation.run_grid import ablate, run_folder
 from mm_adapter.ablation.shared_parts import choose
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.readers import read_dataset
-from mm_adapter.training.evaluation import evaluate, load_model
+from mm_adapter.model import MultimodalLlama
+from mm_adapter.training.evaluation import evaluate
 from mm_adapter.training.run import train
 from mm_adapter.training.trainer import Trainer
 
@@ -40,7 +41,7 @@ def test_a_point_is_the_run_that_train_makes(tmp_path, tiny_folder, demo_folder)
         plain, shared_run = tmp_path / point.name, run_folder(tmp_path / "out", point)
         train(point.config, str(demo_folder), plain, features=store, quiet=True, log=quiet)
         assert adapter_bytes(plain) == adapter_bytes(shared_run)
-        model = load_model(str(plain))
+        model = MultimodalLlama.from_pretrained(adapter=plain)
         evaluate(model, str(demo_folder), "test", plain / "test", features=store, quiet=True, log=quiet)
         own = (shared_run / "test" / "predictions.jsonl").read_bytes()
         assert own == (plain / "test" / "predictions.jsonl").read_bytes()

@@ -13,8 +13,9 @@ import mm_adapter.inference.answer_sets as module
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.distributed.context import SINGLE_PROCESS
+from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import score_questions
-from mm_adapter.training.evaluation import evaluate, load_model, shuffle_images
+from mm_adapter.training.evaluation import evaluate, shuffle_images
 
 
 def lines(path):
@@ -67,7 +68,14 @@ def test_order_and_scores_do_not_depend_on_the_batch(picture_run, demo_folder, s
             lambda m, e, budget=budget, distributed=SINGLE_PROCESS: score_questions(m, e, budget, distributed),
         )
         out = tmp_path / str(budget)
-        evaluate(load_model(str(picture_run)), str(demo_folder), "test", out, features=store, quiet=True)
+        evaluate(
+            MultimodalLlama.from_pretrained(adapter=picture_run),
+            str(demo_folder),
+            "test",
+            out,
+            features=store,
+            quiet=True,
+        )
         found.append(lines(out / "predictions.jsonl"))
     for alone, together in zip(*found, strict=True):
         assert alone["pid"] == together["pid"]
@@ -146,7 +154,7 @@ def test_unknown_ways_are_refused_in_python_too(tiny_folder, demo_folder, tmp_pa
     """A library caller's typo is named before anything is computed."""
     from mm_adapter.core.errors import UserError
 
-    model = load_model("none", str(tiny_folder))
+    model = MultimodalLlama.from_pretrained(str(tiny_folder))
     with pytest.raises(UserError, match="did you mean 'shuffled'"):
         evaluate(model, str(demo_folder), "test", tmp_path / "out", images="shufled")
     with pytest.raises(UserError, match="did you mean 'generate'"):

@@ -11,9 +11,9 @@ import torch
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.eval.predictions import read_predictions
+from mm_adapter.model import MultimodalLlama
 from mm_adapter.probing.choice import PROBES, not_applied
 from mm_adapter.probing.probes import probe
-from mm_adapter.training.evaluation import load_model
 from mm_adapter.vision import FeatureStore
 
 ANSWERING = ["blank", "shuffled", "none", "blur", "downscale", "no-context", "rotations"]
@@ -23,7 +23,9 @@ ANSWERING = ["blank", "shuffled", "none", "blur", "downscale", "no-context", "ro
 def probed(picture_run, demo_folder, store, tmp_path_factory):
     """All probes of the adapter that sees pictures."""
     out = tmp_path_factory.mktemp("probe") / "out"
-    report = probe(load_model(str(picture_run)), str(demo_folder), "test", out, features=store, quiet=True)
+    report = probe(
+        MultimodalLlama.from_pretrained(adapter=picture_run), str(demo_folder), "test", out, features=store, quiet=True
+    )
     return report, out
 
 
@@ -77,7 +79,7 @@ def test_changed_pictures_change_scores_and_stay_apart(probed, picture_run, demo
         for place, row in enumerate(rows):
             for other in rows[:place]:
                 assert torch.equal(row, other) == (question.image is None)
-    model = load_model(str(picture_run))
+    model = MultimodalLlama.from_pretrained(adapter=picture_run)
     image = next(question.image for question in questions if question.image is not None)
     kept = FeatureStore(store, model.tower).features
     real = kept[hashlib.sha256(image.read_bytes()).hexdigest()]
@@ -177,7 +179,7 @@ def test_conversations_are_refused(refused, tiny_folder, demo_folder, tmp_path):
 
 def test_reasons_why_a_probe_does_not_apply(picture_run, demo_folder):
     """No pictures in the questions, or one that has no other; no train split; no context."""
-    model, dataset = load_model(str(picture_run)), read_dataset(str(demo_folder))
+    model, dataset = MultimodalLlama.from_pretrained(adapter=picture_run), read_dataset(str(demo_folder))
     pictured = [question for question in dataset.split("test") if question.image is not None]
     plain = [replace(question, image=None, context="") for question in pictured]
     reasons = not_applied(model, replace(dataset, splits={"test": dataset.splits["test"]}), plain)

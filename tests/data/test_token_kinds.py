@@ -4,7 +4,7 @@ import pytest
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.encoding import encode_question
-from mm_adapter.data.prompts import Frame, Template, make_template
+from mm_adapter.data.prompts import Frame, QuestionTemplate, make_template
 from mm_adapter.data.question import Question
 from mm_adapter.data.token_kinds import token_kinds
 
@@ -70,9 +70,9 @@ def test_a_shortened_context_has_fewer_tokens():
 
 def test_labels_can_be_renamed():
     """Listed and answered alike; there must be one for every option."""
-    template = Template(labels=("1", "2"))
+    template = QuestionTemplate(labels=("1", "2"))
     prompt = template.render(QUESTION)
     assert "Options: (1) red (2) green" in prompt.after
     assert prompt.answers == (" The answer is 1.", " The answer is 2.")
     with pytest.raises(UserError, match="at most 1"):
-        Template(labels="A").render(QUESTION)
+        QuestionTemplate(labels="A").render(QUESTION)

@@ -12,13 +12,17 @@ from mm_adapter.llama.checkpoints.load import LoadedLlama
 from mm_adapter.llama.tokenizers.chat_template import (
     FAMILIES,
     ChatTemplate,
-    Turn,
     find_chat_template,
     read_chat_template,
 )
 from mm_adapter.llama.tokenizers.tokenizer import SentencePieceTokenizer
 
-TURNS = [Turn("system", "Be brief."), Turn("user", "Hi, who?"), Turn("assistant", "A hen."), Turn("user", "Why?")]
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi, who?"},
+    {"role": "assistant", "content": "A hen."},
+    {"role": "user", "content": "Why?"},
+]
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -29,7 +33,7 @@ def test_own_template_equals_transformers(
     """The template inside the file gives the ids that transformers gives, with and without a system message."""
     assert smollm2.chat is not None
     assert smollm2.tokenizer is not None
-    messages = [{"role": turn.role, "content": turn.text} for turn in TURNS[first:]]
+    messages = TURNS[first:]
     expected = smollm2_reference[1].apply_chat_template(
         messages, add_generation_prompt=answer, tokenize=True, return_dict=False
     )
@@ -82,7 +86,11 @@ def test_begin_and_end_of_every_turn_are_ids(pieces: SentencePieceTokenizer) -> 
         *[1, *pieces.encode("[INST] hi [/INST] the hen "), 2],
         *[1, *pieces.encode("[INST] why [/INST]")],
     ]
-    turns = [Turn("user", "hi"), Turn("assistant", "the hen"), Turn("user", "why")]
+    turns = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "the hen"},
+        {"role": "user", "content": "why"},
+    ]
     assert chat.encode(pieces, turns) == expected
     plain = find_chat_template(pieces, template="{{ messages[0].content }}")
     assert plain is not None

@@ -10,7 +10,7 @@ from llama_files import random_llama, write_meta, write_tiktoken
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama.checkpoints.load import load_llama
-from mm_adapter.llama.tokenizers.chat_template import FAMILIES, Turn
+from mm_adapter.llama.tokenizers.chat_template import FAMILIES
 from mm_adapter.llama.tokenizers.tokenizer_files import read_tokenizer
 
 WORDS = (
@@ -100,7 +100,7 @@ def test_special_tokens(tmp_path: Path) -> None:
         base + 7,
         *text[3],
     ]
-    assert loaded.chat.encode(tokenizer, [Turn("user", "hi")]) == expected
+    assert loaded.chat.encode(tokenizer, [{"role": "user", "content": "hi"}]) == expected
 
 
 @pytest.mark.parametrize(

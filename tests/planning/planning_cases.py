@@ -49,7 +49,7 @@ def make_case(shape: LlamaConfig = SHAPE, image_size: int = 0, **values: Any) ->
         model = MultimodalLlama(base, Adapter(kind, shape))
     else:
         settings = FinetuneConfig(config.method, config.lora_rank, config.lora_alpha)
-        model = MultimodalLlama(base, update=prepare_finetuning(base.model, settings))
+        model = MultimodalLlama(base, finetuned=prepare_finetuning(base.model, settings))
     load = Workload(5, 60, 9)
     examples = random_questions(5, 60, 9, shape.vocab_size, image_size)
     sizes = Sizes(shape, config, load, "cpu", bool(image_size))

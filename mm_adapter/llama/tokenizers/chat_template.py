@@ -1,7 +1,7 @@
 """How conversations are written for instruct models: the template that came with the model, or a known family's."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,19 +44,6 @@ _SIGNS = {"<|start_header_id|>": "llama-3", "<|im_start|>": "chatml", "[INST]": 
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One message of a conversation.
-
-    Attributes:
-        role: ``system``, ``user`` or ``assistant``.
-        text: what was said.
-    """
-
-    role: str
-    text: str
-
-
-@dataclass(frozen=True)
 class ChatTemplate:
     """A way to write conversations.
 
@@ -73,8 +60,12 @@ class ChatTemplate:
     end: str
     stops: tuple[int, ...]
 
-    def render(self, turns: Sequence[Turn], answer: bool = True) -> str:
-        """Return the conversation as text; with ``answer`` it ends where the assistant goes on.
+    def render(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+        """Return the conversation as text, as ``apply_chat_template`` of ``transformers`` does.
+
+        Args:
+            messages: each with a ``role`` (``system``, ``user`` or ``assistant``) and its ``content``.
+            add_generation_prompt: end where the assistant goes on.
 
         Raises:
             UserError: the template is damaged, or refuses this order of turns.
@@ -83,22 +74,26 @@ class ChatTemplate:
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
         environment.globals["raise_exception"] = _raise
-        messages = [{"role": turn.role, "content": turn.text} for turn in turns]
         try:
             return environment.from_string(self.template).render(
-                messages=messages, add_generation_prompt=answer, bos_token=self.begin, eos_token=self.end
+                messages=[dict(message) for message in messages],
+                add_generation_prompt=add_generation_prompt,
+                bos_token=self.begin,
+                eos_token=self.end,
             )
         except Exception as error:  # a template may fail in any way that Python can
             raise UserError(
                 f"the model's chat template cannot be used ({error}). Choose another: {', '.join(FAMILIES)}."
             ) from error
 
-    def encode(self, tokenizer: Tokenizer, turns: Sequence[Turn], answer: bool = True) -> list[int]:
+    def encode(
+        self, tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True
+    ) -> list[int]:
         """Return the conversation as ids, begin-of-sequence included where the tokenizer has it.
 
         Special tokens are put in by id, since SentencePiece would spell them out.
         """
-        ids, begin = self._ids(tokenizer, self.render(turns, answer)), list(tokenizer.begin)
+        ids, begin = self._ids(tokenizer, self.render(messages, add_generation_prompt)), list(tokenizer.begin)
         return ids if ids[: len(begin)] == begin else begin + ids
 
     def around_request(self, tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
@@ -106,7 +101,7 @@ class ChatTemplate:
 
         The flag tells whether an answer begins with a space of its own there.
         """
-        before, _, after = self.render([Turn("user", _REQUEST)]).partition(_REQUEST)
+        before, _, after = self.render([{"role": "user", "content": _REQUEST}]).partition(_REQUEST)
         opening, begin = self._ids(tokenizer, before), list(tokenizer.begin)
         opening = opening if opening[: len(begin)] == begin else begin + opening
         return tuple(opening), tuple(self._ids(tokenizer, after)), not after[-1:].isspace()

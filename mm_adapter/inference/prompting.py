@@ -1,0 +1,101 @@
+"""How a model is asked: the templates of questions and of conversations that an adapter was taught."""
+
+from dataclasses import dataclass
+
+from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.data.alpaca import AlpacaTemplate, Request
+from mm_adapter.data.conversation import USER, Turn
+from mm_adapter.data.conversation_encoding import ConversationTemplate
+from mm_adapter.data.prompts import Frame, Prompting, QuestionTemplate, make_template
+from mm_adapter.llama.tokenizers.chat_template import FAMILIES, ChatTemplate
+from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
+
+PROMPT_TEMPLATES = ("alpaca", "own", *FAMILIES)
+_FIRST, _ANSWER, _SECOND = "\ue001", "\ue002", "\ue003"  # stand in for what is said: private use, in no template
+
+
+@dataclass(frozen=True)
+class ConversationPrompting:
+    """How requests are put; kept with an adapter, so that it is asked as it was taught.
+
+    Attributes:
+        prompt_template: ``alpaca`` (Stanford Alpaca's prompt), ``own`` (the model's chat template) or a family of them.
+        max_length: tokens of a conversation; longer ones are shortened.
+    """
+
+    prompt_template: str = "alpaca"
+    max_length: int = 512
+
+    def __post_init__(self) -> None:
+        name = self.prompt_template
+        if name not in PROMPT_TEMPLATES:
+            known = ", ".join(PROMPT_TEMPLATES)
+            raise UserError(f"prompt_template {name!r} is not known{suggestion(name, PROMPT_TEMPLATES)}; {known} are.")
+        if not isinstance(self.max_length, int) or self.max_length < 16:
+            raise UserError(f"max_length {self.max_length!r} leaves no room for a request; 16 tokens are the least.")
+
+
+class ChatTurnTemplate:
+    """A chat format as the template of single turns, each followed by its response and the end token."""
+
+    def __init__(self, chat_template: ChatTemplate) -> None:
+        roles = {_FIRST: "user", _ANSWER: "assistant", _SECOND: "user"}
+        messages = [{"role": role, "content": content} for content, role in roles.items()]
+        opening, _, self._closing = chat_template.render(messages[:1]).partition(_FIRST)
+        between = chat_template.render(messages).partition(_ANSWER)[2].partition(_SECOND)[0]
+        # Begin and end tokens are put in by id: encoding adds one before a conversation, one after each response.
+        head, ended, rest = between.partition(chat_template.end) if chat_template.end else ("", "", between)
+        between = rest if ended and not head.strip() else between
+        self._opening, self._between = (
+            text.removeprefix(chat_template.begin) if chat_template.begin else text for text in (opening, between)
+        )
+
+    def render(self, turn: Turn, first: bool = True) -> Request:
+        """Return a user's turn as text."""
+        said = f"{turn.context}\n{turn.text}" if turn.context else turn.text
+        return Request(self._opening if first else self._between, said, self._closing)
+
+
+def make_conversation_template(name: str, chat_template: ChatTemplate | None, where: str) -> ConversationTemplate:
+    """Return the template of requests.
+
+    Args:
+        name: see ``ConversationPrompting``.
+        chat_template: that which is meant; not needed for Alpaca's.
+        where: the model's name, for messages.
+
+    Raises:
+        UserError: a chat format is asked for and there is none.
+    """
+    if name == "alpaca":
+        return AlpacaTemplate()
+    if chat_template is None:
+        known = ", ".join(PROMPT_TEMPLATES)
+        raise UserError(f"{where}: its files tell no chat format; name one of {known}.")
+    return ChatTurnTemplate(chat_template)
+
+
+def question_template_of_conversations(template: ConversationTemplate, tokenizer: Tokenizer) -> QuestionTemplate:
+    """Return how a model that was taught conversations is asked a question: as in those, with the options listed."""
+    request = template.render(Turn(USER, ""))
+    opening = (*tokenizer.begin, *tokenizer.encode(request.before))
+    closing = tokenizer.encode_continuation(request.after)
+    return make_template("QCM-A", "text", frame=Frame(opening, tuple(closing)))
+
+
+def question_template_of_chat(
+    prompting: Prompting, chat_template: ChatTemplate | None, tokenizer: Tokenizer, where: str
+) -> QuestionTemplate:
+    """Return the template of questions that are put as a user's turn in a chat.
+
+    Args:
+        chat_template: that which ``prompting`` names; None where the model has none of its own.
+        where: the model's name, for messages.
+
+    Raises:
+        UserError: there is no such chat template.
+    """
+    if chat_template is None:
+        known = ", ".join(FAMILIES)
+        raise UserError(f"{where}: its files tell no chat format; name one of {known}, or none.")
+    return prompting.make_template(Frame(*chat_template.around_request(tokenizer)))
