@@ -43,7 +43,7 @@ def rotary_tables(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) ->
     Returns:
         Two tensors ``(1 or B, 1, T, head_dim)``; the first half of the sines carries the minus of the rotation.
     """
-    angles = torch.atleast_2d(positions)[:, None, :, None].float() * frequencies
+    angles = torch.atleast_2d(positions)[:, None, :, None].float() * frequencies  # (1 or B, 1, T, head_dim / 2)
     cosine, sine = angles.cos().to(dtype), angles.sin().to(dtype)
     return torch.cat((cosine, cosine), dim=-1), torch.cat((-sine, sine), dim=-1)
 
@@ -86,8 +86,9 @@ def _attend_in_matrix_products(
     """Compute ``attend`` unfused: on the CPU in half precision the fused kernel takes 1.5 to 5 times as long."""
     batch, _, new, head_dim = queries.shape
     key_heads, seen = keys.shape[1:3]
-    grouped = queries.reshape(batch, key_heads, -1, head_dim)
-    scores = (grouped @ keys.transpose(2, 3)).view(batch, key_heads, -1, new, seen) * head_dim**-0.5
+    grouped = queries.reshape(batch, key_heads, -1, head_dim)  # (B, Hkv, H / Hkv * T, head_dim)
+    scores = (grouped @ keys.transpose(2, 3)).view(batch, key_heads, -1, new, seen)  # (B, Hkv, H / Hkv, T, S)
+    scores = scores * head_dim**-0.5
     if mask is None and causal:
         mask = torch.ones(1, 1, new, seen, dtype=torch.bool).tril()
     if mask is not None:
@@ -152,13 +153,13 @@ class Attention(nn.Module):
         wanted: Tensor | None = None,
     ) -> Tensor:
         """Map normalised ``(B, T, D)`` to the attention's contribution ``(B, T, D)``, at positions ``wanted`` alone."""
-        queries = rotate(self.split_heads(self.query(hidden_states)), rotary)
-        keys = rotate(self.split_heads(self.key(hidden_states)), rotary)
-        values = self.split_heads(self.value(hidden_states))
+        queries = rotate(self.split_heads(self.query(hidden_states)), rotary)  # (B, H, T, head_dim)
+        keys = rotate(self.split_heads(self.key(hidden_states)), rotary)  # (B, Hkv, T, head_dim)
+        values = self.split_heads(self.value(hidden_states))  # (B, Hkv, T, head_dim)
         if cache is not None:
-            keys, values = cache.append(keys, values)
+            keys, values = cache.append(keys, values)  # (B, Hkv, S, head_dim)
         causal = mask is None and queries.shape[2] > 1
         combine = attend if prefix is None else prefix.attend
-        mixed = combine(queries, keys, values, mask, causal)
-        mixed = mixed.transpose(1, 2).flatten(2)
+        mixed = combine(queries, keys, values, mask, causal)  # (B, H, T, head_dim)
+        mixed = mixed.transpose(1, 2).flatten(2)  # (B, T, H * head_dim)
         return self.output(mixed if wanted is None else mixed.index_select(1, wanted))

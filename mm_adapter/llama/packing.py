@@ -59,9 +59,9 @@ class Packing:
 
     def split(self, heads: Tensor) -> list[Tensor]:
         """Turn ``(1, H, N, head_dim)`` into ``(b, H, t, head_dim)`` for each group, zeros where padded."""
-        flat = heads[0].transpose(0, 1).flatten(1)
+        flat = heads[0].transpose(0, 1).flatten(1)  # (N, H * head_dim)
         sizes = [mask.shape[0] * mask.shape[-1] for mask in self.masks]
-        padded = flat.new_zeros(sum(sizes), flat.shape[1]).index_copy(0, self.slots, flat)
+        padded = flat.new_zeros(sum(sizes), flat.shape[1]).index_copy(0, self.slots, flat)  # (slots, H * head_dim)
         return [
             part.view(mask.shape[0], mask.shape[-1], heads.shape[1], -1).transpose(1, 2)
             for part, mask in zip(padded.split(sizes), self.masks, strict=True)
@@ -70,11 +70,12 @@ class Packing:
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Undo ``split``: turn the groups' ``(b, H, t, head_dim)`` into ``(1, H, N, head_dim)``."""
         num_heads = parts[0].shape[1]
-        padded = torch.cat([part.transpose(1, 2).flatten(0, 1).flatten(1) for part in parts])
-        return _Take.apply(padded, self.slots).unflatten(1, (num_heads, -1)).transpose(0, 1)[None]
+        padded = torch.cat([part.transpose(1, 2).flatten(0, 1).flatten(1) for part in parts])  # (slots, H * head_dim)
+        tokens = _DistinctRows.apply(padded, self.slots)  # (N, H * head_dim)
+        return tokens.unflatten(1, (num_heads, -1)).transpose(0, 1)[None]
 
 
-class _Take(torch.autograd.Function):
+class _DistinctRows(torch.autograd.Function):
     """``index_select`` of distinct rows: its gradient is a copy, which costs a fraction of a scattered sum."""
 
     @staticmethod
