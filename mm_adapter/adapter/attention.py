@@ -7,8 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mm_adapter.llama.attention import Mask, attend
-from mm_adapter.llama.packing import Packing
+from mm_adapter.llama.attention import Mask, Packing, attend
 
 
 def zero_init_attention(

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mm_adapter.cli.parser import positive
+from mm_adapter.core import QUANTIZATIONS
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.precision import QUANTIZATIONS
 
 if TYPE_CHECKING:
     from mm_adapter.distributed.context import DistributedContext
@@ -28,6 +28,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def load_chosen_model(options: argparse.Namespace) -> "MultimodalLlama":
     """Return the ``MultimodalLlama`` that the options name."""
+    from mm_adapter.model import MultimodalLlama
 
     return MultimodalLlama.from_pretrained(**_chosen(options))
 
@@ -76,6 +77,8 @@ def load_asked_model(options: argparse.Namespace, distributed: "DistributedConte
         prompting = ConversationPrompting(options.wording)
     else:
         prompting = Prompting(**chosen)
+    from mm_adapter.model import MultimodalLlama
+
     return MultimodalLlama.from_pretrained(
         **_chosen(options), prompting=prompting, distributed=distributed or SINGLE_PROCESS
     )

@@ -9,7 +9,8 @@ from mm_adapter.cli.data_options import add_data_options
 from mm_adapter.cli.parser import add_command
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.distributed.context import check_device, init_distributed
-from mm_adapter.vision import FeatureStore, ImageTower, VisionConfig, extract_features
+from mm_adapter.vision import ImageTower, VisionConfig
+from mm_adapter.vision.features import FeatureStore, extract_features
 
 
 def add_features(commands: Any) -> None:

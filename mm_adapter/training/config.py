@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from mm_adapter.core import QUANTIZATIONS
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.core.precision import QUANTIZATIONS
 
 if sys.version_info >= (3, 11):
     import tomllib
