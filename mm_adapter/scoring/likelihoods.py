@@ -1,7 +1,7 @@
 """Likelihoods of answer options from one pass in which the options of a question share its prefix.
 
-Log-probabilities of single tokens come without a table over the whole vocabulary. ``AdaptedModel`` says what scoring and
-inference ask of a model, whatever it is made of; ``MultimodalLlama`` is one.
+Log-probabilities of single tokens come without a table over the whole vocabulary. ``AdaptedModel`` says what scoring
+and inference ask of a model, whatever it is made of; ``MultimodalLlama`` is one.
 """
 
 from collections.abc import Sequence
