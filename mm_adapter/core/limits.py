@@ -1,0 +1,16 @@
+"""Ranges of numbers in words, for help and for messages."""
+
+SEED_LIMIT = 2**63
+"""Seeds are smaller than this: what torch's generators take."""
+
+
+def limits_text(
+    gt: float | None = None, ge: float | None = None, lt: float | None = None, le: float | None = None
+) -> str:
+    """Return a range in words, such as ``at least 0 and less than 1``; empty where there is no limit."""
+    limits = (("greater than", gt), ("at least", ge), ("less than", lt), ("at most", le))
+    return " and ".join(f"{words} {_number(value)}" for words, value in limits if value is not None)
+
+
+def _number(value: float) -> str:
+    return "2 ** 63" if value == SEED_LIMIT else f"{value:g}"
