@@ -41,8 +41,8 @@ setup(
         "gguf>=0.10",
         # Chat templates are written in its language; torch brings it anyway.
         "jinja2>=3.1",
-        # The command line from typed definitions: names the nearest option in an exception (tyro prints a box, jsonargparse
-        # names none), imports subcommands late, completes in bash, zsh and fish; help in 0.25 s, as fast as the others.
+        # The command line from typed definitions: errors are exceptions with the nearest name (jsonargparse: none, tyro:
+        # boxes), subcommands are imported late, bash, zsh and fish complete; train --help takes 0.25 s, as theirs.
         "cyclopts>=4.25",
         # Settings: type, range, choices and text of every field in one place; presets, config files and options are
         # checked by it alone.

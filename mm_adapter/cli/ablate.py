@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import Features, Questions, Quiet
+from mm_adapter.cli.options import Features, Questions, Quiet, Value
 
 EXAMPLES = (
     "mm-adapter ablate demo --data data/demo --out runs/ablation",
@@ -21,7 +21,7 @@ def ablate(
     /,
     *,
     data: Questions,
-    out: Annotated[Path, Parameter(help="Write runs and tables into this folder.", metavar="FOLDER")],
+    out: Annotated[Path, Parameter(help="Write runs and tables into this folder."), Value("FOLDER")],
     features: Features = None,
     split: Annotated[Literal["val", "test"], Parameter(help="Answer the questions of this split.")] = "test",
     quiet: Quiet = False,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import AskingOptions, ExplainOptions, Json, ModelOptions, Several
+from mm_adapter.cli.options import AskingOptions, ExplainOptions, Json, ModelOptions, Several, Value
 
 EXAMPLES = (
     "mm-adapter answer --adapter runs/first --image cat.png --question 'What is this?' --choices cat dog owl",
@@ -19,12 +19,13 @@ def answer(
     model: ModelOptions,
     asking: AskingOptions = AskingOptions(),  # noqa: B008 - frozen
     explaining: ExplainOptions = ExplainOptions(),  # noqa: B008 - frozen
-    image: Annotated[Path | None, Parameter(help="Ask about this picture.", metavar="FILE")] = None,
+    image: Annotated[Path | None, Parameter(help="Ask about this picture."), Value("FILE")] = None,
     question: Annotated[str, Parameter(help="Ask this question.")],
     choices: Annotated[
         tuple[str, ...] | None,
         Several,
-        Parameter(help="Choose among these options; without them the answer is written freely.", metavar="OPTION"),
+        Parameter(help="Choose among these options; without them the answer is written freely."),
+        Value("OPTION"),
     ] = None,
     context: Annotated[str, Parameter(help="Put this text beside the question.")] = "",
     json: Json = False,

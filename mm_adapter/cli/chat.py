@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from mm_adapter.cli.generate import not_text, show
-from mm_adapter.cli.options import GenerationOptions, ModelOptions, whole
+from mm_adapter.cli.options import GenerationOptions, ModelOptions, Value, whole
 from mm_adapter.core.errors import UserError, suggestion
 
 COMMANDS = ("/reset", "/image", "/quit")
@@ -23,7 +23,7 @@ EXAMPLES = (
 def chat(
     *,
     model: ModelOptions,
-    image: Annotated[Path | None, Parameter(help="Talk about this picture.", metavar="FILE")] = None,
+    image: Annotated[Path | None, Parameter(help="Talk about this picture."), Value("FILE")] = None,
     context: Annotated[
         int | None,
         Parameter(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import whole
+from mm_adapter.cli.options import Value, whole
 
 EXAMPLES = (
     "mm-adapter convert --from official --adapter adapter.pth --llama llama-7b --out converted",
@@ -20,12 +20,13 @@ def convert(
     *,
     source: Annotated[Format, Parameter(name="--from", help="Read --adapter in this format.")] = "mm-adapter",
     target: Annotated[Format, Parameter(name="--to", help="Write this format.")] = "mm-adapter",
-    adapter: Annotated[Path, Parameter(help="Convert the adapter in this folder or file.", metavar="PATH")],
+    adapter: Annotated[Path, Parameter(help="Convert the adapter in this folder or file."), Value("PATH")],
     llama: Annotated[
         str | None,
-        Parameter(help="Use this base model; required unless the adapter is of mm-adapter.", metavar="NAME|PATH"),
+        Parameter(help="Use this base model; required unless the adapter is of mm-adapter."),
+        Value("NAME|PATH"),
     ] = None,
-    out: Annotated[Path, Parameter(help="Write the converted adapter into this folder.", metavar="FOLDER")],
+    out: Annotated[Path, Parameter(help="Write the converted adapter into this folder."), Value("FOLDER")],
     layers: Annotated[
         int | None,
         Parameter(converter=whole, help="Give an official adapter this many layers; by default one for ten prompts."),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import ConfigFile, Preset, Quiet, whole
+from mm_adapter.cli.options import ConfigFile, Preset, Quiet, Value, whole
 from mm_adapter.cli.settings import Settings
 from mm_adapter.training.sources import resolve
 
@@ -16,7 +16,7 @@ NOTES = ("It takes about ten minutes on two CPU cores.",)
 def demo(
     *,
     out: Annotated[
-        Path, Parameter(help="Write data, runs and summary.json into this new folder.", metavar="FOLDER")
+        Path, Parameter(help="Write data, runs and summary.json into this new folder."), Value("FOLDER")
     ] = Path("demo"),
     size: Annotated[
         int | None, Parameter(converter=whole, help="Generate this many questions; by default the generator's number.")

@@ -5,14 +5,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import Seed, whole
+from mm_adapter.cli.options import Seed, Value, whole
 
 EXAMPLES = ("mm-adapter demo-data --out data/demo", "mm-adapter demo-data --out data/small --size 200 --seed 1")
 
 
 def demo_data(
     *,
-    out: Annotated[Path, Parameter(help="Write the set into this new folder.", metavar="FOLDER")],
+    out: Annotated[Path, Parameter(help="Write the set into this new folder."), Value("FOLDER")],
     seed: Annotated[Seed, Parameter(help="Generate from this seed.")] = 0,
     size: Annotated[
         int | None,

@@ -17,6 +17,7 @@ from mm_adapter.cli.options import (
     Seed,
     SkipBad,
     Split,
+    Value,
 )
 from mm_adapter.core.errors import UserError
 
@@ -33,10 +34,10 @@ def evaluate(
     asking: AskingOptions = AskingOptions(),  # noqa: B008 - frozen
     explaining: ExplainOptions = ExplainOptions(),  # noqa: B008 - frozen
     data: Annotated[
-        str, Parameter(help=f"Read questions from this place: {DATA}; or conversations from a file.", metavar="DATA")
+        str, Parameter(help=f"Read questions from this place: {DATA}; or conversations from a file."), Value("DATA")
     ],
     split: Split = "test",
-    out: Annotated[Path, Parameter(help="Write predictions and tables into this folder.", metavar="FOLDER")],
+    out: Annotated[Path, Parameter(help="Write predictions and tables into this folder."), Value("FOLDER")],
     images: Annotated[
         Literal["real", "none", "shuffled"],
         Parameter(help="Show questions with their own picture, with none, or with that of another question."),

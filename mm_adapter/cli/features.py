@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mm_adapter.cli.options import Device, Questions, Quiet, SkipBad, whole
+from mm_adapter.cli.options import Device, Questions, Quiet, SkipBad, Value, whole
 
 EXAMPLES = (
     "mm-adapter features --vision efficientnet-lite0 --data data/scienceqa --out features",
@@ -20,8 +20,8 @@ def features(
         str,
         Parameter(
             help="Compute them by this tower: an open_clip name with weights, timm:NAME, or efficientnet-lite0.",
-            metavar="TOWER",
         ),
+        Value("TOWER"),
     ],
     depths: Annotated[
         int,
@@ -32,9 +32,9 @@ def features(
         ),
     ] = 4,
     views: Annotated[
-        str, Parameter(help="Show pictures in these ways: own, 1x1, 2x2, 3x3, separated by commas.", metavar="VIEWS")
+        str, Parameter(help="Show pictures in these ways: own, 1x1, 2x2, 3x3, separated by commas."), Value("VIEWS")
     ] = "own",
-    out: Annotated[Path, Parameter(help="Keep the features in this folder.", metavar="FOLDER")],
+    out: Annotated[Path, Parameter(help="Keep the features in this folder."), Value("FOLDER")],
     data: Questions,
     skip_bad: SkipBad = False,
     quiet: Quiet = False,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import GenerationOptions, ModelOptions, whole
+from mm_adapter.cli.options import GenerationOptions, ModelOptions, Value, whole
 from mm_adapter.core.errors import UserError
 
 _STANDARD_INPUT = Path("standard input")
@@ -22,17 +22,19 @@ EXAMPLES = (
 def generate(
     prompt: Annotated[
         str | None,
-        Parameter(help="Answer this; by default what --file or standard input holds.", metavar="PROMPT"),
+        Parameter(help="Answer this; by default what --file or standard input holds."),
+        Value("PROMPT"),
     ] = None,
     /,
     *,
     model: ModelOptions,
     file: Annotated[
         Path | None,
-        Parameter(help="Read a prompt a line, or JSON with prompt, or instruction and input.", metavar="FILE"),
+        Parameter(help="Read a prompt a line, or JSON with prompt, or instruction and input."),
+        Value("FILE"),
     ] = None,
     image: Annotated[
-        Path | None, Parameter(help="Show this picture with every prompt that names none of its own.", metavar="FILE")
+        Path | None, Parameter(help="Show this picture with every prompt that names none of its own."), Value("FILE")
     ] = None,
     raw: Annotated[bool, Parameter(help="Continue the prompt as it stands, instead of taking it for a request.")] = (
         False

@@ -10,12 +10,13 @@ from typing import Any, get_args, get_origin
 from cyclopts import Argument, ArgumentCollection
 from cyclopts.validators import Number
 
+from mm_adapter.cli.options import Value
 from mm_adapter.core.limits import limits_text
 
 _WIDEST, _NARROWEST = 100, 24
 _NO_DEFAULT = (None, "", (), inspect.Parameter.empty)
 _QUOTED, _SPACE = re.compile("'[^']*'"), "\ue000"
-_METAVARS = {"int": "N", "float": "X", "str": "TEXT", "Path": "PATH"}
+_VALUES = {"int": "N", "float": "X", "str": "TEXT", "Path": "PATH"}
 EXAMPLES = (
     "mm-adapter demo",
     "mm-adapter train --preset smollm2 --data data/scienceqa --out runs/first",
@@ -68,8 +69,10 @@ def sentence(option: Argument) -> str:
 
 def facts_of(option: Argument) -> list[str]:
     """Return choices or range, and the default, as far as there are any."""
+    if value_of(option).facts:
+        return list(value_of(option).facts)
     facts = []
-    choices = choices_of(option.hint) if option.parameter.show_choices else ()
+    choices = choices_of(option.hint)
     if choices:
         facts.append(f"choices: {', '.join(choices)}")
     if limits := limits_of(option):
@@ -77,11 +80,17 @@ def facts_of(option: Argument) -> list[str]:
     default = option.field_info.default
     if option.required:
         facts.append("required")
-    elif option.parameter.show_default is not False and default is False:
+    elif default is False:
         facts.append("default: off")
-    elif option.parameter.show_default is not False and default not in _NO_DEFAULT:
+    elif default not in _NO_DEFAULT:
         facts.append(f"default: {default if not isinstance(default, tuple) else ' '.join(map(str, default))}")
     return facts
+
+
+def value_of(option: Argument) -> Value:
+    """Return what is said of an option's value in its definition."""
+    said = [part for part in get_args(option.field_info.annotation) if isinstance(part, Value)]
+    return said[-1] if said else Value("")
 
 
 def choices_of(kind: Any) -> tuple[str, ...]:
@@ -109,7 +118,7 @@ def _usage(option: Argument) -> str:
     if option.is_flag():
         return ", ".join(option.names)
     several = option.parameter.consume_multiple
-    value = option.parameter.metavar or _METAVARS.get(_kind(option.hint), "VALUE")
+    value = value_of(option).name or _VALUES.get(_kind(option.hint), "VALUE")
     if several == (0, 1):
         value = f"[{value}]"
     elif several or option.token_count()[1]:

@@ -5,14 +5,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import Json
+from mm_adapter.cli.options import Json, Value
 
 EXAMPLES = ("mm-adapter inspect runs/first", "mm-adapter inspect model.gguf --json")
 
 
 def inspect(
     name: Annotated[
-        str, Parameter(help="Look at this file or folder, or at the model of this name.", metavar="PATH|NAME")
+        str, Parameter(help="Look at this file or folder, or at the model of this name."), Value("PATH|NAME")
     ],
     /,
     *,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import DATA, Count, Several
+from mm_adapter.cli.options import DATA, Count, Several, Value
 from mm_adapter.core.errors import UserError
 
 EXAMPLES = (
@@ -24,32 +24,36 @@ class ShowingOptions:
     runs: Annotated[
         tuple[Path, ...],
         Several,
-        Parameter(help="Show these runs or predictions too, without keeping them.", metavar="RUN"),
+        Parameter(help="Show these runs or predictions too, without keeping them."),
+        Value("RUN"),
     ] = ()
     split: Annotated[
         str,
-        Parameter(help="Take --runs that do not say for this split; others than test are not ranked.", metavar="SPLIT"),
+        Parameter(help="Take --runs that do not say for this split; others than test are not ranked."),
+        Value("SPLIT"),
     ] = "test"
     sort: Annotated[
         str,
         Parameter(
             help="Sort rows by this: Avg, NAT, SOC, LAN, TXT, IMG, NO, G1-6, G7-12, tuned, date, model.",
-            metavar="COLUMN",
         ),
+        Value("COLUMN"),
     ] = "Avg"
     filter: Annotated[
         tuple[str, ...],
         Several,
-        Parameter(help="Show rows that have these words in model, method or source.", metavar="WORD"),
+        Parameter(help="Show rows that have these words in model, method or source."),
+        Value("WORD"),
     ] = ()
     learning: Annotated[
-        str | None, Parameter(help="Show rows of this kind: Fine-tune, Few-shot or Zero-shot.", metavar="KIND")
+        str | None, Parameter(help="Show rows of this kind: Fine-tune, Few-shot or Zero-shot."), Value("KIND")
     ] = None
     classes: Annotated[bool, Parameter(help="Show all nine columns of accuracy.")] = False
     limit: Annotated[Count | None, Parameter(help="Show this many rows; by default all.")] = None
     out: Annotated[
         Path | None,
-        Parameter(help="Write leaderboard.md, .csv, .json and .png into this folder too.", metavar="FOLDER"),
+        Parameter(help="Write leaderboard.md, .csv, .json and .png into this folder too."),
+        Value("FOLDER"),
     ] = None
 
 
@@ -61,14 +65,14 @@ class AddingOptions:
     name: Annotated[str | None, Parameter(help="Call the run this; by default as its folder is called.")] = None
     method: Annotated[str, Parameter(help="Say what kind of method it is: VLM, LLM or another.")] = ""
     learning_of_run: Annotated[
-        str, Parameter(help="Say how it was learned: Fine-tune, Few-shot or Zero-shot.", metavar="KIND")
+        str, Parameter(help="Say how it was learned: Fine-tune, Few-shot or Zero-shot."), Value("KIND")
     ] = "Fine-tune"
     size: Annotated[str, Parameter(help="Say how many parameters the whole model has, as 7B.")] = ""
     tuned: Annotated[
         str | None, Parameter(help="Say how many parameters were trained, as 1.8M; by default what the run says.")
     ] = None
     link: Annotated[str, Parameter(help="Say where it is published.")] = ""
-    date: Annotated[str, Parameter(help="Say when, as YYYY-MM-DD; by default today.", metavar="DATE")] = ""
+    date: Annotated[str, Parameter(help="Say when, as YYYY-MM-DD; by default today."), Value("DATE")] = ""
 
 
 def leaderboard(
@@ -76,14 +80,14 @@ def leaderboard(
         str,
         Parameter(
             help="Verify a run folder of evaluate, or a file of predictions, and keep it; by default show the board.",
-            metavar="add RUN",
             consume_multiple=(0, 2),
         ),
+        Value("add RUN"),
     ],
-    board: Annotated[Path, Parameter(help="Keep verified runs in this file.", metavar="FILE")] = Path(
+    board: Annotated[Path, Parameter(help="Keep verified runs in this file."), Value("FILE")] = Path(
         "leaderboard.jsonl"
     ),
-    data: Annotated[str | None, Parameter(help=f"Hold runs against these questions: {DATA}.", metavar="DATA")] = None,
+    data: Annotated[str | None, Parameter(help=f"Hold runs against these questions: {DATA}."), Value("DATA")] = None,
     showing: ShowingOptions = ShowingOptions(),
     adding: AddingOptions = AddingOptions(),
 ) -> None:

@@ -12,6 +12,19 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.core.limits import SEED_LIMIT
 
 
+@dataclass(frozen=True)
+class Value:
+    """What help says of an option's value.
+
+    Attributes:
+        name: stands in its place, such as FOLDER.
+        facts: choices, range, unit and default, where they are not those of the option's own type.
+    """
+
+    name: str
+    facts: tuple[str, ...] = ()
+
+
 def whole(kind: Any, tokens: Sequence[Token]) -> int:
     """Return a whole number; the library's own conversion rounds 2.5."""
     try:
@@ -22,35 +35,39 @@ def whole(kind: Any, tokens: Sequence[Token]) -> int:
 
 
 Count = Annotated[int, Parameter(converter=whole, validator=Number(gte=1))]
-Seed = Annotated[int, Parameter(converter=whole, validator=Number(gte=0, lt=SEED_LIMIT), metavar="SEED")]
+Seed = Annotated[int, Parameter(converter=whole, validator=Number(gte=0, lt=SEED_LIMIT)), Value("SEED")]
 
 Several = Parameter(consume_multiple=(1, None))
 """Takes one value or more: ``--choices cat dog``."""
 
 DATA = "a ScienceQA folder (with problems.json), a folder of parquet files, or a hub id (owner/name)"
-Questions = Annotated[str, Parameter(help=f"Read questions from this place: {DATA}.", metavar="DATA")]
-Split = Annotated[str, Parameter(help="Take the questions of this split: train, val or test.", metavar="SPLIT")]
+Questions = Annotated[str, Parameter(help=f"Read questions from this place: {DATA}."), Value("DATA")]
+Split = Annotated[str, Parameter(help="Take the questions of this split: train, val or test."), Value("SPLIT")]
 Quiet = Annotated[bool, Parameter(help="Show no progress.")]
 SkipBad = Annotated[
     bool, Parameter(help="Leave out questions that cannot be used, and name them; they count as wrong answers.")
 ]
 Features = Annotated[
     Path | None,
-    Parameter(help="Keep image features in this folder; by default in the cache folder.", metavar="FOLDER"),
+    Parameter(help="Keep image features in this folder; by default in the cache folder."),
+    Value("FOLDER"),
 ]
 ImageFolder = Annotated[
     Path | None,
-    Parameter(help="Find pictures of conversations in this folder; by default beside their file.", metavar="FOLDER"),
+    Parameter(help="Find pictures of conversations in this folder; by default beside their file."),
+    Value("FOLDER"),
 ]
-Device = Annotated[str, Parameter(help="Compute on this device: cpu, cuda, cuda:1 or mps.", metavar="DEVICE")]
+Device = Annotated[str, Parameter(help="Compute on this device: cpu, cuda, cuda:1 or mps."), Value("DEVICE")]
 Json = Annotated[bool, Parameter(help="Print JSON for programs.")]
 Preset = Annotated[
     str | None,
-    Parameter(help="Begin with these settings: the name of a preset, or a TOML file.", metavar="NAME|FILE"),
+    Parameter(help="Begin with these settings: the name of a preset, or a TOML file."),
+    Value("NAME|FILE"),
 ]
 ConfigFile = Annotated[
     Path | None,
-    Parameter(help="Take settings from this TOML or YAML file; they go before those of a preset.", metavar="FILE"),
+    Parameter(help="Take settings from this TOML or YAML file; they go before those of a preset."),
+    Value("FILE"),
 ]
 
 
@@ -108,10 +125,10 @@ class ModelOptions:
     """Which model, and how it is held."""
 
     adapter: Annotated[
-        str, Parameter(help="Use the adapter of this run folder; none uses the base model alone.", metavar="FOLDER")
+        str, Parameter(help="Use the adapter of this run folder; none uses the base model alone."), Value("FOLDER")
     ]
     llama: Annotated[
-        str | None, Parameter(help="Use this base model; by default the one of the adapter.", metavar="NAME|PATH")
+        str | None, Parameter(help="Use this base model; by default the one of the adapter."), Value("NAME|PATH")
     ] = None
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], Parameter(help="Hold frozen weights in this precision.")
@@ -187,9 +204,9 @@ class GenerationOptions:
         tuple[str, ...],
         Parameter(
             help="End a text before this string; it can be given several times.",
-            metavar="STRING",
             allow_leading_hyphen=True,
         ),
+        Value("STRING"),
     ] = ()
 
     def config(self) -> Any:

@@ -16,6 +16,7 @@ from mm_adapter.cli.options import (
     Several,
     SkipBad,
     Split,
+    Value,
 )
 
 EXAMPLES = (
@@ -30,15 +31,15 @@ def probe(
     asking: AskingOptions = AskingOptions(),  # noqa: B008 - frozen
     data: Questions,
     split: Split = "test",
-    out: Annotated[Path, Parameter(help="Write report, predictions and plots into this folder.", metavar="FOLDER")],
+    out: Annotated[Path, Parameter(help="Write report, predictions and plots into this folder."), Value("FOLDER")],
     probes: Annotated[
         tuple[str, ...],
         Several,
         Parameter(
             help="Ask with these changes: blank, shuffled, none, blur, downscale, no-context, rotations, labels, "
             "gates, attention, neighbours; or all that apply.",
-            metavar="PROBE",
         ),
+        Value("PROBE"),
     ] = ("all",),
     features: Features = None,
     seed: Annotated[

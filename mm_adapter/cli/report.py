@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import ReadingOptions, Several
+from mm_adapter.cli.options import ReadingOptions, Several, Value
 
 EXAMPLES = (
     "mm-adapter report runs/first/test runs/base --data data/scienceqa --out report",
@@ -16,18 +16,20 @@ EXAMPLES = (
 def report(
     *runs: Annotated[
         Path,
-        Parameter(help="Show these: folders of evaluate, or predictions of any system.", metavar="RUN", required=True),
+        Parameter(help="Show these: folders of evaluate, or predictions of any system.", required=True),
+        Value("RUN"),
     ],
     out: Annotated[
-        Path, Parameter(help="Write report.html, its tables and its plots into this folder.", metavar="FOLDER")
+        Path, Parameter(help="Write report.html, its tables and its plots into this folder."), Value("FOLDER")
     ],
     training: Annotated[
         tuple[Path, ...],
         Several,
-        Parameter(help="Draw the losses of these run folders of train.", metavar="FOLDER"),
+        Parameter(help="Draw the losses of these run folders of train."),
+        Value("FOLDER"),
     ] = (),
     probes: Annotated[
-        tuple[Path, ...], Several, Parameter(help="Show the probes in these folders of probe.", metavar="FOLDER")
+        tuple[Path, ...], Several, Parameter(help="Show the probes in these folders of probe."), Value("FOLDER")
     ] = (),
     title: Annotated[str, Parameter(help="Give the page this title.")] = "ScienceQA report",
     reading: ReadingOptions,

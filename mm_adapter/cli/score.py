@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import ReadingOptions, Several
+from mm_adapter.cli.options import ReadingOptions, Several, Value
 
 EXAMPLES = (
     "mm-adapter score --predictions runs/first/test/predictions.jsonl --data data/scienceqa",
@@ -21,8 +21,8 @@ def score(
         Parameter(
             help="Score these files: our JSON lines, an official result file, LLaVA's answers.jsonl or lmms-eval's "
             "samples; several are compared.",
-            metavar="FILE",
         ),
+        Value("FILE"),
     ],
     by: Annotated[
         tuple[str, ...],
@@ -30,14 +30,15 @@ def score(
         Parameter(
             help="Make tables by these too: subject, context, grade-band, topic, category, skill, grade, options, "
             "context-length, lecture; crossed: 'subject*context'.",
-            metavar="CLASS",
         ),
+        Value("CLASS"),
     ] = (),
     reading: ReadingOptions,
-    json: Annotated[Path | None, Parameter(help="Write everything to this file.", metavar="FILE")] = None,
+    json: Annotated[Path | None, Parameter(help="Write everything to this file."), Value("FILE")] = None,
     out: Annotated[
         Path | None,
-        Parameter(help="Write scores.md, scores.csv and scores.json into this folder.", metavar="FOLDER"),
+        Parameter(help="Write scores.md, scores.csv and scores.json into this folder."),
+        Value("FOLDER"),
     ] = None,
     quiet: Annotated[bool, Parameter(help="Change nothing: it is taken as in other commands.")] = False,
 ) -> None:

@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from cyclopts import Parameter
 
+from mm_adapter.cli.options import Value
 from mm_adapter.training.checked import choices, limits, unit
 from mm_adapter.training.config import fields_by_key
 from mm_adapter.training.sources import toml_value
 
 GROUP = "Settings (keys of presets and config files)"
-_METAVARS = {int: "N", float: "X", str: "TEXT", bool: "true|false"}
+_NAMES = {int: "N", float: "X", str: "TEXT", bool: "true|false"}
 
 
 def _option(key: str) -> Any:
@@ -21,9 +22,8 @@ def _option(key: str) -> Any:
     facts.append(f"default: {default if isinstance(default, str) else toml_value(default)}")
     names = ["--batch-size", "--batch"] if key == "batch_size" else None
     kind: Any = Literal[known] if known else str
-    text = f"{field.description} [{'; '.join(facts)}]"
-    metavar = "NAME" if known else _METAVARS[field.annotation]  # type: ignore[index]
-    return Annotated[kind, Parameter(name=names, help=text, metavar=metavar, show_choices=False)]
+    name = "NAME" if known else _NAMES[field.annotation]  # type: ignore[index]
+    return Annotated[kind, Parameter(name=names, help=field.description), Value(name, tuple(facts))]
 
 
 if TYPE_CHECKING:

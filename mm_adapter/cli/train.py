@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import DATA, ConfigFile, Features, ImageFolder, Preset, Quiet, SkipBad
+from mm_adapter.cli.options import DATA, ConfigFile, Features, ImageFolder, Preset, Quiet, SkipBad, Value
 from mm_adapter.cli.settings import Settings
 from mm_adapter.core.errors import UserError
 from mm_adapter.training.sources import resolve
@@ -24,12 +24,13 @@ def train(
         str | None,
         Parameter(
             help=f"Train on this: {DATA}, or a file or folder of conversations; required save with --print-config.",
-            metavar="DATA",
         ),
+        Value("DATA"),
     ] = None,
     out: Annotated[
         Path | None,
-        Parameter(help="Write the run into this folder; required save with --print-config.", metavar="FOLDER"),
+        Parameter(help="Write the run into this folder; required save with --print-config."),
+        Value("FOLDER"),
     ] = None,
     preset: Preset = None,
     config: ConfigFile = None,
@@ -37,10 +38,10 @@ def train(
         tuple[Literal["must", "auto", "no"], ...] | None,
         Parameter(
             consume_multiple=(0, 1),
-            metavar="must|auto|no",
             help="Go on from the last state in --out: must, which is meant without a value, refuses a folder without "
             "one, auto begins anew there; by default no.",
         ),
+        Value("must|auto|no"),
     ] = None,
     print_config: Annotated[
         bool, Parameter(help="Print every setting and where its value comes from, and do nothing else.")
