@@ -41,8 +41,8 @@ setup(
         "gguf>=0.10",
         # Chat templates are written in its language; torch brings it anyway.
         "jinja2>=3.1",
-        # The command line from typed definitions: errors are exceptions with the nearest name (jsonargparse: none, tyro:
-        # boxes), subcommands are imported late, bash, zsh and fish complete; train --help takes 0.25 s, as theirs.
+        # The command line from typed definitions: errors are exceptions with the nearest name (jsonargparse: none, tyro
+        # prints boxes), subcommands are imported late, bash, zsh and fish complete; help takes 0.25 s, as with them.
         "cyclopts>=4.25",
         # Settings: type, range, choices and text of every field in one place; presets, config files and options are
         # checked by it alone.

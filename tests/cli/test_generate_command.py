@@ -135,7 +135,7 @@ def test_stop_strings_and_seeds(command, base):
         (["Why?", "--temperature", "1", "--top-k", "-2"], "top_k is -2"),
         (["Why?", "--top-k", "5"], "--top-k has no effect at temperature 0"),
         (["Why?", "--repetition-penalty", "0"], "repetition_penalty is 0"),
-        (["Why?", "--seed", "-1"], "--seed: '-1' is not a whole number from 0"),
+        (["Why?", "--seed", "-1"], "--seed is -1; it must be at least 0 and less than 2 ** 63"),
         (["Why?", "--stop", ""], "stop string is empty"),
         (["Why?", "--max-new-tokens", "0"], "max_new_tokens is 0"),
         (["Why?", "--batch-size", "0", "--json"], "batch_size is 0"),
