@@ -69,6 +69,9 @@ setup(
             "hypothesis",
             "ruff",
             "mypy",
+            # Which room may import which is checked as the rest of the style is.
+            "import-linter>=2.5",
+            "pytest-xdist",
             "transformers>=4.45",
             "accelerate",
             "peft>=0.12",

@@ -11,7 +11,7 @@ from mm_adapter.adapter.adapter import Adapter
 from mm_adapter.adapter.finetune import FinetunedWeights
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.images import open_image
-from mm_adapter.data.conversation_encoding import ConversationTemplate
+from mm_adapter.data.encoding import ConversationTemplate
 from mm_adapter.data.prompts import Prompting, QuestionTemplate
 from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
 from mm_adapter.inference.answer import Answer, answer_question
@@ -22,11 +22,10 @@ from mm_adapter.inference.prompting import (
     question_template_of_chat,
     question_template_of_conversations,
 )
-from mm_adapter.inference.streaming import TextStream, stream_texts
 from mm_adapter.llama.attention import AttentionPrefix
 from mm_adapter.llama.checkpoints.load import LoadedLlama
 from mm_adapter.llama.tokenizers.chat_template import ChatTemplate, find_chat_template
-from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
+from mm_adapter.llama.tokenizers.tokenizer import TextStream, Tokenizer, stream_texts
 from mm_adapter.pretrained import read_parts, write_pretrained
 from mm_adapter.scoring.batching import OptionBatch
 from mm_adapter.scoring.likelihoods import OptionScores, score_options

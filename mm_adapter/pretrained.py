@@ -21,7 +21,7 @@ from mm_adapter.adapter.finetune import FinetunedWeights, load_finetuned, prepar
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.prompts import Prompting
 from mm_adapter.distributed.context import DistributedContext, check_device
-from mm_adapter.distributed.sharding import load_shared
+from mm_adapter.distributed.shared_weights import load_shared
 from mm_adapter.inference.prompting import ConversationPrompting
 from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, LoadedLlama, load_llama
 from mm_adapter.vision import VisionConfig

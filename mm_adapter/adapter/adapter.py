@@ -73,7 +73,8 @@ class VisualProjection(nn.Module):
 
     def forward(self, image_features: Tensor) -> Tensor:
         """Project ``(B, F)`` to ``(B, D)``."""
-        return self.up(self.activation(self.down(self.norm(image_features))))
+        hidden = self.activation(self.down(self.norm(image_features)))  # (B, bottleneck)
+        return self.up(hidden)  # (B, D)
 
 
 class Adapter(nn.Module):
@@ -124,7 +125,7 @@ class Adapter(nn.Module):
         Raises:
             UserError: image features for a text-only adapter, or of the wrong width.
         """
-        image = self._image_vectors(image_features, has_image)
+        image = self._image_vectors(image_features, has_image)  # (B, D)
         result: list[Prefix | None] = [None] * self.first_layer
         for index in range(self.config.layers):
             attention: Attention = llama.layers[self.first_layer + index].attention  # type: ignore[assignment]
@@ -140,6 +141,7 @@ class Adapter(nn.Module):
         if self.gates is not None and self.config.prompt_heads == "litgpt-0.5.5":
             keys, values = litgpt_heads(attention, prompts.to(dtype))
             return GatedPrefix(keys, values, self.gates[index], tanh_gate=tanh_gate)
+        # Of the prompts (1, Hkv, K, head_dim), of the pictures' vectors (B, Hkv, 1, head_dim).
         values, image_values = _project(attention, attention.value, prompts, image, dtype)
         if self.gates is not None:
             keys, _ = _project(attention, attention.key, prompts, None, dtype)
@@ -161,7 +163,7 @@ class Adapter(nn.Module):
                 f"image features have width {image_features.shape[-1]}, the adapter was trained on "
                 f"{self.config.image_size}; use the tower and scales that it was trained with."
             )
-        vectors = self.projection(image_features.to(self.prompts.dtype))
+        vectors = self.projection(image_features.to(self.prompts.dtype))  # (B, D)
         return vectors if has_image is None else vectors * has_image[:, None].to(vectors.dtype)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -7,8 +7,24 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mm_adapter.llama.attention import Mask, attend
-from mm_adapter.llama.packing import Packing
+from mm_adapter.llama.attention import Mask, Packing, attend
+
+
+def zero_init_attention(
+    q: Tensor, k: Tensor, v: Tensor, prompt_keys: Tensor, prompt_values: Tensor, gate: Tensor
+) -> Tensor:
+    """``softmax(q k) v + tanh(g) softmax(q P_k) P_v``: the reference that tests hold ``GatedPrefix`` to.
+
+    LLaMA-Adapter (arXiv 2303.16199), section 3.2. Shapes: ``q, k, v`` ``(B, H, T, d)``, ``prompt_keys, prompt_values``
+    ``(B, H, K, d)``, ``gate`` ``(H,)``, result ``(B, H, T, d)``. Queries and keys of the text are rotated, those of the
+    prompts are not.
+    """
+    scale = q.shape[-1] ** -0.5
+    causal = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril()  # (T, T)
+    to_text = (scale * q @ k.transpose(-1, -2)).masked_fill(~causal, float("-inf"))  # (B, H, T, T)
+    to_prompts = scale * q @ prompt_keys.transpose(-1, -2)  # (B, H, T, K)
+    gated = gate.tanh()[:, None, None] * (to_prompts.softmax(dim=-1) @ prompt_values)  # (B, H, T, d)
+    return to_text.softmax(dim=-1) @ v + gated
 
 
 @dataclass(frozen=True)
@@ -38,7 +54,7 @@ class GatedPrefix:
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
         """Return attention to the text plus the gated attention to the prompts, ``(B, H, T, head_dim)``."""
-        to_text = attend(queries, keys, values, mask, causal)
+        to_text = attend(queries, keys, values, mask, causal)  # (B, H, T, head_dim)
         return torch.addcmul(to_text, self.strength, self.attend_to_prompts(queries, mask))
 
     def attend_to_prompts(self, queries: Tensor, mask: Mask) -> Tensor:
@@ -47,8 +63,9 @@ class GatedPrefix:
         prompt_values = self.values if isinstance(mask, Packing) else self.shifted_values
         to_prompts = attend(
             queries, self.keys.expand(batch, -1, -1, -1), prompt_values.expand(batch, -1, -1, -1), None, False
-        )
+        )  # (B, H, T, head_dim)
         if isinstance(mask, Packing) and self.image_values is not None:
+            # The picture of each token's own sequence, (1, Hkv, N, head_dim).
             shift = self.image_values[:, :, 0].index_select(0, mask.segment_ids).transpose(0, 1)[None]
             to_prompts = to_prompts + shift.repeat_interleave(queries.shape[1] // shift.shape[1], dim=1)
         return to_prompts
@@ -87,8 +104,8 @@ class JoinedPrefix:
             mask = torch.ones(1, 1, new, seen, dtype=torch.bool, device=queries.device)
             mask = mask.tril(seen - new) if causal else mask
         visible = torch.ones(*mask.shape[:-1], self.keys.shape[2], dtype=torch.bool, device=queries.device)
-        keys = torch.cat((self.keys.expand(batch, -1, -1, -1), keys), dim=2)
-        values = torch.cat((self.values.expand(batch, -1, -1, -1), values), dim=2)
+        keys = torch.cat((self.keys.expand(batch, -1, -1, -1), keys), dim=2)  # (B, Hkv, K + S, head_dim)
+        values = torch.cat((self.values.expand(batch, -1, -1, -1), values), dim=2)  # (B, Hkv, K + S, head_dim)
         return attend(queries, keys, values, torch.cat((visible, mask), dim=-1), False)
 
     def _of(self, members: Tensor) -> "JoinedPrefix":

@@ -59,7 +59,8 @@ def _compute(
     """Return the store's file, how many features it holds, and pid -> reason of pictures that could not be read."""
     from mm_adapter.data.readers import read_dataset
     from mm_adapter.distributed.context import check_device, init_distributed
-    from mm_adapter.vision import FeatureStore, ImageTower, extract_features
+    from mm_adapter.vision import ImageTower
+    from mm_adapter.vision.features import FeatureStore, extract_features
 
     with init_distributed(device) as distributed:
         device = distributed.device(device)

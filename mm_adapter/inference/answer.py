@@ -15,8 +15,8 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.data.encoding import EXPLANATION_LENGTH, EncodedQuestion, encode_question
 from mm_adapter.data.prompts import ANSWER_LINE, BECAUSE, make_template
 from mm_adapter.data.question import Question
-from mm_adapter.scoring.adapted_model import AdaptedModel
 from mm_adapter.scoring.batching import collate
+from mm_adapter.scoring.likelihoods import AdaptedModel
 
 _FREE_LENGTH = 64  # tokens of an answer without choices
 AFTER_LENGTH = 128

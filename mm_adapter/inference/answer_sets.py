@@ -11,8 +11,8 @@ from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
 from mm_adapter.eval.parsing import read_choice
 from mm_adapter.eval.predictions import UNREADABLE, Prediction
 from mm_adapter.inference.answer import Images, explain_answers, explain_first, leading_explanation
-from mm_adapter.scoring.adapted_model import AdaptedModel
 from mm_adapter.scoring.encoded_sets import QuestionSet, score_questions, stack_features
+from mm_adapter.scoring.likelihoods import AdaptedModel
 
 Result = TypeVar("Result")
 

@@ -9,11 +9,11 @@ from PIL import Image
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.conversation import USER, Turn
-from mm_adapter.data.conversation_encoding import encode_later_request, encode_request
+from mm_adapter.data.encoding import encode_later_request, encode_request
 from mm_adapter.inference.generation import GenerationConfig, stream_tokens
-from mm_adapter.inference.streaming import TextStream, stream_texts
 from mm_adapter.llama.model import Prefixes
-from mm_adapter.scoring.adapted_model import AdaptedModel
+from mm_adapter.llama.tokenizers.tokenizer import TextStream, stream_texts
+from mm_adapter.scoring.likelihoods import AdaptedModel
 
 LONGEST = 4096  # positions: a cache for the 131,072 of recent models would fill the memory of most machines
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.conversation_encoding import encode_request
+from mm_adapter.data.encoding import encode_request
 from mm_adapter.data.prompt_file import Prompt
 from mm_adapter.inference.generation import GenerationConfig, GenerationResult, stream_tokens
-from mm_adapter.inference.streaming import TextStream, stream_texts
-from mm_adapter.scoring.adapted_model import AdaptedModel
+from mm_adapter.llama.tokenizers.tokenizer import TextStream, stream_texts
+from mm_adapter.scoring.likelihoods import AdaptedModel
 
 
 def generate(

@@ -1,17 +1,101 @@
 """Causal self-attention with rotary embedding, grouped queries, a cache, and room for an adapter's prefix.
 
-Rotary position embedding (RoFormer, arXiv 2104.09864) stands in the half-split layout of Hugging Face.
+Rotary position embedding (RoFormer, arXiv 2104.09864) stands in the half-split layout of Hugging Face. A ``Packing``
+stores sequences of different lengths one after another: what is computed token by token is never padded.
 """
 
 import math
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mm_adapter.llama.config import LlamaConfig, RopeDivisors, RopeScaling
-from mm_adapter.llama.packing import Packing
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where B sequences lie among N packed tokens, and what their tokens see; none sees another sequence.
+
+    Attention alone needs rows of equal length. It runs by groups of sequences of similar length, each padded to the
+    longest of its group.
+
+    Attributes:
+        segment_ids: ``(N,)`` int64, the sequence of each token.
+        slots: ``(N,)`` int64, the place of each token among the padded slots of all groups, one group after another.
+        members: for each group ``(b,)`` int64, its sequences.
+        masks: for each group bool ``(b, 1, t, t)``, true where a query (third axis) may look at a key (fourth).
+    """
+
+    segment_ids: Tensor
+    slots: Tensor
+    members: tuple[Tensor, ...]
+    masks: tuple[Tensor, ...]
+
+    @classmethod
+    def build(cls, lengths: Sequence[int], groups: Sequence[Sequence[int]], masks: Sequence[Tensor]) -> "Packing":
+        """Return the packing of sequences of ``lengths`` tokens.
+
+        Args:
+            lengths: tokens of each sequence, in the order in which they are packed.
+            groups: sequences that attend in one padded block; every sequence is in exactly one.
+            masks: of each group, see ``masks`` of the class; padded slots must see something, or they are NaN.
+        """
+        starts = list(accumulate(lengths, initial=0))
+        slots, first = torch.empty(starts[-1], dtype=torch.int64), 0
+        for group, mask in zip(groups, masks, strict=True):
+            for row, sequence in enumerate(group):
+                place = first + row * mask.shape[-1]
+                slots[starts[sequence] : starts[sequence + 1]] = torch.arange(place, place + lengths[sequence])
+            first += mask.shape[0] * mask.shape[-1]
+        segment_ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+        return cls(segment_ids, slots, tuple(torch.tensor(group) for group in groups), tuple(masks))
+
+    def to(self, device: torch.device | str) -> "Packing":
+        """Return the packing with every tensor on ``device``."""
+        return replace(
+            self,
+            segment_ids=self.segment_ids.to(device),
+            slots=self.slots.to(device),
+            members=tuple(tensor.to(device) for tensor in self.members),
+            masks=tuple(tensor.to(device) for tensor in self.masks),
+        )
+
+    def split(self, heads: Tensor) -> list[Tensor]:
+        """Turn ``(1, H, N, head_dim)`` into ``(b, H, t, head_dim)`` for each group, zeros where padded."""
+        flat = heads[0].transpose(0, 1).flatten(1)  # (N, H * head_dim)
+        sizes = [mask.shape[0] * mask.shape[-1] for mask in self.masks]
+        padded = flat.new_zeros(sum(sizes), flat.shape[1]).index_copy(0, self.slots, flat)  # (slots, H * head_dim)
+        return [
+            part.view(mask.shape[0], mask.shape[-1], heads.shape[1], -1).transpose(1, 2)
+            for part, mask in zip(padded.split(sizes), self.masks, strict=True)
+        ]
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Undo ``split``: turn the groups' ``(b, H, t, head_dim)`` into ``(1, H, N, head_dim)``."""
+        num_heads = parts[0].shape[1]
+        padded = torch.cat([part.transpose(1, 2).flatten(0, 1).flatten(1) for part in parts])  # (slots, H * head_dim)
+        tokens = _DistinctRows.apply(padded, self.slots)  # (N, H * head_dim)
+        return tokens.unflatten(1, (num_heads, -1)).transpose(0, 1)[None]
+
+
+class _DistinctRows(torch.autograd.Function):
+    """``index_select`` of distinct rows: its gradient is a copy, which costs a fraction of a scattered sum."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, indices: Tensor) -> Tensor:
+        ctx.save_for_backward(indices)
+        ctx.count = rows.shape[0]
+        return rows.index_select(0, indices)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (indices,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.count, gradient.shape[1]).index_copy_(0, indices, gradient), None
 
 
 def rotary_frequencies(config: LlamaConfig) -> Tensor:
@@ -43,7 +127,7 @@ def rotary_tables(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) ->
     Returns:
         Two tensors ``(1 or B, 1, T, head_dim)``; the first half of the sines carries the minus of the rotation.
     """
-    angles = torch.atleast_2d(positions)[:, None, :, None].float() * frequencies
+    angles = torch.atleast_2d(positions)[:, None, :, None].float() * frequencies  # (1 or B, 1, T, head_dim / 2)
     cosine, sine = angles.cos().to(dtype), angles.sin().to(dtype)
     return torch.cat((cosine, cosine), dim=-1), torch.cat((-sine, sine), dim=-1)
 
@@ -86,8 +170,9 @@ def _attend_in_matrix_products(
     """Compute ``attend`` unfused: on the CPU in half precision the fused kernel takes 1.5 to 5 times as long."""
     batch, _, new, head_dim = queries.shape
     key_heads, seen = keys.shape[1:3]
-    grouped = queries.reshape(batch, key_heads, -1, head_dim)
-    scores = (grouped @ keys.transpose(2, 3)).view(batch, key_heads, -1, new, seen) * head_dim**-0.5
+    grouped = queries.reshape(batch, key_heads, -1, head_dim)  # (B, Hkv, H / Hkv * T, head_dim)
+    scores = (grouped @ keys.transpose(2, 3)).view(batch, key_heads, -1, new, seen)  # (B, Hkv, H / Hkv, T, S)
+    scores = scores * head_dim**-0.5
     if mask is None and causal:
         mask = torch.ones(1, 1, new, seen, dtype=torch.bool).tril()
     if mask is not None:
@@ -152,13 +237,13 @@ class Attention(nn.Module):
         wanted: Tensor | None = None,
     ) -> Tensor:
         """Map normalised ``(B, T, D)`` to the attention's contribution ``(B, T, D)``, at positions ``wanted`` alone."""
-        queries = rotate(self.split_heads(self.query(hidden_states)), rotary)
-        keys = rotate(self.split_heads(self.key(hidden_states)), rotary)
-        values = self.split_heads(self.value(hidden_states))
+        queries = rotate(self.split_heads(self.query(hidden_states)), rotary)  # (B, H, T, head_dim)
+        keys = rotate(self.split_heads(self.key(hidden_states)), rotary)  # (B, Hkv, T, head_dim)
+        values = self.split_heads(self.value(hidden_states))  # (B, Hkv, T, head_dim)
         if cache is not None:
-            keys, values = cache.append(keys, values)
+            keys, values = cache.append(keys, values)  # (B, Hkv, S, head_dim)
         causal = mask is None and queries.shape[2] > 1
         combine = attend if prefix is None else prefix.attend
-        mixed = combine(queries, keys, values, mask, causal)
-        mixed = mixed.transpose(1, 2).flatten(2)
+        mixed = combine(queries, keys, values, mask, causal)  # (B, H, T, head_dim)
+        mixed = mixed.transpose(1, 2).flatten(2)  # (B, T, H * head_dim)
         return self.output(mixed if wanted is None else mixed.index_select(1, wanted))

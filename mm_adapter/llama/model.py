@@ -49,7 +49,7 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         wide = hidden_states.float()
-        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
+        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)  # (..., 1)
         ctx.save_for_backward(hidden_states, scale, weight)
         return (wide * scale).to(hidden_states.dtype) * weight
 
@@ -114,9 +114,9 @@ class DecoderLayer(nn.Module):
         wanted: Tensor | None = None,
     ) -> Tensor:
         """Map ``(B, T, D)`` to ``(B, T, D)``, or to ``(B, U, D)`` where only positions ``wanted`` ``(U,)`` are."""
-        normed = self.attention_norm(hidden_states)
+        normed = self.attention_norm(hidden_states)  # (B, T, D)
         if wanted is not None:
-            hidden_states = hidden_states.index_select(1, wanted)
+            hidden_states = hidden_states.index_select(1, wanted)  # (B, U, D)
         hidden_states = hidden_states + self.attention(normed, rotary, mask, prefix, cache, wanted)
         return hidden_states + self.mlp(self.mlp_norm(hidden_states))
 
@@ -260,7 +260,7 @@ class Llama(nn.Module):
         if positions is None:
             start = 0 if cache is None else cache.length
             positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)
-        hidden_states = self.run_layers(self.embedding(tokens), positions, mask, prefixes, cache)
+        hidden_states = self.run_layers(self.embedding(tokens), positions, mask, prefixes, cache)  # (B, T, D)
         return self.logits(hidden_states)
 
 

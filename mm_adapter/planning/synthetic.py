@@ -6,8 +6,7 @@ import torch
 
 from mm_adapter.data.encoding import EncodedQuestion
 from mm_adapter.data.question import Question
-from mm_adapter.llama.checkpoints.load import LoadedLlama
-from mm_adapter.llama.checkpoints.quantization import quantized
+from mm_adapter.llama.checkpoints.load import LoadedLlama, quantized
 from mm_adapter.llama.checkpoints.source import StoredTensor
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.frozen.matrix import place_matrices

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mm_adapter.data.conversation_encoding import EncodedConversation
-from mm_adapter.data.encoding import EncodedQuestion
-from mm_adapter.llama.packing import Packing
+from mm_adapter.data.encoding import EncodedConversation, EncodedQuestion
+from mm_adapter.llama.attention import Packing
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -1,16 +1,25 @@
 """Likelihoods of answer options from one pass in which the options of a question share its prefix.
 
-Log-probabilities of single tokens come without a table over the whole vocabulary.
+Log-probabilities of single tokens come without a table over the whole vocabulary. ``AdaptedModel`` says what scoring
+and inference ask of a model, whatever it is made of; ``MultimodalLlama`` is one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
+from mm_adapter.adapter.adapter import Adapter
+from mm_adapter.data.encoding import ConversationTemplate
+from mm_adapter.data.prompts import QuestionTemplate
+from mm_adapter.llama.attention import AttentionPrefix
 from mm_adapter.llama.model import Llama, Prefixes
+from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
 from mm_adapter.scoring.batching import OptionBatch, TokenBatch
 
 ROWS = 32  # at once: a slice of the logits that stays in a processor's cache
@@ -32,15 +41,15 @@ class _TargetLogProbabilities(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, source_of: Tensor, targets: Tensor) -> Tensor:
-        normaliser = torch.cat([rows.float().logsumexp(dim=-1) for rows in logits.split(ROWS)])
+        normaliser = torch.cat([rows.float().logsumexp(dim=-1) for rows in logits.split(ROWS)])  # (U,)
         ctx.save_for_backward(logits, normaliser, source_of, targets)
-        return logits[source_of, targets].float() - normaliser[source_of]
+        return logits[source_of, targets].float() - normaliser[source_of]  # (M,)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         logits, normaliser, source_of, targets = ctx.saved_tensors
         # d log p(target) / d logits = [token is target] - softmax, summed over the targets of a row.
-        of_rows = torch.zeros_like(normaliser).index_add_(0, source_of, gradient)
+        of_rows = torch.zeros_like(normaliser).index_add_(0, source_of, gradient)  # (U,)
         result = torch.empty_like(logits)
         for start in range(0, len(logits), ROWS):
             part = slice(start, start + ROWS)
@@ -104,8 +113,8 @@ def target_likelihoods(
         states = lower_states(llama, batch, first_layer)
     predicting = llama.run_layers(
         states, batch.positions, batch.packing, prefixes, first=first_layer, wanted=batch.sources
-    )
-    return target_log_probabilities(llama.logits(predicting[0]), batch.source_of, batch.targets)
+    )  # (1, U, D)
+    return target_log_probabilities(llama.logits(predicting[0]), batch.source_of, batch.targets)  # (M,)
 
 
 def language_loss(log_probabilities: Tensor, batch: TokenBatch) -> Tensor:
@@ -114,8 +123,8 @@ def language_loss(log_probabilities: Tensor, batch: TokenBatch) -> Tensor:
     Args:
         log_probabilities: ``(M,)`` of every target of the batch.
     """
-    chosen = log_probabilities[batch.language]
-    segment_ids = batch.packing.segment_ids[batch.sources][batch.source_of][batch.language]
+    chosen = log_probabilities[batch.language]  # (targets of the language-model loss,)
+    segment_ids = batch.packing.segment_ids[batch.sources][batch.source_of][batch.language]  # the sequence of each
     zeros = chosen.new_zeros(len(batch.pids))
     total = zeros.index_add(0, segment_ids, -chosen)
     count = zeros.index_add(0, segment_ids, torch.ones_like(chosen))
@@ -130,8 +139,8 @@ def score_options(
     first_layer: int = 0,
 ) -> OptionScores:
     """Score the options of a batch; arguments as in ``target_likelihoods``."""
-    chosen = target_likelihoods(llama, batch, prefixes, states, first_layer)
-    scored = batch.option_of >= 0
+    chosen = target_likelihoods(llama, batch, prefixes, states, first_layer)  # (M,)
+    scored = batch.option_of >= 0  # (M,), false for targets that belong to no option
     sums = chosen.new_zeros(len(batch.question_of)).index_add(0, batch.option_of[scored], chosen[scored])
     return OptionScores(sums, batch.lengths, language_loss(chosen, batch))
 
@@ -151,10 +160,65 @@ def ranking_loss(scores: Tensor, batch: OptionBatch, smoothing: float = 0.0) -> 
         scores: ``(O,)``.
         smoothing: share of the target that is spread evenly over a question's own options.
     """
-    log_probabilities = padded_by_question(scores, batch).log_softmax(dim=-1)
+    log_probabilities = padded_by_question(scores, batch).log_softmax(dim=-1)  # (B, most options)
     right = F.nll_loss(log_probabilities, batch.answers, reduction="none")
     if not smoothing:
         return right
     counts = torch.tensor(batch.option_counts, device=scores.device)
     even = -log_probabilities.masked_fill(log_probabilities.isneginf(), 0.0).sum(dim=-1) / counts
     return (1 - smoothing) * right + smoothing * even
+
+
+class AdaptedModel(Protocol):
+    """A frozen decoder with an adapter, and how it is asked; see the methods of ``MultimodalLlama``."""
+
+    @property
+    def llama(self) -> Llama: ...
+    @property
+    def adapter(self) -> Adapter | None: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    @property
+    def template(self) -> QuestionTemplate: ...
+    @property
+    def conversation_template(self) -> ConversationTemplate: ...
+    @property
+    def ranking(self) -> str: ...
+    @property
+    def max_length(self) -> int: ...
+    @property
+    def end_tokens(self) -> set[int]: ...
+    @property
+    def first_adapted_layer(self) -> int: ...
+
+    def prefixes(
+        self, image_features: Tensor | None = None, has_image: Tensor | None = None
+    ) -> list[AttentionPrefix | None] | None:
+        """Return the adapter's prefix for every layer, or None without an adapter."""
+
+    def image_features(self, image: str | Path | Image.Image) -> Tensor:
+        """Return global features ``(1, F)`` of one picture."""
+        ...
+
+    def score_choices(
+        self,
+        batch: OptionBatch,
+        image_features: Tensor | None = None,
+        has_image: Tensor | None = None,
+        states: Tensor | None = None,
+    ) -> OptionScores:
+        """Score the options of a packed batch."""
+        ...
+
+    def generate(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        image_features: Tensor | None = None,
+        has_image: Tensor | None = None,
+        max_new_tokens: int = 64,
+        *,
+        generator: torch.Generator | None = None,
+        stops: Sequence[str] = (),
+    ) -> list[str]:
+        """Continue prompts, text or token ids."""
+        ...

@@ -9,9 +9,8 @@ from torch import Tensor
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.wheels import cache_folder
 from mm_adapter.data.conversation import Conversation
-from mm_adapter.data.conversation_encoding import encode_conversation
 from mm_adapter.data.conversations import is_conversations, read_splits
-from mm_adapter.data.encoding import count_shortened, encode_questions
+from mm_adapter.data.encoding import count_shortened, encode_conversation, encode_questions
 from mm_adapter.data.prompts import Prompting, QuestionTemplate
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
@@ -22,7 +21,8 @@ from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import ConversationSet, QuestionSet
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.task import QuestionTask, ResponseTask, Task
-from mm_adapter.vision import ImageTower, extract_features
+from mm_adapter.vision import ImageTower
+from mm_adapter.vision.features import extract_features
 
 
 @dataclass(frozen=True)

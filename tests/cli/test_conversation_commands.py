@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from mm_adapter.data.conversation import USER, Turn
-from mm_adapter.data.conversation_encoding import encode_request
 from mm_adapter.data.conversations import read_split
+from mm_adapter.data.encoding import encode_request
 from mm_adapter.model import MultimodalLlama
 
 WORDS = ("red", "blue", "green", "black", "white", "brown")

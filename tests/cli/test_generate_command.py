@@ -8,7 +8,7 @@ import pytest
 
 from mm_adapter import MultimodalLlama
 from mm_adapter.data.conversation import USER, Turn
-from mm_adapter.data.conversation_encoding import encode_request
+from mm_adapter.data.encoding import encode_request
 from mm_adapter.data.prompt_file import Prompt
 from mm_adapter.inference.generation import GenerationConfig, generate_tokens
 from mm_adapter.inference.prompted_generation import generate, stream
@@ -57,7 +57,7 @@ def test_streamed_is_unstreamed_is_the_bare_decoder(text_run):
 
 def test_raw_continues_and_a_request_is_worded(command, base):
     """Alpaca's prompt stands around a request to a model without a chat format, nothing around a raw one."""
-    from mm_adapter.data.alpaca import AlpacaTemplate
+    from mm_adapter.data.conversation import AlpacaTemplate
 
     wording = AlpacaTemplate().render(Turn(USER, "Why?")).text
     asked = command("generate", *base, "Why?").out

@@ -14,7 +14,7 @@ from mm_adapter.eval.predictions import read_predictions
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.probing.choice import PROBES, not_applied
 from mm_adapter.probing.probes import probe
-from mm_adapter.vision import FeatureStore
+from mm_adapter.vision.features import FeatureStore
 
 ANSWERING = ["blank", "shuffled", "none", "blur", "downscale", "no-context", "rotations"]
 

@@ -10,7 +10,7 @@ from PIL import Image
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Turn
-from mm_adapter.data.conversation_encoding import encode_conversation
+from mm_adapter.data.encoding import encode_conversation
 from mm_adapter.inference.chat_session import ChatSession
 from mm_adapter.inference.generation import GenerationConfig, Sampling, generate_tokens
 from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, load_llama

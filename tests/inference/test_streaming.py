@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_adapter.inference.streaming import TextStream
+from mm_adapter.llama.tokenizers.tokenizer import TextStream
 
 
 class Bytes:

