@@ -83,7 +83,9 @@ def facts_of(option: Argument) -> list[str]:
     elif default is False:
         facts.append("default: off")
     elif default not in _NO_DEFAULT:
-        facts.append(f"default: {default if not isinstance(default, tuple) else ' '.join(map(str, default))}")
+        facts.append(f"default: {' '.join(map(str, default)) if isinstance(default, tuple) else default}")
+    elif not re.search("by default|required", option.parameter.help or ""):
+        facts.append("default: none")
     return facts
 
 

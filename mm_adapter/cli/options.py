@@ -71,7 +71,7 @@ ConfigFile = Annotated[
 ]
 
 
-@Parameter(name="*", group="How the base model is asked (with --adapter none)")
+@Parameter(name="*", group="Asking the base model")
 @dataclass(frozen=True, kw_only=True)
 class AskingOptions:
     """How the base model is asked; an adapter is asked as it was taught."""
@@ -226,7 +226,7 @@ class GenerationOptions:
         return GenerationConfig(self.max_new_tokens, sampling, self.stop, self.seed)
 
 
-@Parameter(name="*", group="How predictions are read and counted")
+@Parameter(name="*", group="Reading predictions")
 @dataclass(frozen=True, kw_only=True)
 class ReadingOptions:
     """Which questions predictions answer, and how they are taken."""

@@ -9,7 +9,7 @@ from mm_adapter.training.checked import choices, limits, unit
 from mm_adapter.training.config import fields_by_key
 from mm_adapter.training.sources import toml_value
 
-GROUP = "Settings (keys of presets and config files)"
+GROUP = "Settings (keys of config files)"
 _NAMES = {int: "N", float: "X", str: "TEXT", bool: "true|false"}
 
 

@@ -127,7 +127,7 @@ def load_state(folder: Path, config: dict[str, Any]) -> SavedState:
     for path in state_files(folder):
         try:
             content = _read(path)
-            progress, parts, saved = Progress(**content["progress"]), content["parts"], content["config"]
+            progress, parts, saved = _progress(content["progress"]), content["parts"], content["config"]
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
             damaged[str(path)] = (str(error) or type(error).__name__).splitlines()[0]
             continue
@@ -137,6 +137,11 @@ def load_state(folder: Path, config: dict[str, Any]) -> SavedState:
         name, reason = next(iter(damaged.items()))
         raise UserError(f"{name}: damaged state ({reason}), and no other; start again with another --out.")
     raise UserError(f"{folder / STATES}: there is no state to go on from; start without --resume.")
+
+
+def _progress(saved: dict[str, Any]) -> Progress:
+    """Return the progress of a saved state; version 0.1 called the last evaluation the last look."""
+    return Progress(**{"evaluated" if key == "looked" else key: value for key, value in saved.items()})
 
 
 def check_settings(path: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
