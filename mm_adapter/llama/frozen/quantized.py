@@ -1,8 +1,8 @@
 """Matrices in 8 and 4 bits by the torchao library, and in the quantised blocks of a GGUF file.
 
 torchao chooses scales, rounds and makes dense again. Its 4-bit tensors are for products on CUDA alone, so how two
-values share a byte stands here, in the library's own order. Blocks of GGUF are made dense by torch on any device; for
-their layouts see https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h; the arithmetic is that of ``gguf.quants``, to
+values share a byte stands here, in the library's own order. Blocks of GGUF are made dense by torch on any device. Their
+layouts: https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h; the arithmetic is that of ``gguf.quants``, to
 which the kinds that are not listed here are left.
 """
 
