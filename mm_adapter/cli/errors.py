@@ -27,8 +27,8 @@ def readable(error: CycloptsError, app: App, words: Sequence[str], commands: Seq
     if isinstance(error, UnknownCommandError) or not chain:
         word = words[0]
         if word.startswith("-"):
-            return f"unknown option {word}{suggestion(word, ['--help', '--version'])}. See {program} --help."
-        return f"there is no command {word!r}{suggestion(word, list(commands))}. See {program} --help."
+            return f"{_ended(f'unknown option {word}', word, ['--help', '--version'])} See {program} --help."
+        return f"{_ended(f'there is no command {word!r}', word, commands)} See {program} --help."
     options = apps[-1].assemble_argument_collection()
     return f"{_sentence(error, options)} See {program} {' '.join(chain)} --help."
 
@@ -61,7 +61,7 @@ def _wrong_value(error: CoercionError, name: str) -> str:
     value = "" if error.token is None else error.token.value
     choices = choices_of(error.target_type)
     if choices:
-        return f"{name} {value!r} is not known{suggestion(value, choices)}; there are: {', '.join(choices)}."
+        return f"{_ended(f'{name} {value!r} is not known', value, choices)} There are: {', '.join(choices)}."
     plain = _plain(error.target_type)
     kind = "a whole number" if plain is int else "a number" if plain is float else None
     return str(error) if kind is None else f"{name} is {value!r}; it must be {kind}."
@@ -86,7 +86,12 @@ def _unknown_option(name: str, known: Sequence[str]) -> str:
     if new in known:
         hint = renamed_hint(key).replace(RENAMED[key], new, 1)
         return f"there is no option {name} any more; {hint}."
-    return f"unknown option {name}{suggestion(name, list(known))}."
+    return _ended(f"unknown option {name}", name, known)
+
+
+def _ended(text: str, word: str, known: Sequence[str]) -> str:
+    """Return a sentence with the nearest known name at its end, where there is one near ``word``."""
+    return f"{text}{suggestion(word, list(known)) or '.'}"
 
 
 def _name(error: CycloptsError) -> str:

@@ -55,7 +55,7 @@ def explained(error: ValidationError, fields: Mapping[str, FieldInfo], key: str 
     if kind == "literal_error" and field is not None:
         known = choices(field)
         near = suggestion(value, known) if isinstance(value, str) else ""
-        return UserError(f"{begin} {value!r} is not known{near}; there are: {', '.join(known)}.")
+        return UserError(f"{begin} {value!r} is not known{near or '.'} There are: {', '.join(known)}.")
     if kind == "finite_number":
         wanted = "a finite number"
     elif kind.startswith(("greater_than", "less_than")) and field is not None:

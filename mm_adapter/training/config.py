@@ -248,7 +248,7 @@ def field_of(key: str, where: str, others: Sequence[str] = ()) -> FieldInfo:
     if key not in fields:
         if hint := renamed_hint(key):
             raise UserError(f"{where}: there is no key {key!r} any more; {hint}.")
-        raise UserError(f"{where}: there is no key {key!r}{suggestion(key, [*others, *fields])}.")
+        raise UserError(f"{where}: there is no key {key!r}{suggestion(key, [*others, *fields]) or '.'}")
     return fields[key]
 
 
@@ -262,8 +262,8 @@ def read_preset(preset: str) -> dict[str, Any]:
     if not path.is_file():
         path = Path(preset)
         if not path.is_file():
-            nearest = suggestion(preset, preset_names())
-            raise UserError(f"preset {preset!r} is neither a file nor one of {', '.join(preset_names())}{nearest}.")
+            nearest = suggestion(preset, preset_names()) or "."
+            raise UserError(f"preset {preset!r} is neither a file nor one of {', '.join(preset_names())}{nearest}")
     return read_toml(path)
 
 

@@ -110,7 +110,9 @@ def test_a_point_that_fails_is_named_and_the_others_run(write_grid, demo_folder,
 
 def test_a_run_that_leaves_the_finite_is_a_failure(write_grid, demo_folder, tmp_path):
     """A rate beyond all numbers: no figure of it enters a table."""
-    report = run(write_grid("base_lr = [1e38]", "max_grad_norm = 0.0\nskip_limit = 0"), demo_folder, tmp_path / "out")
+    report = run(
+        write_grid("base_lr = [1e38]", "max_grad_norm = 0.0\nmax_skipped_steps = 0"), demo_folder, tmp_path / "out"
+    )
     assert report.results == ()
     assert "finite" in report.failed["base_lr=1e+38"]
 

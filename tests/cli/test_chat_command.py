@@ -29,7 +29,7 @@ def test_a_pipe_is_answered_line_by_line(command, base, tiny_folder, monkeypatch
     piped(monkeypatch, "Hello\n\nAgain\n/reset\nHello\n/quit\nnever\n")
     outcome = command("chat", *base)
     session = ChatSession(MultimodalLlama.from_pretrained(str(tiny_folder)), GenerationConfig(6))
-    hello, again = ("".join(session.say(text)) for text in ("Hello", "Again"))
+    hello, again = ("".join(session.reply(text)) for text in ("Hello", "Again"))
     assert outcome.out == f"{hello}\n{again}\n{hello}\n"
     assert "begins anew" in outcome.err
     assert outcome.status == 0
