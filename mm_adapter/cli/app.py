@@ -8,8 +8,6 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 
 from mm_adapter import __version__
-from mm_adapter.cli.errors import readable
-from mm_adapter.cli.help import command_help, program_help
 from mm_adapter.core.errors import Stopped, UserError
 
 PROGRAM = "mm-adapter"
@@ -41,6 +39,8 @@ class _Program(App):
 
     def help_print(self, tokens: str | Iterable[str] | None = None, *, console: Any = None) -> None:
         """Print the help of the command that ``tokens`` name, or of the program."""
+        from mm_adapter.cli.help import command_help, program_help
+
         chain, apps, _ = self.parse_commands(tokens)
         if not chain:
             print(program_help(PROGRAM, COMMANDS))
@@ -119,6 +119,8 @@ def run(arguments: Sequence[str]) -> None:
     try:
         app(words)
     except CycloptsError as error:
+        from mm_adapter.cli.errors import readable
+
         raise UserError(readable(error, app, words, list(COMMANDS))) from None
 
 

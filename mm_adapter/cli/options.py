@@ -9,7 +9,6 @@ from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.limits import SEED_LIMIT
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def whole(kind: Any, tokens: Sequence[Token]) -> int:
 
 
 Count = Annotated[int, Parameter(converter=whole, validator=Number(gte=1))]
-Seed = Annotated[int, Parameter(converter=whole, validator=Number(gte=0, lt=SEED_LIMIT)), Value("SEED")]
+Seed = Annotated[int, Parameter(converter=whole, validator=Number(gte=0, lt=2**63)), Value("SEED")]
 
 Several = Parameter(consume_multiple=(1, None))
 """Takes one value or more: ``--choices cat dog``."""

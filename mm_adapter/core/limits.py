@@ -1,8 +1,5 @@
 """Ranges of numbers in words, for help and for messages."""
 
-SEED_LIMIT = 2**63
-"""Seeds are smaller than this: what torch's generators take."""
-
 
 def limits_text(
     gt: float | None = None, ge: float | None = None, lt: float | None = None, le: float | None = None
@@ -13,4 +10,4 @@ def limits_text(
 
 
 def _number(value: float) -> str:
-    return "2 ** 63" if value == SEED_LIMIT else f"{value:g}"
+    return "2 ** 63" if value == 2**63 else f"{value:g}"

@@ -12,7 +12,6 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.core.limits import SEED_LIMIT
 from mm_adapter.training.checked import about, check_value, explained
 from mm_adapter.training.renamed import renamed_hint
 
@@ -126,9 +125,7 @@ class TrainingConfig:
         Literal["float32", "bfloat16", "float16"],
         about("Hold frozen weights in this precision; what is trained is always float32."),
     ] = "float32"
-    seed: Annotated[
-        int, about("Draw initial weights and the order of examples from this seed.", ge=0, lt=SEED_LIMIT)
-    ] = 0
+    seed: Annotated[int, about("Draw initial weights and the order of examples from this seed.", ge=0, lt=2**63)] = 0
     eval_every: Annotated[
         float, about("Validate each time this much of the training set is through, and at the end.", "epochs", gt=0)
     ] = 1.0
@@ -195,8 +192,9 @@ class TrainingConfig:
 
     def steps_between_validations(self, steps_per_epoch: int) -> int:
         """Return how many optimizer steps lie between two validations."""
-        # A product such as 9 * (1 / 6) may miss the half that it stands for by a last digit.
-        return max(1, round(round(steps_per_epoch * self.eval_every, 9)))
+        # Version 0.1 divided by validations per epoch: as it did, so that 1 / 2.8 epochs are the same steps as then.
+        per_epoch = float(f"{1 / self.eval_every:.12g}")
+        return max(1, round(steps_per_epoch / per_epoch))
 
     def to_json(self) -> dict[str, Any]:
         """Return all settings by name."""

@@ -4,6 +4,7 @@ import pytest
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.training.config import TrainingConfig, fields_by_key, load_config, override, preset_names
+from mm_adapter.training.renamed import RENAMED, with_new_names
 
 
 def test_all_presets_load():
@@ -95,3 +96,21 @@ def test_values_out_of_range(values):
     """A value that cannot work is refused before anything is loaded, by its name."""
     with pytest.raises(UserError, match=next(iter(values))):
         TrainingConfig(**values)
+
+
+@pytest.mark.parametrize("evaluations", [0.05, 0.1, 0.3, 1.0, 1.5, 2.0, 2.8, 3.0, 6.0, 7.0])
+def test_validations_fall_on_the_steps_of_version_0_1(evaluations):
+    """Epochs between validations are the inverse of validations per epoch, to the step."""
+    config = TrainingConfig(**with_new_names({"evaluations": evaluations}))
+    for steps in range(1, 400):
+        assert config.steps_between_validations(steps) == max(1, round(steps / evaluations))
+
+
+def test_saved_settings_are_understood_by_their_old_names():
+    """Every key of a run folder of version 0.1 has a place."""
+    saved = {"clip": 0.5, "wording": "alpaca", "keep_states": 1, "evaluations": 2.0, "layers": 3}
+    assert with_new_names(saved) == {
+        "max_grad_norm": 0.5, "prompt_template": "alpaca", "max_states": 1, "eval_every": 0.5, "layers": 3,
+    }  # fmt: skip
+    assert set(RENAMED.values()) <= set(fields_by_key())
+    assert not RENAMED.keys() & fields_by_key().keys()
