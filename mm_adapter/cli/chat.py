@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from mm_adapter.cli.generate import not_text, show
 from mm_adapter.cli.options import GenerationOptions, ModelOptions, Value, whole
@@ -28,6 +29,7 @@ def chat(
         int | None,
         Parameter(
             converter=whole,
+            validator=Number(gte=2),
             help="Keep this many tokens of the conversation; by default as many as the model takes, up to 4096.",
         ),
     ] = None,

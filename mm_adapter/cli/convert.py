@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import Value, whole
+from mm_adapter.cli.options import Count, Value
 
 EXAMPLES = (
     "mm-adapter convert --from official --adapter adapter.pth --llama llama-7b --out converted",
@@ -28,8 +28,8 @@ def convert(
     ] = None,
     out: Annotated[Path, Parameter(help="Write the converted adapter into this folder."), Value("FOLDER")],
     layers: Annotated[
-        int | None,
-        Parameter(converter=whole, help="Give an official adapter this many layers; by default one for ten prompts."),
+        Count | None,
+        Parameter(help="Give an official adapter this many layers; by default one for ten prompts."),
     ] = None,
     gate: Annotated[
         Literal["tanh", "plain"] | None,

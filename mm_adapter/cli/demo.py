@@ -5,12 +5,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import ConfigFile, Preset, Quiet, Value, whole
+from mm_adapter.cli.options import ConfigFile, Count, Preset, Quiet, Value
 from mm_adapter.cli.settings import Settings
 from mm_adapter.training.sources import resolve
 
 EXAMPLES = ("mm-adapter demo", "mm-adapter demo --out try --size 600 --epochs 1")
-NOTES = ("It takes about ten minutes on two CPU cores.",)
 
 
 def demo(
@@ -19,7 +18,7 @@ def demo(
         Path, Parameter(help="Write data, runs and summary.json into this new folder."), Value("FOLDER")
     ] = Path("demo"),
     size: Annotated[
-        int | None, Parameter(converter=whole, help="Generate this many questions; by default the generator's number.")
+        Count | None, Parameter(help="Generate this many questions; by default the generator's number.")
     ] = None,
     quiet: Quiet = False,
     preset: Preset = "demo",

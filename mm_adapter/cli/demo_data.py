@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import Seed, Value, whole
+from mm_adapter.cli.options import Count, Seed, Value
 
 EXAMPLES = ("mm-adapter demo-data --out data/demo", "mm-adapter demo-data --out data/small --size 200 --seed 1")
 
@@ -15,8 +15,8 @@ def demo_data(
     out: Annotated[Path, Parameter(help="Write the set into this new folder."), Value("FOLDER")],
     seed: Annotated[Seed, Parameter(help="Generate from this seed.")] = 0,
     size: Annotated[
-        int | None,
-        Parameter(converter=whole, help="Generate this many questions in all; by default the generator's number."),
+        Count | None,
+        Parameter(help="Generate this many questions in all; by default the generator's number."),
     ] = None,
 ) -> None:
     """Write the generated set in ScienceQA's official layout."""

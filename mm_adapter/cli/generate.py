@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import GenerationOptions, ModelOptions, Value, whole
+from mm_adapter.cli.options import Count, GenerationOptions, ModelOptions, Value
 from mm_adapter.core.errors import UserError
 
 _STANDARD_INPUT = Path("standard input")
@@ -39,9 +39,7 @@ def generate(
     raw: Annotated[bool, Parameter(help="Continue the prompt as it stands, instead of taking it for a request.")] = (
         False
     ),
-    batch_size: Annotated[
-        int, Parameter(converter=whole, help="Write on this many prompts at a time, at least 1.")
-    ] = 8,
+    batch_size: Annotated[Count, Parameter(help="Write on this many prompts at a time.")] = 8,
     json: Annotated[bool, Parameter(help="Print a JSON object a line for programs.")] = False,
     writing: GenerationOptions = GenerationOptions(),  # noqa: B008 - frozen
 ) -> None:

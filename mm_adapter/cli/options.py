@@ -65,7 +65,7 @@ Preset = Annotated[
 ]
 ConfigFile = Annotated[
     Path | None,
-    Parameter(help="Take settings from this TOML or YAML file; they go before those of a preset."),
+    Parameter(help="Take settings from this TOML or YAML file; they win over the preset's."),
     Value("FILE"),
 ]
 
@@ -181,22 +181,32 @@ class ExplainOptions:
 class GenerationOptions:
     """How text is written."""
 
-    max_new_tokens: Annotated[
-        int, Parameter(converter=whole, help="End a text after this many tokens, at least 1.")
-    ] = 256
+    max_new_tokens: Annotated[Count, Parameter(help="End a text after this many tokens.")] = 256
     temperature: Annotated[
-        float, Parameter(help="Draw tokens at this temperature, at least 0; at 0 the most likely token is taken.")
+        float,
+        Parameter(validator=Number(gte=0), help="Draw tokens at this temperature; at 0 the most likely one is taken."),
     ] = 0.0
     top_k: Annotated[
         int | None,
-        Parameter(converter=whole, help="Draw from this many most likely tokens alone; by default from all."),
+        Parameter(
+            converter=whole,
+            validator=Number(gte=0),
+            help="Draw from this many most likely tokens alone; 0 draws from all, by default too.",
+        ),
     ] = None
     top_p: Annotated[
         float | None,
-        Parameter(help="Draw from the likeliest tokens that together have this share, up to 1; by default from all."),
+        Parameter(
+            validator=Number(gt=0, lte=1),
+            help="Draw from the likeliest tokens that together have this share; by default from all.",
+        ),
     ] = None
     repetition_penalty: Annotated[
-        float, Parameter(help="Make what was written less likely by this factor, at least 1; 1 changes nothing.")
+        float,
+        Parameter(
+            validator=Number(gte=0.01, lte=100),
+            help="Make what was written less likely by this factor; 1 changes nothing.",
+        ),
     ] = 1.0
     seed: Annotated[Seed | None, Parameter(help="Draw from this seed; by default from another one each time.")] = None
     stop: Annotated[

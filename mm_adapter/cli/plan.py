@@ -4,6 +4,7 @@ import json as json_text
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from mm_adapter.cli.options import ConfigFile, Count, Json, Preset
 from mm_adapter.cli.settings import Settings
@@ -43,10 +44,15 @@ def plan(
     ] = None,
     utilisation: Annotated[
         float | None,
-        Parameter(help="Count on this share of the device's peak, from 0 to 1; by default what is usual."),
+        Parameter(
+            validator=Number(gt=0, lte=1), help="Count on this share of the device's peak; by default what is usual."
+        ),
     ] = None,
     memory: Annotated[
-        float | None, Parameter(help="Count on this many gigabytes of a device; by default what is published.")
+        float | None,
+        Parameter(
+            validator=Number(gt=0), help="Count on this many gigabytes of a device; by default what is published."
+        ),
     ] = None,
     measure: Annotated[bool, Parameter(help="Run a few steps here too, and compare line by line.")] = False,
     json: Json = False,

@@ -18,7 +18,7 @@ def _option(key: str) -> Any:
     field = fields_by_key()[key]
     known, default = choices(field), field.default
     facts = [f"choices: {', '.join(known)}"] if known else []
-    facts += [fact for fact in (limits(field), unit(field)) if fact]
+    facts += [fact for fact in (limits(field), unit(field) and f"in {unit(field)}") if fact]
     facts.append(f"default: {default if isinstance(default, str) else toml_value(default)}")
     names = ["--batch-size", "--batch"] if key == "batch_size" else None
     kind: Any = Literal[known] if known else str

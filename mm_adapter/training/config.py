@@ -65,9 +65,7 @@ class TrainingConfig:
         Literal["zero-init", "random-init"],
         about("Begin with closed gates (zero-init, the method), or without gates (random-init, the paper's ablation)."),
     ] = "zero-init"
-    bottleneck: Annotated[int, about("Project image features through this many numbers.", "width in numbers", ge=1)] = (
-        128
-    )
+    bottleneck: Annotated[int, about("Project image features through this many numbers.", "numbers", ge=1)] = 128
     template: Annotated[
         Literal["QCM-A", "QC-A", "CQM-A", "CQ-A"],
         about("Order question (Q), context (C) and lettered options (M) of a prompt like this; QCM-A is the paper's."),
