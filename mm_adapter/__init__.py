@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from mm_adapter.model import MultimodalLlama
 
 __all__ = ["MultimodalLlama"]
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         layers=min(30, shape.num_layers),
         batch_size=IN_A_PASS * PASSES,
         token_budget=IN_A_PASS * TOKENS,
-        base_rate=0.009,
+        base_lr=0.009,
         dtype=options.dtype,
         quantization=options.quantization,
         offload=options.offload,

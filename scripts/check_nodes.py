@@ -36,7 +36,7 @@ class Meeting:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.options = text_options(folder, "--epochs", "60", "--save-steps", "5", "--evaluations", "0.1")
+        self.options = text_options(folder, "--epochs", "60", "--save-steps", "5", "--eval-every", "10")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

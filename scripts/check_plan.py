@@ -66,7 +66,7 @@ RUNS = [
     Run("adapter, L 15, pictures", SMOLLM2, 100, 12, {"layers": 15, "batch_size": 12}, 1776),
     Run("adapter, L 20, bfloat16", SMOLLM2, 200, 90, {"layers": 20, "batch_size": 4, "dtype": "bfloat16"}),
     Run("lora", SMOLLM2, 64, 16, {"method": "lora", "batch_size": 16, "token_budget": 512}),
-    Run("full", MEDIUM, 128, 30, {"method": "full", "batch_size": 8, "base_rate": 0.001}),
+    Run("full", MEDIUM, 128, 30, {"method": "full", "batch_size": 8, "base_lr": 0.001}),
 ]
 
 

@@ -29,7 +29,7 @@ SETTINGS = {
 KINDS = {
     "data": ("DDP", []),
     "full": ("FSDP2", ["--sharding", "full"]),
-    "checkpointed": ("FSDP2, checkpointed", ["--sharding", "full", "--checkpoint-layers", "true"]),
+    "checkpointed": ("FSDP2, checkpointed", ["--sharding", "full", "--gradient-checkpointing", "true"]),
 }
 
 
@@ -51,7 +51,7 @@ class Place:
         llama, data = write_llama(folder / "llama"), write_questions(folder / "data", 75)
         options = ["--llama", str(llama), "--data", str(data), "--features", str(folder / "features"), "--quiet"]
         options += ["--layers", "3", "--prompt-length", "3", "--bottleneck", "8", "--batch-size", "7", "--epochs", "2"]
-        return cls(folder, [*options, "--warmup-epochs", "0.2", "--base-rate", "0.3", "--max-length", "700"])
+        return cls(folder, [*options, "--warmup-epochs", "0.2", "--base-lr", "0.3", "--max-length", "700"])
 
     def train(self, name: str, ranks: int, more: list[str]) -> Path:
         """Train once; return the run's folder."""

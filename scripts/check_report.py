@@ -23,10 +23,10 @@ from bars import bar, write_bars
 from PIL import Image
 from tqdm import tqdm
 
-from mm_adapter.cli.report import report
 from mm_adapter.core.files import write_json
 from mm_adapter.data.demo import write_demo
 from mm_adapter.data.readers import read_dataset
+from mm_adapter.eval.page.report_files import report
 from mm_adapter.eval.predictions import write_predictions
 from mm_adapter.eval.record import Prediction
 from mm_adapter.eval.retrieval import retrieval_predictions

@@ -43,7 +43,7 @@ class Trial:
     def __init__(self, folder: Path, epochs: int) -> None:
         self.folder = folder
         self.epochs = epochs
-        self.options = text_options(folder, "--average-decay", "0.9", "--save-steps", "1")
+        self.options = text_options(folder, "--ema-decay", "0.9", "--save-steps", "1")
 
     def begin(self, name: str, ranks: int) -> "subprocess.Popen[bytes]":
         """Start or go on with a run."""

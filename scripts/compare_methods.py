@@ -26,9 +26,9 @@ HEADER = ("method", "trained parameters", "checkpoint, MB", "steps", "minutes", 
 def train(method: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Train one method in a process of its own; return its row."""
     config = load_config(options.preset)
-    rates = {"adapter": config.base_rate, "lora": options.lora_rate, "full": options.full_rate}
+    rates = {"adapter": config.base_lr, "lora": options.lora_rate, "full": options.full_rate}
     command = ["train", "--preset", options.preset, "--data", options.data, "--out", str(folder), "--quiet"]
-    command += ["--method", method, "--dtype", "float32", "--base-rate", str(rates[method])]
+    command += ["--method", method, "--dtype", "float32", "--base-lr", str(rates[method])]
     command += ["--epochs", str(options.epochs or config.epochs), "--llama", options.llama or config.llama]
     if method != "adapter" or options.text_only:
         command += ["--vision", "none"]
@@ -52,7 +52,11 @@ def measure(adapter: str, options: argparse.Namespace, out: Path) -> dict[str, A
     command += ["--out", str(out), "--quiet"]
     if adapter == "none":
         command += ["--llama", options.llama or config.llama]
-        command += ["--wording", config.wording] if config.task == "conversations" else ["--template", config.template]
+        command += (
+            ["--prompt-template", config.prompt_template]
+            if config.task == "conversations"
+            else ["--template", config.template]
+        )
     run(command)
     metrics = json.loads((out / "metrics.json").read_text())
     if "loss_per_token" in metrics:

@@ -100,7 +100,7 @@ def one_device() -> list[str]:
     values = {"batch_size": 16, "token_budget": 1024}
     plan = plan_of("llama-7b", "h100", 1, 256, 128, **values)
     small = plan_of("llama-7b", "h100", 1, 256, 128, **values, quantization="int4")
-    both = plan_of("llama-7b", "h100", 1, 256, 128, **values, quantization="int4", checkpoint_layers=True)
+    both = plan_of("llama-7b", "h100", 1, 256, 128, **values, quantization="int4", gradient_checkpointing=True)
     eight = [
         f"{item.memory.peak / 1e9:.2f} GB, {'under' if item.memory.peak < 8e9 else 'over'} 8" for item in (small, both)
     ]
@@ -116,7 +116,7 @@ def one_device() -> list[str]:
         f"| tokens/s at {plan.utilisation:.0%} of 989.4 TFLOP/s | {plan.tokens_per_second:,.0f} |",
         f"| peak memory | {plan.memory.peak / 1e9:.2f} GB |",
         f"| peak memory with `--quantization int4` | {eight[0]} |",
-        f"| and `--checkpoint-layers true` | {eight[1]} |",
+        f"| and `--gradient-checkpointing true` | {eight[1]} |",
         "",
         f"```sh\n{COMMAND}\n```",
         "",

@@ -74,7 +74,7 @@ def text_options(folder: Path, *more: str) -> list[str]:
     """Write model and questions into ``folder``; return the options of a text-only training on them."""
     llama, data = write_llama(folder / "llama"), write_questions(folder / "data", 75)
     options = ["--llama", str(llama), "--data", str(data), "--vision", "none", "--quiet", "--layers", "2"]
-    options += ["--prompt-length", "3", "--batch-size", "6", "--warmup-epochs", "0.5", "--base-rate", "0.3"]
+    options += ["--prompt-length", "3", "--batch-size", "6", "--warmup-epochs", "0.5", "--base-lr", "0.3"]
     return [*options, "--max-length", "700", *more]
 
 

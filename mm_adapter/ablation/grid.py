@@ -11,7 +11,8 @@ from typing import Any
 
 from mm_adapter.adapter import AdapterConfig
 from mm_adapter.core.errors import UserError, located, suggestion
-from mm_adapter.training.config import PRESETS, TrainingConfig, config_types, load_config, override, read_toml
+from mm_adapter.training.checked import check_value
+from mm_adapter.training.config import PRESETS, TrainingConfig, field_of, load_config, override, read_toml
 from mm_adapter.training.prepare import question_prompting
 from mm_adapter.training.run import vision_of
 
@@ -116,11 +117,10 @@ def _axes(table: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
         raise UserError("[grid] names no setting to vary; write for example: layers = [5, 15, 30].")
     if {"images", "vision"} <= table.keys():
         raise UserError("[grid] has both images and vision; images = false is vision none, keep one of them.")
-    known = config_types()
     axes: dict[str, tuple[Any, ...]] = {}
     for key, values in table.items():
-        if key != "images" and key not in known:
-            raise UserError(f"[grid]: there is no key {key!r}{suggestion(key, ['images', *known])}.")
+        if key != "images":
+            field_of(key, "[grid]", ("images",))
         if not isinstance(values, list) or not values:
             raise UserError(f"[grid]: {key} is {values!r}; it must be a list of values.")
         if key == "images":
@@ -141,12 +141,7 @@ def _axes(table: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
 
 
 def _converted(key: str, value: Any) -> Any:
-    kind = config_types()[key]
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise UserError(f"[grid]: {key} has {value!r}; its values must be of type {kind.__name__}.")
-    return value
+    return check_value(key, value, field_of(key, "[grid]"), "[grid]")
 
 
 def _point(values: Mapping[str, Any], base: TrainingConfig) -> Point:

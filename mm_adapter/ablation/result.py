@@ -105,5 +105,5 @@ def last_losses(folder: Path) -> tuple[float, float, float]:
     losses = [event["loss"] for event in steps if event["epoch"] > last - 1]
     found = (sum(losses) / len(losses), looks[-1]["val_loss"], looks[-1]["val_accuracy"])
     if not all(map(math.isfinite, found)):
-        raise UserError(f"{path}: the loss is not finite at the end; lower base_rate.")
+        raise UserError(f"{path}: the loss is not finite at the end; lower base_lr.")
     return found

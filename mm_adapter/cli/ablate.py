@@ -1,37 +1,43 @@
-"""Options of ``mm-adapter ablate``."""
+"""``mm-adapter ablate``."""
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from mm_adapter.cli.parser import add_command
+from cyclopts import Parameter
+
+from mm_adapter.cli.options import Features, Questions, Quiet, Value
+
+EXAMPLES = (
+    "mm-adapter ablate demo --data data/demo --out runs/ablation",
+    "mm-adapter ablate mine.toml --data data/scienceqa --out runs/grid --dry-run",
+)
+NOTES = ("The same command goes on where it was interrupted.",)
 
 
-def add_ablate(commands: Any) -> None:
-    """Add the subcommand to the parser's ``commands``."""
+def ablate(
+    grid: Annotated[
+        str, Parameter(help="Run this grid: a TOML file, or one that comes with the package: demo, scienceqa.")
+    ],
+    /,
+    *,
+    data: Questions,
+    out: Annotated[Path, Parameter(help="Write runs and tables into this folder."), Value("FOLDER")],
+    features: Features = None,
+    split: Annotated[Literal["val", "test"], Parameter(help="Answer the questions of this split.")] = "test",
+    quiet: Quiet = False,
+    dry_run: Annotated[bool, Parameter(help="List the runs, and do none.")] = False,
+) -> None:
+    """Run a grid of trainings that share what they can."""
+    from mm_adapter.ablation.grid import read_grid
+    from mm_adapter.ablation.run_grid import ablate as run_grid
+    from mm_adapter.ablation.run_grid import check_all_ran, finished
 
-    def run(options: argparse.Namespace) -> None:
-        from mm_adapter.ablation.grid import read_grid
-        from mm_adapter.ablation.run_grid import ablate, check_all_ran, finished
-
-        grid = read_grid(options.grid)
-        if options.dry_run:
-            for point in grid.points:
-                done = finished(options.out, point, options.split) is not None
-                print(f"{'finished' if done else 'to do':9} {point.name}")
-            return
-        report = ablate(grid, options.data, options.out, options.features, options.split, options.quiet)
-        print(report.to_text(), end="")
-        check_all_ran(report, options.out)
-
-    text = "Run a grid of trainings that share what they can, and report it as the paper's ablation tables."
-    parser = add_command(commands, "ablate", run, text, "The same command goes on where it was interrupted.")
-    parser.add_argument(
-        "grid", metavar="GRID", help="TOML file, or a grid that comes with the package: demo, scienceqa"
-    )
-    parser.add_argument("--data", required=True, help="ScienceQA folder (problems.json), parquet folder or hub id")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and tables")
-    parser.add_argument("--features", type=Path, help="folder of the feature store")
-    parser.add_argument("--split", default="test", choices=("val", "test"), help="whose questions are answered")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    parser.add_argument("--dry-run", action="store_true", help="list the runs, and do none")
+    found = read_grid(grid)
+    if dry_run:
+        for point in found.points:
+            done = finished(out, point, split) is not None
+            print(f"{'finished' if done else 'to do':9} {point.name}")
+        return
+    report = run_grid(found, data, out, features, split, quiet)
+    print(report.to_text(), end="")
+    check_all_ran(report, out)

@@ -1,41 +1,48 @@
-"""Options of ``mm-adapter answer``, and what it prints."""
+"""``mm-adapter answer``."""
 
-import argparse
-import json
+import json as json_text
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from mm_adapter.cli.model_options import add_asking_options, add_explaining_options, load_asked_model
-from mm_adapter.cli.parser import add_command
+from cyclopts import Parameter
+
+from mm_adapter.cli.options import AskingOptions, ExplainOptions, Json, ModelOptions, Several, Value
+
+EXAMPLES = (
+    "mm-adapter answer --adapter runs/first --image cat.png --question 'What is this?' --choices cat dog owl",
+    "mm-adapter answer --adapter none --question 'Why is the sky blue?' --max-new-tokens 40",
+)
 
 
-def add_answer(commands: Any) -> None:
-    """Add the subcommand to the parser's ``commands``."""
-
-    def run(options: argparse.Namespace) -> None:
-        model = load_asked_model(options)
-        asked = (options.question, options.image, options.choices, options.context)
-        answer = model.answer(*asked, options.max_new_tokens, options.explain)
-        if options.json:
-            choices = options.choices or []
-            listed = [{"text": t, "probability": p} for t, p in zip(choices, answer.probabilities, strict=True)]
-            told = {"explanation": answer.explanation} if answer.explanation else {}
-            found = {"answer": answer.text, "choice": answer.choice, "choices": listed, **told}
-            print(json.dumps(found, ensure_ascii=False))
-            return
-        print(answer.text)
-        for index, (text, probability) in enumerate(zip(options.choices or [], answer.probabilities, strict=True)):
-            print(f"  {'*' if index == answer.choice else ' '} {probability:6.1%}  {text}")
-        if answer.explanation:
-            print(f"because: {answer.explanation}")
-
-    parser = add_command(commands, "answer", run, "Answer one question, about a picture if one is named.")
-    add_asking_options(parser)
-    parser.add_argument("--image", type=Path, help="picture")
-    parser.add_argument("--question", required=True, help="what is asked")
-    parser.add_argument("--choices", nargs="+", help="options; without them the answer is written freely")
-    parser.add_argument("--context", default="", help="text that goes with the question")
-    add_explaining_options(
-        parser, "limit of a free answer (64), or of an explanation (128; before an answer as trained)"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+def answer(
+    *,
+    model: ModelOptions,
+    asking: AskingOptions = AskingOptions(),  # noqa: B008 - frozen
+    explaining: ExplainOptions = ExplainOptions(),  # noqa: B008 - frozen
+    image: Annotated[Path | None, Parameter(help="Ask about this picture."), Value("FILE")] = None,
+    question: Annotated[str, Parameter(help="Ask this question.")],
+    choices: Annotated[
+        tuple[str, ...] | None,
+        Several,
+        Parameter(help="Choose among these options; without them the answer is written freely."),
+        Value("OPTION"),
+    ] = None,
+    context: Annotated[str, Parameter(help="Put this text beside the question.")] = "",
+    json: Json = False,
+) -> None:
+    """Answer one question, about a picture if one is named."""
+    loaded = model.load(asking)
+    listed = None if choices is None else list(choices)
+    found = loaded.answer(question, image, listed, context, explaining.max_new_tokens, explaining.explain)
+    if json:
+        pairs = zip(choices or (), found.probabilities, strict=True)
+        said = [{"text": text, "probability": probability} for text, probability in pairs]
+        told = {"explanation": found.explanation} if found.explanation else {}
+        values = {"answer": found.text, "choice": found.choice, "choices": said, **told}
+        print(json_text.dumps(values, ensure_ascii=False))
+        return
+    print(found.text)
+    for index, (text, probability) in enumerate(zip(choices or (), found.probabilities, strict=True)):
+        print(f"  {'*' if index == found.choice else ' '} {probability:6.1%}  {text}")
+    if found.explanation:
+        print(f"because: {found.explanation}")

@@ -1,18 +1,53 @@
-"""``mm-adapter chat``: a conversation over the lines of a terminal or a pipe."""
+"""``mm-adapter chat``."""
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Annotated, Any
 
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from mm_adapter.cli.generate import not_text, show
+from mm_adapter.cli.options import GenerationOptions, ModelOptions, Value, whole
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.inference.chat_session import ChatSession
 
 COMMANDS = ("/reset", "/image", "/quit")
 HELP = "/image FILE shows a picture, /reset begins anew, /quit ends; Ctrl-C ends an answer."
+EXAMPLES = (
+    "mm-adapter chat --adapter runs/alpaca",
+    "mm-adapter chat --adapter runs/first --image cat.png --temperature 0.7",
+)
 
 
 def chat(
-    session: ChatSession,
+    *,
+    model: ModelOptions,
+    image: Annotated[Path | None, Parameter(help="Talk about this picture."), Value("FILE")] = None,
+    context: Annotated[
+        int | None,
+        Parameter(
+            converter=whole,
+            validator=Number(gte=2),
+            help="Keep this many tokens of the conversation; by default as many as the model takes, up to 4096.",
+        ),
+    ] = None,
+    writing: GenerationOptions = GenerationOptions(),  # noqa: B008 - frozen
+) -> None:
+    """Talk with a model: every line of a terminal or a pipe is answered."""
+    from mm_adapter.inference.chat_session import ChatSession
+
+    chosen = writing.config()
+    session = ChatSession(model.load(), chosen, image, context)
+    terminal = sys.stdin.isatty()
+    if terminal:
+        _tell(HELP)
+    converse(session, _typed_lines() if terminal else _piped_lines(), show, _tell, patient=terminal)
+
+
+def converse(
+    session: Any,
     lines: Iterable[str],
     write: Callable[[str], None],
     say: Callable[[str], None],
@@ -50,7 +85,7 @@ def chat(
             say(str(error))
 
 
-def _obey(session: ChatSession, text: str, say: Callable[[str], None]) -> None:
+def _obey(session: Any, text: str, say: Callable[[str], None]) -> None:
     name, _, argument = text.partition(" ")
     argument = argument.strip()
     if name == "/reset" and not argument:
@@ -63,7 +98,7 @@ def _obey(session: ChatSession, text: str, say: Callable[[str], None]) -> None:
         raise UserError(f"{text!r} is no command{suggestion(name, COMMANDS)}. {HELP}")
 
 
-def _answer(session: ChatSession, text: str, write: Callable[[str], None], say: Callable[[str], None]) -> None:
+def _answer(session: Any, text: str, write: Callable[[str], None], say: Callable[[str], None]) -> None:
     pieces = session.reply(text)
     if session.dropped:
         say(f"the context is full: the oldest exchanges were dropped ({session.dropped})")
@@ -71,3 +106,26 @@ def _answer(session: ChatSession, text: str, write: Callable[[str], None], say: 
         for piece in pieces:
             write(piece)
     write("\n")
+
+
+def _typed_lines() -> Iterator[str]:
+    """Yield lines until Ctrl-D; Ctrl-C drops the line that was begun."""
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            show("\n")
+            return
+        except KeyboardInterrupt:
+            show("\n")
+
+
+def _piped_lines() -> Iterator[str]:
+    try:
+        yield from sys.stdin
+    except UnicodeDecodeError as error:
+        raise not_text(error) from None
+
+
+def _tell(line: str) -> None:
+    print(f"[{line}]", file=sys.stderr, flush=True)

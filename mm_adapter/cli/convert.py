@@ -1,45 +1,52 @@
-"""Options of ``mm-adapter convert``."""
+"""``mm-adapter convert``."""
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from mm_adapter.cli.parser import add_command
+from cyclopts import Parameter
+
+from mm_adapter.cli.options import Count, Value
+
+EXAMPLES = (
+    "mm-adapter convert --from official --adapter adapter.pth --llama llama-7b --out converted",
+    "mm-adapter convert --to peft --adapter runs/alpaca --out for-peft",
+)
+NOTES = ("A conversion that would lose something is refused.",)
+
+Format = Literal["mm-adapter", "official", "peft", "litgpt"]
 
 
-def add_convert(commands: Any) -> None:
-    """Add the subcommand to the parser's ``commands``."""
+def convert(
+    *,
+    source: Annotated[Format, Parameter(name="--from", help="Read --adapter in this format.")] = "mm-adapter",
+    target: Annotated[Format, Parameter(name="--to", help="Write this format.")] = "mm-adapter",
+    adapter: Annotated[Path, Parameter(help="Convert the adapter in this folder or file."), Value("PATH")],
+    llama: Annotated[
+        str | None,
+        Parameter(help="Use this base model; required unless the adapter is of mm-adapter."),
+        Value("NAME|PATH"),
+    ] = None,
+    out: Annotated[Path, Parameter(help="Write the converted adapter into this folder."), Value("FOLDER")],
+    layers: Annotated[
+        Count | None,
+        Parameter(help="Give an official adapter this many layers; by default one for ten prompts."),
+    ] = None,
+    gate: Annotated[
+        Literal["tanh", "plain"] | None,
+        Parameter(
+            help="Take the gates of an official adapter as its training code does (tanh, by default) or as its "
+            "inference code does (plain)."
+        ),
+    ] = None,
+    qkv: Annotated[
+        Literal["concatenated", "interleaved"] | None,
+        Parameter(
+            help="Take a litgpt checkpoint as 0.5.5 and later write it (concatenated, by default) or as earlier "
+            "ones do (interleaved)."
+        ),
+    ] = None,
+) -> None:
+    """Convert an adapter from or to the original V1 code, PEFT or litgpt."""
+    from mm_adapter.adapter.formats.conversion import convert as convert_adapter
 
-    def run(options: argparse.Namespace) -> None:
-        from mm_adapter.adapter.formats.conversion import convert
-
-        convert(
-            options.source,
-            options.target,
-            options.adapter,
-            options.out,
-            options.llama,
-            options.layers,
-            options.gate,
-            options.qkv,
-        )
-
-    text = "Convert an adapter from or to the original V1 code, PEFT or litgpt; refused where something would be lost."
-    parser = add_command(commands, "convert", run, text)
-    formats = ("mm-adapter", "official", "peft", "litgpt")
-    parser.add_argument("--from", dest="source", default="mm-adapter", choices=formats, help="format of --adapter")
-    parser.add_argument("--to", dest="target", default="mm-adapter", choices=formats, help="format to write")
-    parser.add_argument("--adapter", type=Path, required=True, help="folder or file of the adapter")
-    parser.add_argument("--llama", help="base model; needed unless the adapter is of mm-adapter")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the converted adapter")
-    parser.add_argument("--layers", type=int, help="layers of an official adapter; by default one for ten prompts")
-    parser.add_argument(
-        "--gate",
-        choices=("tanh", "plain"),
-        help="official: tanh (training code, default), plain (inference code)",
-    )
-    parser.add_argument(
-        "--qkv",
-        choices=("concatenated", "interleaved"),
-        help="litgpt: concatenated (0.5.5 and later, default), interleaved (earlier)",
-    )
+    convert_adapter(source, target, adapter, out, llama, layers, gate, qkv)

@@ -1,129 +1,32 @@
-"""``mm-adapter demo``: the whole method on a generated set, on one CPU, in minutes."""
+"""``mm-adapter demo``."""
 
-import argparse
-import shlex
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import torch
+from cyclopts import Parameter
 
-from mm_adapter.cli.config_options import add_config_options, overrides
-from mm_adapter.cli.parser import add_command, natural
-from mm_adapter.core.errors import UserError
-from mm_adapter.core.files import write_json, write_text
-from mm_adapter.data.demo import write_demo
-from mm_adapter.data.readers import read_dataset
-from mm_adapter.eval.official_report import official_table, to_markdown, to_text
-from mm_adapter.model import MultimodalLlama
-from mm_adapter.training.config import load_config
-from mm_adapter.training.evaluation import evaluate
-from mm_adapter.training.prepare import question_prompting
-from mm_adapter.training.run import train
+from mm_adapter.cli.options import ConfigFile, Count, Preset, Quiet, Value
+from mm_adapter.cli.settings import Settings
+from mm_adapter.training.sources import resolve
 
-
-def add_demo(commands: Any) -> None:
-    """Add the subcommand to the parser's ``commands``."""
-
-    def run(options: argparse.Namespace) -> None:
-        pass
-
-        demo(options.out, options.preset, overrides(options), options.size, options.quiet)
-
-    parser = add_command(
-        commands, "demo", run, "Train and compare adapters on a generated set: the whole method in minutes."
-    )
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="new folder for data, runs and summary.json")
-    parser.add_argument("--size", type=int, help="questions to generate")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    parser.add_argument("--preset", default="demo", help="preset name or TOML file")
-    add_config_options(parser)
-
-
-def add_demo_data(commands: Any) -> None:
-    """Add the subcommand to the parser's ``commands``."""
-
-    def run(options: argparse.Namespace) -> None:
-        from mm_adapter.data.demo import write_demo
-
-        size = {} if options.size is None else {"size": options.size}
-        write_demo(options.out, seed=options.seed, **size)
-        print(f"wrote {options.out}")
-
-    parser = add_command(commands, "demo-data", run, "Write the generated set in ScienceQA's official layout.")
-    parser.add_argument("--out", type=Path, required=True, help="new folder")
-    parser.add_argument("--seed", type=natural, default=0, help="of the generator")
-    parser.add_argument("--size", type=int, help="questions in all")
+EXAMPLES = ("mm-adapter demo", "mm-adapter demo --out try --size 600 --epochs 1")
 
 
 def demo(
-    out: Path,
-    preset: str = "demo",
-    overrides: dict[str, Any] | None = None,
-    size: int | None = None,
-    quiet: bool = False,
-    log: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
-) -> dict[str, Any]:
-    """Generate questions, train a text-only and a multimodal adapter, compare both with the base model.
+    *,
+    out: Annotated[
+        Path, Parameter(help="Write data, runs and summary.json into this new folder."), Value("FOLDER")
+    ] = Path("demo"),
+    size: Annotated[
+        Count | None, Parameter(help="Generate this many questions; by default the generator's number.")
+    ] = None,
+    quiet: Quiet = False,
+    preset: Preset = "demo",
+    config: ConfigFile = None,
+    settings: Settings = None,
+) -> None:
+    """Train and compare adapters on a generated set."""
+    found = resolve(preset, config, settings)
+    from mm_adapter.training.demonstration import demo as run_demo
 
-    Args:
-        out: new folder; gets data/, text_only/, multimodal/, report.md and summary.json.
-        preset, overrides: settings of both trainings; the text-only one differs in having no image tower.
-        size: questions to generate; the generator's default if None.
-        quiet: show no progress bars.
-        log: receives lines for a person.
-
-    Returns:
-        What ``summary.json`` holds: ``base``, ``text_only``, ``multimodal`` (each the official keys) and ``seconds``.
-
-    Raises:
-        UserError: ``out`` is not empty, or a model cannot be fetched.
-    """
-    start = time.perf_counter()
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: not empty; name a new folder by --out, or remove this one.")
-    config = load_config(preset, overrides)
-    # Loaded before anything is written: a model that cannot be had leaves no half-filled folder.
-    prompting = question_prompting(config)
-    model = MultimodalLlama.from_pretrained(config.llama, dtype=config.dtype, device=config.device, prompting=prompting)
-    data = out / "data"
-    write_demo(data, seed=config.seed, **({} if size is None else {"size": size}))
-    dataset = read_dataset(str(data))
-    pictured = sum(question.image is not None for question in dataset.questions)
-    log(f"generated {len(dataset.questions)} questions, {pictured} with a picture, in {data}")
-    store = out / "features"
-    runs = {"base": None, "text_only": replace(config, vision="none"), "multimodal": config}
-    summary: dict[str, Any] = {}
-    for name, settings in runs.items():
-        log(f"== {name.replace('_', '-')}")
-        folder = out / name
-        if settings is not None:
-            del model  # one at a time: memory
-            train(settings, str(data), folder, features=store, quiet=quiet, log=log)
-            model = MultimodalLlama.from_pretrained(config.llama, folder, dtype=config.dtype, device=config.device)
-        metrics = evaluate(model, str(data), "test", folder / "test", name=name, features=store, quiet=quiet, log=log)
-        summary[name] = metrics.official
-    table = official_table(summary)
-    log("")
-    log(to_text(table))
-    log(_example(out, data, quiet))
-    summary["seconds"] = round(time.perf_counter() - start, 1)
-    write_text(out / "report.md", to_markdown(table))
-    write_json(out / "summary.json", summary)
-    return summary
-
-
-def _example(out: Path, data: Path, quiet: bool) -> str:
-    """Return one test picture's question and answer, and the command that asks it."""
-    questions = [question for question in read_dataset(str(data)).split("test") if question.image is not None]
-    question = questions[0]
-    model = MultimodalLlama.from_pretrained(adapter=out / "multimodal", dtype=torch.float32)
-    answer = model.answer(question.question, image=question.image, choices=question.options)
-    program = ["mm-adapter", "answer", "--adapter", str(out / "multimodal"), "--image", str(question.image)]
-    command = shlex.join([*program, "--question", question.question, "--choices", *question.options])
-    right = question.options[question.answer]
-    probability = answer.probabilities[answer.choice]
-    return f"ask it about a picture:\n  {command}\n  {answer.text} ({probability:.0%}); right is: {right}\n"
+    run_demo(out, found.config, size, quiet)

@@ -75,8 +75,8 @@ def _changes(plan: Plan) -> Iterator[dict[str, Any]]:
     config = plan.config
     if plan.load.questions > 1:
         yield {"token_budget": None}  # its value follows from the others
-    if not config.checkpoint_layers:
-        yield {"checkpoint_layers": True}
+    if not config.gradient_checkpointing:
+        yield {"gradient_checkpointing": True}
     if config.method == "full":
         return
     if config.dtype == "float32":

@@ -68,7 +68,7 @@ def count_work(sizes: Sizes, image_size: int = 0) -> Work:
     head = 2 * sizes.load.predicting_tokens * base.hidden_size * base.vocab_size
     forward += updates[0] + prefixes[0] + head
     backward += updates[1] + prefixes[1] + head * (2 if method == "full" else 1)
-    return Work(lower, forward, backward, again + updates[0] if sizes.config.checkpoint_layers else 0)
+    return Work(lower, forward, backward, again + updates[0] if sizes.config.gradient_checkpointing else 0)
 
 
 def _text_attention(sizes: Sizes, first: bool) -> tuple[int, int]:

@@ -40,7 +40,7 @@ class Measurement:
 
 def short_run(plan: Plan, steps: int = STEPS) -> Plan:
     """Return the plan of a few steps, without the image tower: what ``measure`` runs."""
-    config = replace(plan.config, epochs=1.0, warmup_epochs=0.0, evaluations=1.0)
+    config = replace(plan.config, epochs=1.0, warmup_epochs=0.0, eval_every=1.0)
     load = replace(plan.load, epoch_questions=steps * plan.load.step_questions)
     tower = replace(plan.tower, parameters=0)
     return make_plan(plan.base, config, plan.device, load, tower, plan.ranks, plan.utilisation)

@@ -131,7 +131,7 @@ def plan_memory(
     sizes = Sizes(base.config, config, load, device, bool(image_size))
     resident, offloaded = weights_on_device(base, config, ranks)
     trained = parameters.total_trained * SINGLE
-    average = trained if config.average_decay else 0
+    average = trained if config.ema_decay else 0
     base_held = 0 if config.method == "full" else resident
     always = {
         "weights": base_held + trained,
@@ -176,7 +176,7 @@ def pass_moments(sizes: Sizes, image_size: int, gradients: int) -> dict[str, dic
     # What the lower layers hand on is kept as the first layer's input.
     states = sizes.tokens * base.hidden_size * sizes.element
     prefixes = prefix_memory(sizes, image_size)
-    held = [layer.entering if config.checkpoint_layers else layer.kept for layer in layers]
+    held = [layer.entering if config.gradient_checkpointing else layer.kept for layer in layers]
     tables = rotation_memory(sizes)
     lower = {"prefixes": prefixes, "activations": states + tables, "work": lower_work(sizes, sizes.tokens)}
     moments = {"lower layers": lower}

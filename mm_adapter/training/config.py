@@ -1,180 +1,170 @@
 """Everything that can be set about a training run, and the presets that set it."""
 
-import math
 import sys
-import types
-import typing
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from mm_adapter.core import QUANTIZATIONS
+from pydantic import ConfigDict, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
+
 from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.training.checked import about, check_value, explained
+from mm_adapter.training.renamed import renamed_hint
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-TASKS = ["auto", "questions", "conversations"]
-METHODS = ["adapter", "lora", "full"]
-SHARDINGS = ["none", "full"]
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
 _VALIDATION_TOKENS = 4096
 
 
-@dataclass(frozen=True)
+# Built at first use: help shows the fields and checks no value.
+@dataclass(frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False, defer_build=True))
 class TrainingConfig:
     """Settings of a training run; every field is a key of preset files and an option of ``mm-adapter train``.
 
-    Attributes:
-        task: ``questions`` (multiple choice), ``conversations`` (responses to instructions), or ``auto``: what the data
-            is.
-        wording: of conversations: alpaca, own (the model's chat format), chatml, llama-2, llama-3 or mistral.
-        llama: base model: a name, path or hub id.
-        vision: image tower, or ``none`` for a text-only adapter.
-        depths: stages of the tower that give a feature, besides its final embedding.
-        views: how pictures are shown to the tower: own, 1x1, 2x2, 3x3, separated by commas.
-        method: ``adapter``, or what it is compared with: ``lora`` (low-rank updates by the PEFT library) or ``full``
-            (every weight is trained); those two see no pictures.
-        lora_rank: of the low-rank updates; they are scaled by lora_alpha / lora_rank.
-        lora_alpha: see lora_rank.
-        layers: topmost decoder layers that are adapted, L.
-        prompt_length: adaption prompts per layer, K.
-        attention: zero-init (the method) or random-init (the paper's ablation).
-        bottleneck: width inside the visual projection.
-        template: QCM-A (question, context, options: the paper's), QC-A, CQM-A or CQ-A (context first).
-        chat: put questions in a chat format: own (the model's), chatml, llama-2, llama-3, mistral, or none.
-        answer_format: letter (the paper's) or text.
-        explanation: none, solution or lecture-solution, learned with the answer.
-        explanation_place: after the answer (QCM-AE, QCM-ALE) or before it (QCM-EA, QCM-LEA).
-        ranking: rank options by mean or sum of their tokens' log-likelihoods.
-        score_end: count the end of sequence as the last token of every option, in training and answering.
-        max_length: tokens of prompt and answer.
-        epochs: passes over the training questions.
-        warmup_epochs: passes in which the rate rises linearly.
-        batch_size: questions per optimiser step.
-        token_budget: tokens per forward pass; a step takes as many passes as it needs.
-        base_rate: learning rate of the prompts for a batch of 256; the rate used is base_rate * batch_size / 256.
-        gate_rate: factor on the rate for the gates.
-        projection_rate: factor on the rate for the visual projection.
-        weight_decay: of prompts and projection; gates have none.
-        clip: largest norm of the gradient; 0 for no limit.
-        ranking_weight: weight of the softmax over options in the loss.
-        language_weight: weight of the language-model loss on the answer in the loss.
-        smoothing: label smoothing of the ranking loss.
-        average_decay: decay per step of the running average of weights that is evaluated and kept; 0 keeps the last.
-        dtype: of the frozen weights: float32 or bfloat16; the adapter is always float32.
-        seed: of initial weights and of the order of questions.
-        evaluations: looks at the validation split per epoch.
-        cache_states: keep the output of the layers below the adapter in memory.
-        device: cpu, cuda, cuda:1, mps.
-        quantization: of the frozen matrices: none, int8, int4, or blocks (as they lie in a GGUF file); they are made
-            dense for each use, so it saves memory, not time.
-        checkpoint_layers: keep only what enters each layer, and compute the rest again on the way back.
-        offload: keep the frozen layers in the host's memory, each matrix brought to the device for its turn, on the way
-            back once more; what the layers compute is kept as ever, save with checkpoint_layers.
-        save_minutes: time between states that a run can be gone on from; 0 for none but those at looks.
-        save_steps: steps between such states; 0 for none.
-        keep_states: how many of the last states to keep.
-        skip_limit: steps that may be left out since their loss or gradient is not finite, before the run ends.
-        sharding: none (every rank holds the frozen weights) or full (each holds a part of every layer).
+    A field says all that is known of it: type, choices or range, default, what it does and in which unit.
     """
 
-    task: str = "auto"
-    wording: str = "alpaca"
-    llama: str = "smollm2-135m"
-    vision: str = "efficientnet-lite0"
-    depths: int = 4
-    views: str = "own"
-    method: str = "adapter"
-    lora_rank: int = 8
-    lora_alpha: int = 16
-    layers: int = 15
-    prompt_length: int = 10
-    attention: str = "zero-init"
-    bottleneck: int = 128
-    template: str = "QC-A"
-    chat: str = "none"
-    answer_format: str = "text"
-    explanation: str = "none"
-    explanation_place: str = "after"
-    ranking: str = "mean"
-    score_end: bool = False
-    max_length: int = 512
-    epochs: float = 4.0
-    warmup_epochs: float = 0.25
-    batch_size: int = 32
-    token_budget: int = 2048
-    base_rate: float = 0.04
-    gate_rate: float = 4.0
-    projection_rate: float = 0.3
-    weight_decay: float = 0.02
-    clip: float = 1.0
-    ranking_weight: float = 1.0
-    language_weight: float = 0.2
-    smoothing: float = 0.0
-    average_decay: float = 0.0
-    dtype: str = "float32"
-    seed: int = 0
-    evaluations: float = 1.0
-    cache_states: bool = True
-    device: str = "cpu"
-    quantization: str = "none"
-    checkpoint_layers: bool = False
-    offload: bool = False
-    sharding: str = "none"
-    save_minutes: float = 5.0
-    save_steps: int = 0
-    keep_states: int = 2
-    skip_limit: int = 10
+    task: Annotated[
+        Literal["auto", "questions", "conversations"],
+        about("Train on multiple-choice questions or on conversations; auto takes what the data is."),
+    ] = "auto"
+    prompt_template: Annotated[
+        Literal["alpaca", "own", "chatml", "llama-2", "llama-3", "mistral"],
+        about("Put requests of conversations in this template; own is the chat format that comes with the model."),
+    ] = "alpaca"
+    llama: Annotated[str, about("Adapt this base model: a name, a file, a folder or a hub id.")] = "smollm2-135m"
+    vision: Annotated[str, about("See pictures through this image tower; none trains an adapter of text alone.")] = (
+        "efficientnet-lite0"
+    )
+    depths: Annotated[
+        int, about("Take features from this many stages of the tower besides its final embedding.", "stages", ge=0)
+    ] = 4
+    views: Annotated[
+        str, about("Show a picture to the tower in these ways: own, 1x1, 2x2, 3x3, separated by commas.")
+    ] = "own"
+    method: Annotated[
+        Literal["adapter", "lora", "full"],
+        about("Train an adapter, or to compare: low-rank updates (lora) or every weight (full), without pictures."),
+    ] = "adapter"
+    lora_rank: Annotated[int, about("Give the updates of method lora this rank.", "columns", ge=1)] = 8
+    lora_alpha: Annotated[int, about("Scale the updates of method lora by lora_alpha / lora_rank.", ge=1)] = 16
+    layers: Annotated[int, about("Adapt this many of the topmost decoder layers, L.", "layers", ge=1)] = 15
+    prompt_length: Annotated[
+        int, about("Learn this many adaption prompts in each adapted layer, K.", "prompts", ge=1)
+    ] = 10
+    attention: Annotated[
+        Literal["zero-init", "random-init"],
+        about("Begin with closed gates (zero-init, the method), or without gates (random-init, the paper's ablation)."),
+    ] = "zero-init"
+    bottleneck: Annotated[int, about("Project image features through this many numbers.", "numbers", ge=1)] = 128
+    template: Annotated[
+        Literal["QCM-A", "QC-A", "CQM-A", "CQ-A"],
+        about("Order question (Q), context (C) and lettered options (M) of a prompt like this; QCM-A is the paper's."),
+    ] = "QC-A"
+    chat: Annotated[
+        Literal["none", "own", "chatml", "llama-2", "llama-3", "mistral"],
+        about("Put questions in this chat format; own is the model's."),
+    ] = "none"
+    answer_format: Annotated[
+        Literal["letter", "text"], about("Answer by the letter of an option (the paper's) or by its text.")
+    ] = "text"
+    explanation: Annotated[
+        Literal["none", "solution", "lecture-solution"], about("Learn to explain the answer by this part of the data.")
+    ] = "none"
+    explanation_place: Annotated[
+        Literal["after", "before"], about("Put the explanation after the answer (QCM-AE) or before it (QCM-EA).")
+    ] = "after"
+    ranking: Annotated[
+        Literal["mean", "sum"], about("Rank options by the mean or the sum of their tokens' log-probabilities.")
+    ] = "mean"
+    score_end: Annotated[
+        bool, about("Count the end of sequence as the last token of every option, in training and in answers.")
+    ] = False
+    max_length: Annotated[int, about("Shorten prompt and answer to this length together.", "tokens", ge=1)] = 512
+    epochs: Annotated[float, about("Go through the training examples this often.", "epochs", gt=0)] = 4.0
+    warmup_epochs: Annotated[
+        float, about("Raise the learning rate linearly for this long; not longer than epochs.", "epochs", ge=0)
+    ] = 0.25
+    batch_size: Annotated[int, about("Take this many examples for an optimizer step.", "examples", ge=1)] = 32
+    token_budget: Annotated[
+        int,
+        about("Put at most this much into a forward pass; a step takes as many passes as it needs.", "tokens", ge=1),
+    ] = 2048
+    base_lr: Annotated[
+        float, about("Set the learning rate of prompts for a batch of 256; used is base_lr * batch_size / 256.", gt=0)
+    ] = 0.04
+    gate_lr_scale: Annotated[float, about("Multiply the learning rate of the gates by this factor.", ge=0)] = 4.0
+    projection_lr_scale: Annotated[
+        float, about("Multiply the learning rate of the visual projection by this factor.", ge=0)
+    ] = 0.3
+    weight_decay: Annotated[float, about("Decay prompts and projection by this factor; gates never.", ge=0)] = 0.02
+    max_grad_norm: Annotated[float, about("Clip the norm of the gradient to this; 0 never clips.", ge=0)] = 1.0
+    ranking_weight: Annotated[float, about("Weight the softmax over options in the loss by this factor.", ge=0)] = 1.0
+    language_weight: Annotated[
+        float, about("Weight the language-model loss of the right answer by this factor.", ge=0)
+    ] = 0.2
+    label_smoothing: Annotated[
+        float, about("Spread this share of the ranking loss's target over all options.", ge=0, lt=1)
+    ] = 0.0
+    ema_decay: Annotated[
+        float,
+        about("Validate and keep a moving average of weights with this decay per step; 0 keeps the last.", ge=0, lt=1),
+    ] = 0.0
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        about("Hold frozen weights in this precision; what is trained is always float32."),
+    ] = "float32"
+    seed: Annotated[int, about("Draw initial weights and the order of examples from this seed.", ge=0, lt=2**63)] = 0
+    eval_every: Annotated[
+        float, about("Validate each time this much of the training set is through, and at the end.", "epochs", gt=0)
+    ] = 1.0
+    cache_states: Annotated[bool, about("Keep in memory what the layers below the adapter give.")] = True
+    device: Annotated[str, about("Compute on this device: cpu, cuda, cuda:1, mps.")] = "cpu"
+    quantization: Annotated[
+        Literal["none", "int8", "int4", "blocks"],
+        about("Hold frozen matrices smaller, for more time; blocks: as they lie in a GGUF file."),
+    ] = "none"
+    gradient_checkpointing: Annotated[
+        bool, about("Keep only what enters each layer, and compute the rest again on the way back.")
+    ] = False
+    offload: Annotated[
+        bool, about("Hold frozen layers in the host's memory, and bring each matrix to the device for its turn.")
+    ] = False
+    sharding: Annotated[
+        Literal["none", "full"], about("Hold all frozen weights in every process, or a shard of each layer (full).")
+    ] = "none"
+    save_minutes: Annotated[
+        float, about("Save a state to resume from this often; 0 saves only at validations.", "minutes", ge=0)
+    ] = 5.0
+    save_steps: Annotated[int, about("Save a state this often too; 0 does not count steps.", "steps", ge=0)] = 0
+    max_states: Annotated[int, about("Keep this many of the last states.", "states", ge=1)] = 2
+    max_skipped_steps: Annotated[
+        int, about("End the run after more steps than this whose loss or gradient is not finite.", "steps", ge=0)
+    ] = 10
 
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"{name} is {value!r}; it must be a finite number.")
-        if not 0 <= self.seed < 2**63:
-            raise UserError(f"seed is {self.seed}; it must be at least 0 and less than 2 ** 63.")
-        positive = (
-            "layers",
-            "prompt_length",
-            "bottleneck",
-            "epochs",
-            "batch_size",
-            "token_budget",
-            "base_rate",
-            "keep_states",
-        )
-        for name in (*positive, "evaluations"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name)!r}; it must be greater than 0.")
-        for name in (
-            "warmup_epochs",
-            "gate_rate",
-            "projection_rate",
-            "weight_decay",
-            "clip",
-            "depths",
-            "save_minutes",
-            "save_steps",
-            "skip_limit",
-        ):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name} is {getattr(self, name)!r}; it must not be negative.")
-        for name in ("smoothing", "average_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)!r}; it must be at least 0 and less than 1.")
-        if min(self.ranking_weight, self.language_weight) < 0 or self.ranking_weight + self.language_weight == 0:
-            raise UserError("ranking_weight and language_weight must not be negative, and not both 0.")
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, values: Any, handler: Any) -> Any:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise explained(error, fields_by_key()) from None
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "TrainingConfig":
+        if self.ranking_weight + self.language_weight == 0:
+            raise UserError("ranking_weight and language_weight are both 0; one of them must be greater.")
         if self.warmup_epochs > self.epochs:
             raise UserError(f"warmup_epochs {self.warmup_epochs} is more than epochs {self.epochs}.")
-        choices = {"task": TASKS, "method": METHODS, "quantization": list(QUANTIZATIONS), "sharding": SHARDINGS}
-        for name, known in choices.items():
-            value = getattr(self, name)
-            if value not in known:
-                near = suggestion(value, known)
-                raise UserError(f"{name} {value!r} is not known{near}; {', '.join(known)} are.")
         for name, wanted in (("quantization", self.quantization != "none"), ("offload", self.offload)):
             if wanted and self.method == "full":
                 raise UserError(f"method full trains every weight, {name} is of frozen ones; leave {name} out.")
@@ -186,28 +176,33 @@ class TrainingConfig:
             raise UserError(f"sharding full holds frozen weights; with method {self.method} leave it out.")
         if self.method != "adapter" and self.vision != "none":
             raise UserError(f"method {self.method} sees no pictures; name vision none with it (--vision none).")
-        if self.dtype not in ("float32", "bfloat16", "float16"):
-            raise UserError(f"dtype {self.dtype!r} is not known; float32, bfloat16 and float16 are.")
+        return self
 
     @property
-    def rate(self) -> float:
-        """The learning rate used for the prompts at the peak of the schedule."""
-        return self.base_rate * self.batch_size / 256
+    def lr(self) -> float:
+        """The learning rate of the prompts at the peak of the schedule."""
+        return self.base_lr * self.batch_size / 256
 
     @property
     def validation_budget(self) -> int:
         """Tokens of a pass over held-out questions: no gradients are kept, so short passes would only be slower."""
         return max(self.token_budget, _VALIDATION_TOKENS)
 
+    def steps_between_validations(self, steps_per_epoch: int) -> int:
+        """Return how many optimizer steps lie between two validations."""
+        # Version 0.1 divided by validations per epoch: as it did, so that 1 / 2.8 epochs are the same steps as then.
+        per_epoch = float(f"{1 / self.eval_every:.12g}")
+        return max(1, round(steps_per_epoch / per_epoch))
+
     def to_json(self) -> dict[str, Any]:
         """Return all settings by name."""
         return asdict(self)
 
 
-def config_types() -> dict[str, type]:
-    """Return the type of every setting by name."""
-    hints = typing.get_type_hints(TrainingConfig)
-    return {field.name: hints[field.name] for field in fields(TrainingConfig)}
+@cache
+def fields_by_key() -> dict[str, FieldInfo]:
+    """Return the field of every setting by its key."""
+    return dict(TrainingConfig.__pydantic_fields__)  # type: ignore[attr-defined]
 
 
 def preset_names() -> list[str]:
@@ -216,41 +211,55 @@ def preset_names() -> list[str]:
 
 
 def load_config(preset: str | None = None, overrides: dict[str, Any] | None = None) -> TrainingConfig:
-    """Return the settings of a preset (a name or a TOML file), then the overrides on top.
+    """Return the settings of a preset (a name or a file), then the overrides on top.
 
     Raises:
         UserError: an unknown preset or key (the nearest name is suggested), or a value of the wrong type or range.
     """
-    values = {} if preset is None else _read_preset(preset)
-    return override(TrainingConfig(), {**values, **(overrides or {})}, preset or "options")
+    values = {} if preset is None else checked_values(read_preset(preset), preset)
+    return override(TrainingConfig(), {**values, **(overrides or {})}, "options")
 
 
 def override(config: TrainingConfig, values: dict[str, Any], where: str) -> TrainingConfig:
     """Return ``config`` with ``values`` replaced; ``where`` names their origin in messages."""
-    known = config_types()
-    checked = {}
-    for key, value in values.items():
-        if key not in known:
-            raise UserError(f"{where}: there is no key {key!r}{suggestion(key, list(known))}.")
-        checked[key] = _convert(key, value, known[key], where)
-    return replace(config, **checked)
+    return replace(config, **checked_values(values, where))
 
 
-def _convert(key: str, value: Any, kind: type, where: str) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(kind, types.UnionType) or type(value) is kind:
-        return value
-    raise UserError(f"{where}: {key} is {value!r}, it must be of type {kind.__name__}.")
+def checked_values(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return settings as their fields want them.
+
+    Raises:
+        UserError: an unknown key (the nearest name, or today's, is said), or a value of the wrong type or range.
+    """
+    return {key: check_value(key, value, field_of(key, where), where) for key, value in values.items()}
 
 
-def _read_preset(preset: str) -> dict[str, Any]:
+def field_of(key: str, where: str, others: Sequence[str] = ()) -> FieldInfo:
+    """Return the field of a key; ``others`` are keys that could have been meant as well.
+
+    Raises:
+        UserError: there is none.
+    """
+    fields = fields_by_key()
+    if key not in fields:
+        if hint := renamed_hint(key):
+            raise UserError(f"{where}: there is no key {key!r} any more; {hint}.")
+        raise UserError(f"{where}: there is no key {key!r}{suggestion(key, [*others, *fields]) or '.'}")
+    return fields[key]
+
+
+def read_preset(preset: str) -> dict[str, Any]:
+    """Return what a preset says: one that comes with the package, or a file.
+
+    Raises:
+        UserError: there is none of that name, or it cannot be read.
+    """
     path = PRESETS / f"{preset}.toml"
     if not path.is_file():
         path = Path(preset)
         if not path.is_file():
-            nearest = suggestion(preset, preset_names())
-            raise UserError(f"preset {preset!r} is neither a file nor one of {', '.join(preset_names())}{nearest}.")
+            nearest = suggestion(preset, preset_names()) or "."
+            raise UserError(f"preset {preset!r} is neither a file nor one of {', '.join(preset_names())}{nearest}")
     return read_toml(path)
 
 

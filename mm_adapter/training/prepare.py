@@ -125,7 +125,7 @@ def make_prompting(config: TrainingConfig, data: str) -> Prompting | Conversatio
     if kind == "auto":
         kind = "conversations" if is_conversations(data) else "questions"
     if kind == "conversations":
-        return ConversationPrompting(config.wording, config.max_length)
+        return ConversationPrompting(config.prompt_template, config.max_length)
     return question_prompting(config)
 
 

@@ -200,7 +200,7 @@ def build_model(
             base = load_shared(config.llama, dtype, distributed)
         else:
             base = load_llama(config.llama, dtype, device, config.quantization, config.offload)
-    base.model.checkpoint_layers = config.checkpoint_layers
+    base.model.checkpoint_layers = config.gradient_checkpointing
     if config.sharding != "none":
         # Imported here: it takes a second, and few runs need it.
         from mm_adapter.distributed.sharding import shard
@@ -252,6 +252,6 @@ def _log_start(
     for pid, reason in list(skipped.items())[:5]:
         log(f"  skipped {pid}: {reason}")
     log(
-        f"rate {config.rate:.2e} = base_rate {config.base_rate:g} x batch_size {config.batch_size} / 256; "
-        f"gates x {config.gate_rate:g}, projection x {config.projection_rate:g}"
+        f"lr {config.lr:.2e} = base_lr {config.base_lr:g} x batch_size {config.batch_size} / 256; "
+        f"gates x {config.gate_lr_scale:g}, projection x {config.projection_lr_scale:g}"
     )

@@ -14,12 +14,22 @@ from torch import Tensor
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import write_atomically
 from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.renamed import with_new_names
 
 STATES = "states"
 _NAME = re.compile(r"(\d{8,})-([0-9a-f]{16})\.pt")  # step and digest of the content
 # What says how a run is carried out, not what it computes: it may differ when a run is gone on with.
 _HOW = frozenset(
-    {"device", "checkpoint_layers", "offload", "sharding", "save_minutes", "save_steps", "keep_states", "skip_limit"}
+    {
+        "device",
+        "gradient_checkpointing",
+        "offload",
+        "sharding",
+        "save_minutes",
+        "save_steps",
+        "max_states",
+        "max_skipped_steps",
+    }
 )
 
 
@@ -117,7 +127,7 @@ def load_state(folder: Path, config: dict[str, Any]) -> SavedState:
     for path in state_files(folder):
         try:
             content = _read(path)
-            progress, parts, saved = Progress(**content["progress"]), content["parts"], content["config"]
+            progress, parts, saved = _progress(content["progress"]), content["parts"], content["config"]
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
             damaged[str(path)] = (str(error) or type(error).__name__).splitlines()[0]
             continue
@@ -129,15 +139,20 @@ def load_state(folder: Path, config: dict[str, Any]) -> SavedState:
     raise UserError(f"{folder / STATES}: there is no state to go on from; start without --resume.")
 
 
+def _progress(saved: dict[str, Any]) -> Progress:
+    """Return the progress of a saved state; version 0.1 called the last evaluation the last look."""
+    return Progress(**{"evaluated" if key == "looked" else key: value for key, value in saved.items()})
+
+
 def check_settings(path: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
     """Make sure that a run is gone on with as it was begun, save in how it is carried out.
 
-    A setting that the saved ones lack came later: they stand for its default.
+    A setting that the saved ones lack came later: they stand for its default. Old names are understood.
 
     Raises:
         UserError: a setting differs; ``path`` names the file of the saved ones.
     """
-    saved = {**TrainingConfig().to_json(), **saved}
+    saved = {**TrainingConfig().to_json(), **with_new_names(saved)}
     different = sorted(key for key in config.keys() - _HOW if saved.get(key) != config[key])
     if different:
         raise UserError(

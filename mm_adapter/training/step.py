@@ -57,12 +57,12 @@ def micro_batches(indices: Sequence[int], lengths: Sequence[int], token_budget: 
 
 def build_optimizer(trained: Adapter | FinetunedWeights, config: TrainingConfig) -> torch.optim.AdamW:
     """Return AdamW (arXiv 1711.05101) with a group per kind of parameter; each group's ``peak`` is its highest rate."""
-    factors = {"gates": config.gate_rate, "projection": config.projection_rate}
+    factors = {"gates": config.gate_lr_scale, "projection": config.projection_lr_scale}
     groups = [
         {
             "params": members,
             "lr": 0.0,
-            "peak": config.rate * factors.get(kind, 1.0),
+            "peak": config.lr * factors.get(kind, 1.0),
             # A gate that decays is a gate that closes again: zero is its start, not a prior.
             "weight_decay": 0.0 if kind == "gates" else config.weight_decay,
         }
@@ -218,7 +218,7 @@ class Stepper:
                 ]
         loss, failed, *sums = self.distributed.sum([loss, len(nonfinite), *told])
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.max_grad_norm or math.inf)
         learned = not failed and bool(norm.isfinite())
         # In half precision a scaled gradient may overflow: it is left out, and a smaller scale is tried.
         overflow = not failed and not learned and self.scaler.is_enabled() and self.scaler.get_scale() > 1

@@ -102,7 +102,7 @@ class QuestionTask:
         has_image = None if has_image is None else has_image.to(device)
         states = None if cache is None else cache.states(batch)
         scores = self.model.score_choices(batch, features, has_image, states)
-        ranking = ranking_loss(scores.ranking_scores(config.ranking), batch, config.smoothing)
+        ranking = ranking_loss(scores.ranking_scores(config.ranking), batch, config.label_smoothing)
         return config.ranking_weight * ranking + config.language_weight * scores.language_loss
 
     def keep_states(self, indices: Sequence[int], cache: HiddenStateCache) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from mm_adapter.core.errors import Stopped, UserError
+from mm_adapter.core.progress import ProgressBar, progress_bar
 from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import HiddenStateCache
@@ -60,12 +60,12 @@ class Trainer:
         self.cache = HiddenStateCache(model) if config.cache_states and not sharded else None
         self.stepper = Stepper(self.trained, task, self.cache, config, distributed, lockstep=sharded)
         self.optimizer = self.stepper.optimizer
-        self.average = ExponentialMovingAverage(self.trained, config.average_decay) if config.average_decay else None
+        self.average = ExponentialMovingAverage(self.trained, config.ema_decay) if config.ema_decay else None
         self.order = torch.Generator().manual_seed(config.seed)
         self.steps_per_epoch = math.ceil(len(task.pids) / config.batch_size)
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.warmup_steps = round(config.warmup_epochs * self.steps_per_epoch)
-        self.eval_every_steps = max(1, round(self.steps_per_epoch / config.evaluations))
+        self.eval_every_steps = config.steps_between_validations(self.steps_per_epoch)
         self.progress = Progress(0, self.order.get_state())
         self.notes: list[str] = []
         # What a run must find unchanged to go on: the base's weights and the examples, by their ids and lengths.
@@ -87,7 +87,7 @@ class Trainer:
             UserError: too many steps in which loss or gradient were not finite, or something cannot be written.
         """
         self.trained.train()
-        bar = tqdm(total=self.total_steps, initial=self.progress.step, desc="training", unit="step", disable=self.quiet)
+        bar = progress_bar(self.total_steps, "training", "step", self.quiet, self.progress.step)
         try:
             with StopRequest() as stop, bar:
                 with self._interruptible(stop):
@@ -106,7 +106,7 @@ class Trainer:
         if self.distributed.is_main:
             delete_states(self.folder)
 
-    def _epoch(self, bar: "tqdm[Any]", stop: StopRequest) -> None:
+    def _epoch(self, bar: ProgressBar, stop: StopRequest) -> None:
         done = self.progress.step % self.steps_per_epoch
         self.order.set_state(self.progress.epoch_start)
         steps = list(shuffled_steps(len(self.task.pids), self.config.batch_size, self.order))
@@ -116,7 +116,7 @@ class Trainer:
             event = self._step(indices, stop)
             bar.update()
             bar.set_postfix_str(
-                f"loss {event['loss']:.3f}, rate {event['rate']:.1e}, {event['questions_per_second']:.1f} questions/s"
+                f"loss {event['loss']:.3f}, lr {event['rate']:.1e}, {event['questions_per_second']:.1f} questions/s"
             )
             self._evaluate_if_due(bar, stop)
 
@@ -136,7 +136,7 @@ class Trainer:
             "step": self.progress.step,
             "epoch": round(self.progress.step / self.steps_per_epoch, 4),
             "loss": outcome.loss,
-            "rate": self.config.rate * share,
+            "rate": self.config.lr * share,
             "questions_per_second": len(indices) / (time.perf_counter() - start),
             **({"idle": round(outcome.idle, 4)} if self.distributed.world_size > 1 else {}),
             **({} if outcome.learned else {"skipped": list(outcome.nonfinite)}),
@@ -146,11 +146,11 @@ class Trainer:
         return event
 
     def _after(self, outcome: Outcome, stop: StopRequest) -> None:
-        if self.progress.skipped > self.config.skip_limit:
+        if self.progress.skipped > self.config.max_skipped_steps:
             named = ", ".join(outcome.nonfinite[:10])
             raise UserError(
                 f"the loss or its gradient was not finite in {self.progress.skipped} steps, the last one step "
-                f"{self.progress.step} on {named}; lower base_rate, or look at these examples."
+                f"{self.progress.step} on {named}; lower base_lr, or look at these examples."
             )
         *signals, due = outcome.told
         stop.agree(signals)
@@ -163,12 +163,12 @@ class Trainer:
         """Where a signal may act at once: alone. Of several ranks none may leave the others waiting for it."""
         return stop.at_once() if self.distributed.world_size == 1 else contextlib.nullcontext()
 
-    def _evaluate_if_due(self, bar: "tqdm[Any]", stop: StopRequest) -> None:
+    def _evaluate_if_due(self, bar: ProgressBar, stop: StopRequest) -> None:
         step = self.progress.step
         if step > self.progress.evaluated and (step % self.eval_every_steps == 0 or step == self.total_steps):
             self._evaluate(bar, stop)
 
-    def _evaluate(self, bar: "tqdm[Any]", stop: StopRequest) -> None:
+    def _evaluate(self, bar: ProgressBar, stop: StopRequest) -> None:
         """Score the validation questions, keep the weights if they are the best so far, and save the state."""
         if self.distributed.world_size > 1:
             self._save()  # a look may take longer than a machine that is taken away waits
@@ -232,7 +232,7 @@ class Trainer:
         }
         if self.average is not None:
             parts["average"] = {"steps": self.average.steps, "weights": self.average.weights}
-        save_state(self.folder, self.progress, parts, self.config.to_json(), self.config.keep_states)
+        save_state(self.folder, self.progress, parts, self.config.to_json(), self.config.max_states)
 
     def _restore_cache(self) -> None:
         """Keep the same states as the run that is gone on with: what else was in a batch decides how they are rounded.
@@ -244,13 +244,15 @@ class Trainer:
             return
         missing = set(self.task.pids)
         steps = islice(self._steps_from_the_start(), self.progress.step)
-        for indices in tqdm(steps, "lower layers", self.progress.step, unit="step", disable=self.quiet):
-            for batch in self.stepper.passes(indices)[0]:
-                if not missing.isdisjoint(pids := [self.task.pids[index] for index in batch]):
-                    self.task.keep_states(batch, self.cache)
-                    missing.difference_update(pids)
-            if not missing:
-                break
+        with progress_bar(self.progress.step, "lower layers", "step", self.quiet) as bar:
+            for indices in steps:
+                for batch in self.stepper.passes(indices)[0]:
+                    if not missing.isdisjoint(pids := [self.task.pids[index] for index in batch]):
+                        self.task.keep_states(batch, self.cache)
+                        missing.difference_update(pids)
+                if not missing:
+                    break
+                bar.update()
 
     def _steps_from_the_start(self) -> Iterator[list[int]]:
         order = torch.Generator().manual_seed(self.config.seed)

@@ -10,11 +10,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import write_atomically
 from mm_adapter.core.images import content_hash, open_image
+from mm_adapter.core.progress import progress_bar
 from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
 from mm_adapter.vision.tower import ImageTower
 
@@ -135,7 +135,7 @@ def _compute(
     progress: bool,
 ) -> None:
     device = next(tower.parameters()).device
-    bar = tqdm(total=len(missing), desc="image features", unit="picture", disable=not progress)
+    bar = progress_bar(len(missing), "image features", "picture", not progress)
     with bar, ThreadPoolExecutor(max_workers=2) as pool:
         pending: list[tuple[str, Tensor]] = []
         for key, views in _prepared(tower, missing, pool, batch_size):

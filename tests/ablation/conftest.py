@@ -23,7 +23,7 @@ prompt_length = 3
 epochs = 2.0
 warmup_epochs = 0.0
 batch_size = 4
-base_rate = 0.5
+base_lr = 0.5
 max_length = 700
 save_steps = 1
 """

@@ -34,7 +34,7 @@ def test_a_point_is_the_run_that_train_makes(tmp_path, tiny_folder, demo_folder)
     """Sharing changes nothing: with and without pictures, adapter and predictions are those of the plain commands."""
     path = tmp_path / "pictures.toml"
     base = f'[base]\nllama = "{tiny_folder}"\nlayers = 2\nprompt_length = 3\nepochs = 1\nwarmup_epochs = 0\n'
-    path.write_text(base + "max_length = 700\nbase_rate = 0.5\n[grid]\nimages = [true, false]\nseed = [3]\n")
+    path.write_text(base + "max_length = 700\nbase_lr = 0.5\n[grid]\nimages = [true, false]\nseed = [3]\n")
     grid, store = read_grid(str(path)), tmp_path / "features"
     ablate(grid, str(demo_folder), tmp_path / "out", store, quiet=True, log=quiet)
     for point in grid.points:
@@ -110,9 +110,11 @@ def test_a_point_that_fails_is_named_and_the_others_run(write_grid, demo_folder,
 
 def test_a_run_that_leaves_the_finite_is_a_failure(write_grid, demo_folder, tmp_path):
     """A rate beyond all numbers: no figure of it enters a table."""
-    report = run(write_grid("base_rate = [1e38]", "clip = 0.0\nskip_limit = 0"), demo_folder, tmp_path / "out")
+    report = run(
+        write_grid("base_lr = [1e38]", "max_grad_norm = 0.0\nmax_skipped_steps = 0"), demo_folder, tmp_path / "out"
+    )
     assert report.results == ()
-    assert "finite" in report.failed["base_rate=1e+38"]
+    assert "finite" in report.failed["base_lr=1e+38"]
 
 
 def test_other_questions_or_settings_are_refused(write_grid, demo_folder, tmp_path):

@@ -54,7 +54,7 @@ def refused(command: Callable[..., Outcome]) -> Callable[..., str]:
 
 
 SIZES = {"layers": 2, "prompt-length": 3, "epochs": 1, "warmup-epochs": 0, "batch-size": 8, "max-length": 700}
-SMALL = [*(word for name, size in SIZES.items() for word in (f"--{name}", str(size))), "--base-rate", "0.5", "--quiet"]
+SMALL = [*(word for name, size in SIZES.items() for word in (f"--{name}", str(size))), "--base-lr", "0.5", "--quiet"]
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_command_and_python_agree(command, text_run):
     [
         (["--choices", "only"], "at least two"),
         (["--choices", "a", "b", "--context", "c", "--question", "long " * 400], "tokens without any context"),
-        (["--max-new-tokens", "many"], "'many' is not a whole number"),
+        (["--max-new-tokens", "many"], "--max-new-tokens is 'many'; it must be a whole number"),
         (["--max-new-tokens", "-3"], "--max-new-tokens"),
         (["--device", "gpu"], "device 'gpu' cannot be used"),
         (["--dtype", "float23"], "did you mean 'float32'"),

@@ -7,7 +7,7 @@ import pytest
 from test_generate_command import Pipe
 
 from mm_adapter import MultimodalLlama
-from mm_adapter.cli.chat import chat
+from mm_adapter.cli.chat import converse
 from mm_adapter.inference.chat_session import ChatSession
 from mm_adapter.inference.generation import GenerationConfig
 
@@ -29,7 +29,7 @@ def test_a_pipe_is_answered_line_by_line(command, base, tiny_folder, monkeypatch
     piped(monkeypatch, "Hello\n\nAgain\n/reset\nHello\n/quit\nnever\n")
     outcome = command("chat", *base)
     session = ChatSession(MultimodalLlama.from_pretrained(str(tiny_folder)), GenerationConfig(6))
-    hello, again = ("".join(session.say(text)) for text in ("Hello", "Again"))
+    hello, again = ("".join(session.reply(text)) for text in ("Hello", "Again"))
     assert outcome.out == f"{hello}\n{again}\n{hello}\n"
     assert "begins anew" in outcome.err
     assert outcome.status == 0
@@ -62,7 +62,7 @@ def test_an_interrupted_answer_ends_alone(tiny_folder):
             left.pop()
             raise KeyboardInterrupt
 
-    chat(session, ["Hello", "Again"], write, said.append)
+    converse(session, ["Hello", "Again"], write, said.append)
     assert said == ["interrupted"]
     assert written.count("\n") == 2
     assert len(session.exchanges) == 2
@@ -81,7 +81,7 @@ def test_an_interruption_before_the_answer(tiny_folder, monkeypatch):
 
     monkeypatch.setattr(session, "_encode", interrupted)
     said = []
-    chat(session, ["Hello", "Again"], lambda piece: None, said.append)
+    converse(session, ["Hello", "Again"], lambda piece: None, said.append)
     assert said == ["interrupted"]
     assert [request.text for request, _ in session.exchanges] == ["Again"]
 
@@ -100,7 +100,7 @@ def test_bad_lines(refused, base, tiny_folder, monkeypatch, line, said):
     piped(monkeypatch, line + "\n")
     assert said in refused("chat", *base)
     session, told, written = ChatSession(MultimodalLlama.from_pretrained(str(tiny_folder)), GenerationConfig(3)), [], []
-    chat(session, [line, "Hello"], written.append, told.append, patient=True)
+    converse(session, [line, "Hello"], written.append, told.append, patient=True)
     assert said in told[0]
     assert written
 

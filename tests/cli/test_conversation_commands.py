@@ -70,12 +70,22 @@ def test_responses_are_learned_and_measured(command, tiny_folder, instructions, 
     run = tmp_path / "run"
     outcome = command(
         *("train", "--preset", "alpaca-smollm2", "--llama", tiny_folder, "--out", run, "--epochs", 30),
-        *("--dtype", "float32", "--base-rate", 2.0, "--average-decay", 0, *shape, *where),
+        *("--dtype", "float32", "--base-lr", 2.0, "--ema-decay", 0, *shape, *where),
     )
     assert outcome.status == 0, outcome.err
     assert "24 to train on, 6 to validate" in outcome.err
     base = command(
-        *("evaluate", "--adapter", "none", "--llama", tiny_folder, "--wording", "alpaca", "--out", tmp_path / "base"),
+        *(
+            "evaluate",
+            "--adapter",
+            "none",
+            "--llama",
+            tiny_folder,
+            "--prompt-template",
+            "alpaca",
+            "--out",
+            tmp_path / "base",
+        ),
         *where,
     )
     trained = command("evaluate", "--adapter", run, "--split", "test", "--out", tmp_path / "trained", *where)
@@ -91,7 +101,7 @@ def test_responses_are_learned_and_measured(command, tiny_folder, instructions, 
     rows = [json.loads(line) for line in (tmp_path / "trained" / "responses.jsonl").read_text().splitlines()]
     assert sum(row["response_tokens"] for row in rows) == losses[1]["response_tokens"]
     described = json.loads((run / "adapter_config.json").read_text())
-    assert described["task"] == {"wording": "alpaca", "max_length": 700}
+    assert described["task"] == {"prompt_template": "alpaca", "max_length": 700}
     answer = MultimodalLlama.from_pretrained(adapter=run).answer("Name a colour.", choices=["It is red.", "xyzzy"])
     assert answer.text == "It is red."
 
@@ -127,7 +137,7 @@ def test_conversations_of_several_turns_train(command, small, pictures, tmp_path
     (tmp_path / "talk.json").write_text(json.dumps(records))
     where = ["--data", tmp_path / "talk.json", "--image-folder", pictures, "--out", tmp_path / "run"]
     options = [option for option in small if option not in ("--vision", "none")]
-    outcome = command("train", *where, *options, "--max-length", "900", "--wording", "llama-2")
+    outcome = command("train", *where, *options, "--max-length", "900", "--prompt-template", "llama-2")
     assert outcome.status == 0, outcome.err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["shortened"] == {"train": 0, "val": 0}
 
@@ -143,9 +153,9 @@ def test_bad_conversations(refused, small, pictures, instructions, tmp_path):
     assert "bad.jsonl" in message
     assert "line 2" in message
     assert "output" in message
-    message = refused("train", "--data", instructions, "--wording", "alpacka", *where)
+    message = refused("train", "--data", instructions, "--prompt-template", "alpacka", *where)
     assert "did you mean 'alpaca'" in message
-    assert "chat format" in refused("train", "--data", instructions, "--wording", "own", *where)
+    assert "chat format" in refused("train", "--data", instructions, "--prompt-template", "own", *where)
     assert "--image-folder" in refused("train", "--data", tmp_path, "--image-folder", pictures, *where)
     assert not (tmp_path / "run").exists()
 

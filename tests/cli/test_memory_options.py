@@ -21,7 +21,7 @@ def train_losses(folder):
     return [event["loss"] for event in events if "loss" in event]
 
 
-@pytest.mark.parametrize("option", ["--checkpoint-layers", "--offload"])
+@pytest.mark.parametrize("option", ["--gradient-checkpointing", "--offload"])
 def test_where_and_when_is_computed_changes_no_byte(command, small, demo_folder, text_run, tmp_path, option):
     """Checkpointing and offloading end with the adapter of the ordinary run, byte for byte."""
     outcome = command("train", "--data", demo_folder, "--out", tmp_path / "run", *small, option, "yes")
@@ -35,7 +35,7 @@ def test_training_on_a_quantised_base(command, small, demo_folder, text_run, tmp
     """The loss goes the way of the ordinary run; the adapter then serves the quantised and the plain base."""
     needs_library(quantization)
     run = tmp_path / "run"
-    more = ["--quantization", quantization, "--checkpoint-layers", "yes", "--offload", "yes"]
+    more = ["--quantization", quantization, "--gradient-checkpointing", "yes", "--offload", "yes"]
     outcome = command("train", "--data", demo_folder, "--out", run, *small, *more)
     assert outcome.status == 0, outcome.err
     # All parameters are told, whatever form they have.

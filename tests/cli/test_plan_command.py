@@ -85,7 +85,7 @@ def test_measured_beside_planned(planned: Callable[..., dict[str, Any]], tiny_fo
         (["--device", "cuda"], "does not say which one"),
         (["--utilisation", "1.5"], "--utilisation is 1.5"),
         (["--memory", "-3"], "--memory is -3"),
-        (["--ranks", "0"], "'0' is not a whole number greater than 0"),
+        (["--ranks", "0"], "--ranks is 0; it must be at least 1"),
         (["--ranks", "64", "--batch", "8"], "--ranks 64 is more than the 8 questions"),
         (["--layers", "99"], "layers is 99, the model has 30"),
         (["--question-tokens", "600"], "more than --max-length 512"),

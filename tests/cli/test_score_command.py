@@ -207,4 +207,4 @@ def test_half_a_surrogate_pair_can_be_written(score, predictions, tmp_path):
 def test_a_seed_is_no_negative_number(score, predictions):
     outcome = score(predictions, "--seed", "-1")
     assert outcome.status == 2
-    assert "is not a whole number from 0" in outcome.err
+    assert "--seed is -1; it must be at least 0" in outcome.err

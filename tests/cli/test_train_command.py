@@ -47,7 +47,7 @@ def test_same_seed_same_bytes(command, small, demo_folder, text_run, tmp_path):
     assert outcome.status == 0
     assert "best validation accuracy" in outcome.out
     assert "parameters frozen, 300 trained" in outcome.err
-    assert "base_rate 0.5 x batch_size 8 / 256" in outcome.err
+    assert "base_lr 0.5 x batch_size 8 / 256" in outcome.err
     again, first = (folder / "adapter_model.safetensors" for folder in (tmp_path / "again", text_run))
     assert again.read_bytes() == first.read_bytes()
 
@@ -96,8 +96,8 @@ def test_resume_is_refused_with_other_settings_data_or_nothing(
     monkeypatch.setattr(QuestionTask, "losses", real)
     states = [path.read_bytes() for path in state_files(tmp_path / "run")]
     assert states
-    message = refused_last(command("train", "--data", demo_folder, *arguments, "--resume", "--clip", "0.5"))
-    assert "other settings (clip: 1.0, now 0.5)" in message
+    message = refused_last(command("train", "--data", demo_folder, *arguments, "--resume", "--max-grad-norm", "0.5"))
+    assert "other settings (max_grad_norm: 1.0, now 0.5)" in message
     broken_data.change("pid_splits.json", lambda splits: splits["train"].reverse())
     message = refused_last(command("train", "--data", broken_data.folder, *arguments, "--resume"))
     assert "questions are not those it was begun with" in message
@@ -113,7 +113,7 @@ def refused_last(outcome):
 def test_real_ctrl_c_and_resume(tiny_folder, demo_folder, tmp_path):
     """A signal to the real program, wherever it meets it: 130, no traceback, and resumed the same bytes."""
     options = ["--llama", tiny_folder, "--vision", "none", "--layers", "2", "--data", demo_folder, "--epochs", "8"]
-    options = [str(option) for option in [*options, "--average-decay", "0.9", "--batch-size", "8", "--quiet"]]
+    options = [str(option) for option in [*options, "--ema-decay", "0.9", "--batch-size", "8", "--quiet"]]
 
     def start(name, *more):
         arguments = [*PROGRAM, "train", *options, "--out", str(tmp_path / name), *more]

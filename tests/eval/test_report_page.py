@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from mm_adapter.cli import main
-from mm_adapter.cli.report import report
 from mm_adapter.data.question import Question
 from mm_adapter.eval.page.browser import browser_data
+from mm_adapter.eval.page.report_files import report
 from mm_adapter.eval.page.thumbnails import thumbnails
 from mm_adapter.eval.predictions import Prediction, write_predictions
 from mm_adapter.eval.system import Reading, make_system

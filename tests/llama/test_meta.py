@@ -11,8 +11,8 @@ import pytest
 import torch
 from llama_files import random_llama, write_meta
 
-from mm_adapter.cli.inspect import inspect
 from mm_adapter.core.errors import UserError
+from mm_adapter.inference.inspection import inspect
 from mm_adapter.llama import Llama, RopeScaling
 from mm_adapter.llama.checkpoints.load import load_llama
 from mm_adapter.llama.checkpoints.source import read_tensors

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, processors
 
-from mm_adapter.cli.inspect import inspect
 from mm_adapter.core.errors import UserError
+from mm_adapter.inference.inspection import inspect
 from mm_adapter.llama.checkpoints.load import load_llama
 from mm_adapter.llama.tokenizers.tokenizer_files import read_tokenizer
 

@@ -34,7 +34,7 @@ def plan_of(name: str = "llama-7b", device: str = "a100", ranks: int = 1, tokens
 )
 def test_the_largest_pass_is_the_largest(name: str, memory: float, tokens: int, dtype: str, checkpoint: bool) -> None:
     """It fits, and one question more does not; where none fits, not even one does."""
-    plan = plan_of(name, tokens=tokens, memory=memory, dtype=dtype, checkpoint_layers=checkpoint)
+    plan = plan_of(name, tokens=tokens, memory=memory, dtype=dtype, gradient_checkpointing=checkpoint)
     largest = largest_pass(plan)
     if largest:
         assert with_pass(plan, largest).fits

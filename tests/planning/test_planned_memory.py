@@ -90,7 +90,7 @@ def test_the_fewer_are_kept_the_less_memory() -> None:
         moments = copy.copy(plan_memory(base, changed, parameters, load, "cuda").device)
         return moments["activations"] + moments["work"]
 
-    assert peak(replace(config, checkpoint_layers=True)) < 0.6 * peak(config)
+    assert peak(replace(config, gradient_checkpointing=True)) < 0.6 * peak(config)
     assert peak(config, 128) > 1.5 * peak(config)
     assert peak(replace(config, dtype="bfloat16")) < 0.6 * peak(config)
 
@@ -112,7 +112,7 @@ def test_a_plan_allocates_nothing() -> None:
 def test_a_measured_run_fills_a_pass_of_held_out_questions() -> None:
     """Validation may be the fullest moment, so what is measured has to go through it as real runs do."""
     shape = LlamaConfig(4000, 256, 2, 4, 4, 64, 512)
-    config = TrainingConfig(vision="none", layers=1, batch_size=2, token_budget=128, base_rate=0.1)
+    config = TrainingConfig(vision="none", layers=1, batch_size=2, token_budget=128, base_lr=0.1)
     load = make_workload(config, question_tokens=32, answer_tokens=30)
     plan = make_plan(BaseShape("random", shape), config, find_device("cpu"), load, TowerShape(0, 0))
     assert plan.memory.phase == "validation"

@@ -36,7 +36,7 @@ def make_config(tiny_folder: Path) -> Callable[..., TrainingConfig]:
             "epochs": 1.0,
             "warmup_epochs": 0.0,
             "batch_size": 6,
-            "base_rate": 0.5,
+            "base_lr": 0.5,
             "max_length": 400,
         }
         return TrainingConfig(**{**small, **values})

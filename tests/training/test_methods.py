@@ -29,7 +29,7 @@ def fresh_base(tiny_folder, monkeypatch):
 @pytest.mark.parametrize(("method", "rate"), [("lora", 1.5), ("full", 0.1)])
 def test_it_learns_and_its_files_answer_alike(make_trainer, fresh_base, method, rate):
     """The loss falls; what was saved, loaded on the untouched base, scores as the model in memory does."""
-    trainer = make_trainer(base=fresh_base, method=method, epochs=20.0, batch_size=12, base_rate=rate, evaluations=0.05)
+    trainer = make_trainer(base=fresh_base, method=method, epochs=20.0, batch_size=12, base_lr=rate, eval_every=20.0)
     before = {name: tensor.clone() for name, tensor in fresh_base.model.state_dict().items()}
     trainer.run()
     assert losses(trainer)[-1] < 0.95 * losses(trainer)[0]

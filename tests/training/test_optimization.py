@@ -13,10 +13,10 @@ from mm_adapter.training.step import ExponentialMovingAverage, build_optimizer, 
 def test_groups_have_their_rates_and_gates_no_decay(tiny_config):
     """Gates: four times the rate and no decay; the projection: its own factor; the rate scales with the batch."""
     adapter = Adapter(AdapterConfig(2, 3, image_size=8, bottleneck=4), tiny_config)
-    config = TrainingConfig(base_rate=0.04, batch_size=32, gate_rate=4.0, projection_rate=0.3, weight_decay=0.02)
-    assert config.rate == pytest.approx(0.04 * 32 / 256)
+    config = TrainingConfig(base_lr=0.04, batch_size=32, gate_lr_scale=4.0, projection_lr_scale=0.3, weight_decay=0.02)
+    assert config.lr == pytest.approx(0.04 * 32 / 256)
     prompts, gates, projection = build_optimizer(adapter, config).param_groups
-    assert [group["peak"] / config.rate for group in (prompts, gates, projection)] == pytest.approx([1, 4, 0.3])
+    assert [group["peak"] / config.lr for group in (prompts, gates, projection)] == pytest.approx([1, 4, 0.3])
     assert [group["weight_decay"] for group in (prompts, gates, projection)] == [0.02, 0.0, 0.02]
     assert prompts["params"] == [adapter.prompts]
     assert gates["params"] == [adapter.gates]

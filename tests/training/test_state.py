@@ -28,9 +28,9 @@ def test_what_is_saved_comes_back(tmp_path):
 
 def test_other_settings_are_refused_by_name(tmp_path):
     """Going on with another rate would be neither of the two runs."""
-    saved(tmp_path, layers=2, base_rate=0.1)
-    with pytest.raises(UserError, match=r"base_rate: 0.1, now 0.2"):
-        load_state(tmp_path, {"layers": 2, "base_rate": 0.2})
+    saved(tmp_path, layers=2, base_lr=0.1)
+    with pytest.raises(UserError, match=r"base_lr: 0.1, now 0.2"):
+        load_state(tmp_path, {"layers": 2, "base_lr": 0.2})
 
 
 def test_no_state(tmp_path):

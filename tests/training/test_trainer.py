@@ -41,7 +41,7 @@ def open_gates(trainer):
 
 def test_loss_falls_and_only_the_adapter_changes(make_trainer):
     """Thirty epochs on twelve questions learn them; not one bit of the base model moves."""
-    trainer = make_trainer(epochs=30.0, batch_size=12, evaluations=0.1, pictures=True, base_rate=8.0)
+    trainer = make_trainer(epochs=30.0, batch_size=12, eval_every=10.0, pictures=True, base_lr=8.0)
     base = {name: tensor.clone() for name, tensor in trainer.model.llama.state_dict().items()}
     before = weights(trainer)
     trainer.run()
@@ -70,7 +70,7 @@ def test_same_seed_same_bytes(make_trainer):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_anywhere_then_resumed_is_the_same_run(make_trainer, monkeypatch, place, decay, number):
     """A signal in mid-step, in mid-update or in a validation with averaged weights: resumed, not one bit differs."""
-    values = {"epochs": 3.0, "batch_size": 5, "average_decay": decay, "evaluations": 1.0}
+    values = {"epochs": 3.0, "batch_size": 5, "ema_decay": decay, "eval_every": 1.0}
     whole = make_trainer("whole", **values)
     whole.run()
     trainer = make_trainer("cut", **values)
@@ -125,7 +125,7 @@ def agree(whole, resumed):
 @pytest.mark.parametrize("step", [2, 3, 4, 6])
 def test_killed_between_saves_then_resumed(make_trainer, monkeypatch, step):
     """A machine that dies some steps after the last state: the steps since are taken again, to the same bits."""
-    values = {"epochs": 3.0, "batch_size": 5, "save_steps": 2, "average_decay": 0.9}
+    values = {"epochs": 3.0, "batch_size": 5, "save_steps": 2, "ema_decay": 0.9}
     whole = make_trainer("whole", **values)
     whole.run()
     trainer = make_trainer("cut", **values)
@@ -174,8 +174,8 @@ def test_resume_with_other_settings_or_questions_is_refused(make_trainer, monkey
     with pytest.raises(SystemError):
         trainer.run()
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"other settings \(base_rate: 0.5, now 0.25\)"):
-        make_trainer(epochs=2.0, base_rate=0.25, resume=True)
+    with pytest.raises(UserError, match=r"other settings \(base_lr: 0.5, now 0.25\)"):
+        make_trainer(epochs=2.0, base_lr=0.25, resume=True)
     again = make_trainer("other", epochs=2.0)
     again.folder = trainer.folder
     again.origin = {**again.origin, "questions": "others"}
@@ -189,7 +189,7 @@ def test_resume_with_other_settings_or_questions_is_refused(make_trainer, monkey
 @pytest.mark.parametrize("pictures", [False, True])
 def test_micro_batches_equal_one_big_batch(make_trainer, pictures):
     """Accumulation and the token budget change memory, not gradients."""
-    values = {"clip": 0.0, "pictures": pictures, "cache_states": False}
+    values = {"max_grad_norm": 0.0, "pictures": pictures, "cache_states": False}
     big = gradients_of_step(open_gates(make_trainer("a", **values)), list(range(12)))
     small = gradients_of_step(open_gates(make_trainer("b", **values, token_budget=1)), list(range(12)))
     uneven = gradients_of_step(open_gates(make_trainer("c", **values, token_budget=400)), list(range(12)))
@@ -203,7 +203,7 @@ def test_token_budget_changes_nothing(make_trainer):
     """The same questions in each step whatever the budget: equal losses within rounding."""
     runs = []
     for folder, budget in (("a", 300), ("b", 100_000)):
-        trainer = make_trainer(folder, token_budget=budget, base_rate=0.05)
+        trainer = make_trainer(folder, token_budget=budget, base_lr=0.05)
         trainer.run()
         runs.append([event["loss"] for event in events(trainer) if "loss" in event])
     assert runs[0] == pytest.approx(runs[1], abs=1e-5)
@@ -211,7 +211,7 @@ def test_token_budget_changes_nothing(make_trainer):
 
 def test_cached_states_equal_computed_ones(make_trainer):
     """From the second epoch on the lower layers come from memory: losses and gradients stay."""
-    cached, plain = (open_gates(make_trainer(name, cache_states=name == "a", clip=0.0)) for name in "ab")
+    cached, plain = (open_gates(make_trainer(name, cache_states=name == "a", max_grad_norm=0.0)) for name in "ab")
     indices = [7, 2, 9, 0]
     first = cached.task.losses(indices, cached.cache)
     assert len(cached.cache.rows) == 4
@@ -240,9 +240,9 @@ def test_cache_has_a_limit_and_needs_a_lower_layer(make_trainer):
     [
         {"template": "QCM-A", "answer_format": "letter", "ranking": "sum", "ranking_weight": 0.0},
         {"template": "QCM-A", "explanation": "lecture-solution", "max_length": 1000},
-        {"explanation": "solution", "language_weight": 0.0, "smoothing": 0.1, "max_length": 1000},
-        {"attention": "random-init", "average_decay": 0.5, "score_end": True},
-        {"epochs": 0.5, "evaluations": 4.0, "warmup_epochs": 0.5, "clip": 0.0, "dtype": "bfloat16"},
+        {"explanation": "solution", "language_weight": 0.0, "label_smoothing": 0.1, "max_length": 1000},
+        {"attention": "random-init", "ema_decay": 0.5, "score_end": True},
+        {"epochs": 0.5, "eval_every": 0.25, "warmup_epochs": 0.5, "max_grad_norm": 0.0, "dtype": "bfloat16"},
     ],
 )
 def test_every_way_of_asking_and_training_runs(make_trainer, values):
@@ -332,10 +332,10 @@ def test_half_precision_goes_on_after_a_step_that_is_left_out(make_trainer):
 
 def test_too_many_steps_that_are_not_finite_end_the_run(make_trainer):
     """A run that blew up stops after the limit, says where, and saves nothing broken."""
-    trainer = make_trainer(batch_size=2, skip_limit=2)
+    trainer = make_trainer(batch_size=2, max_skipped_steps=2)
     with torch.no_grad():
         trainer.trained.prompts.fill_(float("nan"))
-    with pytest.raises(UserError, match=r"not finite in 3 steps, the last one step 3 on .*lower base_rate"):
+    with pytest.raises(UserError, match=r"not finite in 3 steps, the last one step 3 on .*lower base_lr"):
         trainer.run()
     assert not (trainer.folder / "adapter_model.safetensors").exists()
 

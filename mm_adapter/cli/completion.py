@@ -1,0 +1,21 @@
+"""``mm-adapter completion``."""
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+EXAMPLES = (
+    "source <(mm-adapter completion bash)",
+    "mm-adapter completion zsh > ~/.zfunc/_mm-adapter",
+    "mm-adapter completion fish > ~/.config/fish/completions/mm-adapter.fish",
+)
+
+
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="Print the script of this shell.")],
+    /,
+) -> None:
+    """Print a script that completes commands and options in a shell."""
+    from mm_adapter.cli.app import build_app
+
+    print(build_app().generate_completion(shell=shell))

@@ -1,0 +1,282 @@
+"""Options that several subcommands have, each defined once; a subcommand takes the groups that it needs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter, Token
+from cyclopts.validators import Number
+
+from mm_adapter.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Value:
+    """What help says of an option's value.
+
+    Attributes:
+        name: stands in its place, such as FOLDER.
+        facts: choices, range, unit and default, where they are not those of the option's own type.
+    """
+
+    name: str
+    facts: tuple[str, ...] = ()
+
+
+def whole(kind: Any, tokens: Sequence[Token]) -> int:
+    """Return a whole number; the library's own conversion rounds 2.5."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        name = tokens[0].keyword or "a value"
+        raise UserError(f"{name} is {tokens[0].value!r}; it must be a whole number.") from None
+
+
+Count = Annotated[int, Parameter(converter=whole, validator=Number(gte=1))]
+Seed = Annotated[int, Parameter(converter=whole, validator=Number(gte=0, lt=2**63)), Value("SEED")]
+
+Several = Parameter(consume_multiple=(1, None))
+"""Takes one value or more: ``--choices cat dog``."""
+
+DATA = "a ScienceQA folder (with problems.json), a folder of parquet files, or a hub id (owner/name)"
+Questions = Annotated[str, Parameter(help=f"Read questions from this place: {DATA}."), Value("DATA")]
+Split = Annotated[str, Parameter(help="Take the questions of this split: train, val or test."), Value("SPLIT")]
+Quiet = Annotated[bool, Parameter(help="Show no progress.")]
+SkipBad = Annotated[
+    bool, Parameter(help="Leave out questions that cannot be used, and name them; they count as wrong answers.")
+]
+Features = Annotated[
+    Path | None,
+    Parameter(help="Keep image features in this folder; by default in the cache folder."),
+    Value("FOLDER"),
+]
+ImageFolder = Annotated[
+    Path | None,
+    Parameter(help="Find pictures of conversations in this folder; by default beside their file."),
+    Value("FOLDER"),
+]
+Device = Annotated[str, Parameter(help="Compute on this device: cpu, cuda, cuda:1 or mps."), Value("DEVICE")]
+Json = Annotated[bool, Parameter(help="Print JSON for programs.")]
+Preset = Annotated[
+    str | None,
+    Parameter(help="Begin with these settings: the name of a preset, or a TOML file."),
+    Value("NAME|FILE"),
+]
+ConfigFile = Annotated[
+    Path | None,
+    Parameter(help="Take settings from this TOML or YAML file; they win over the preset's."),
+    Value("FILE"),
+]
+
+
+@Parameter(name="*", group="Asking the base model")
+@dataclass(frozen=True, kw_only=True)
+class AskingOptions:
+    """How the base model is asked; an adapter is asked as it was taught."""
+
+    template: Annotated[
+        Literal["QCM-A", "QC-A", "CQM-A", "CQ-A"] | None,
+        Parameter(help="Order question (Q), context (C) and lettered options (M) like this; by default QC-A."),
+    ] = None
+    answer_format: Annotated[
+        Literal["letter", "text"] | None,
+        Parameter(help="Read answers by letter or by the option's text; by default text."),
+    ] = None
+    ranking: Annotated[
+        Literal["mean", "sum"] | None,
+        Parameter(help="Rank options by the mean or sum of their tokens' log-probabilities; by default mean."),
+    ] = None
+    chat: Annotated[
+        Literal["none", "own", "chatml", "llama-2", "llama-3", "mistral"] | None,
+        Parameter(help="Put questions in this chat format; own is the model's; by default none."),
+    ] = None
+    prompt_template: Annotated[
+        Literal["alpaca", "own", "chatml", "llama-2", "llama-3", "mistral"] | None,
+        Parameter(help="Put conversations instead of questions, in this template; own is the model's chat format."),
+    ] = None
+
+    def prompting(self) -> Any:
+        """Return how the base model is asked.
+
+        Raises:
+            UserError: options of both kinds are given.
+        """
+        from mm_adapter.data.prompts import Prompting
+        from mm_adapter.inference.prompting import ConversationPrompting
+
+        chosen = self.chosen()
+        template = chosen.pop("prompt_template", None)
+        if template is None:
+            return Prompting(**chosen)
+        if chosen:
+            raise UserError("--prompt-template is of conversations, the other options of questions; give one kind.")
+        return ConversationPrompting(template)
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the options that were given."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@Parameter(name="*", group="Model")
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model, and how it is held."""
+
+    adapter: Annotated[
+        str, Parameter(help="Use the adapter of this run folder; none uses the base model alone."), Value("FOLDER")
+    ]
+    llama: Annotated[
+        str | None, Parameter(help="Use this base model; by default the one of the adapter."), Value("NAME|PATH")
+    ] = None
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], Parameter(help="Hold frozen weights in this precision.")
+    ] = "float32"
+    device: Device = "cpu"
+    quantization: Annotated[
+        Literal["none", "int8", "int4", "blocks"],
+        Parameter(help="Hold frozen matrices smaller, for more time; blocks: as they lie in a GGUF file."),
+    ] = "none"
+
+    def load(self, asking: AskingOptions | None = None, **more: Any) -> Any:
+        """Return the ``MultimodalLlama`` that the options name; torch is imported only here.
+
+        Args:
+            asking: how the base model is asked.
+            more: what else ``MultimodalLlama.from_pretrained`` takes.
+
+        Raises:
+            UserError: the options contradict one another, or the model cannot be loaded.
+        """
+        from mm_adapter.model import MultimodalLlama
+
+        named = asdict(self) | {"adapter": None if self.adapter == "none" else self.adapter}
+        if asking is None:
+            return MultimodalLlama.from_pretrained(**named, **more)
+        if asking.chosen() and self.adapter != "none":
+            name = next(iter(asking.chosen())).replace("_", "-")
+            raise UserError(f"--{name}: an adapter is asked as it was taught; leave it out.")
+        return MultimodalLlama.from_pretrained(**named, prompting=asking.prompting(), **more)
+
+
+@Parameter(name="*", group="Explanations")
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions:
+    """Whether and how answers are explained."""
+
+    explain: Annotated[bool, Parameter(help="Have every choice explained; an adapter that explains first does so.")] = (
+        False
+    )
+    max_new_tokens: Annotated[
+        Count | None,
+        Parameter(
+            help="Limit an explanation to this many tokens, by default 128 after an answer and as in training before "
+            "one, and a free answer, by default 64.",
+        ),
+    ] = None
+
+
+@Parameter(name="*", group="Writing")
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """How text is written."""
+
+    max_new_tokens: Annotated[Count, Parameter(help="End a text after this many tokens.")] = 256
+    temperature: Annotated[
+        float,
+        Parameter(validator=Number(gte=0), help="Draw tokens at this temperature; at 0 the most likely one is taken."),
+    ] = 0.0
+    top_k: Annotated[
+        int | None,
+        Parameter(
+            converter=whole,
+            validator=Number(gte=0),
+            help="Draw from this many most likely tokens alone; 0 draws from all, by default too.",
+        ),
+    ] = None
+    top_p: Annotated[
+        float | None,
+        Parameter(
+            validator=Number(gt=0, lte=1),
+            help="Draw from the likeliest tokens that together have this share; by default from all.",
+        ),
+    ] = None
+    repetition_penalty: Annotated[
+        float,
+        Parameter(
+            validator=Number(gte=0.01, lte=100),
+            help="Make what was written less likely by this factor; 1 changes nothing.",
+        ),
+    ] = 1.0
+    seed: Annotated[Seed | None, Parameter(help="Draw from this seed; by default from another one each time.")] = None
+    stop: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="End a text before this string; it can be given several times.",
+            allow_leading_hyphen=True,
+        ),
+        Value("STRING"),
+    ] = ()
+
+    def config(self) -> Any:
+        """Return the ``GenerationConfig`` that the options say.
+
+        Raises:
+            UserError: options that contradict one another, or a value out of range.
+        """
+        from mm_adapter.inference.generation import GenerationConfig, Sampling
+
+        draws: dict[str, Any] = {"top_k": self.top_k, "top_p": self.top_p}
+        given = {name: value for name, value in draws.items() if value is not None}
+        if given and self.temperature == 0:
+            name = next(iter(given)).replace("_", "-")
+            raise UserError(f"--{name} has no effect at temperature 0, where nothing is drawn; add --temperature.")
+        sampling = Sampling(self.temperature, repetition_penalty=self.repetition_penalty, **given)
+        return GenerationConfig(self.max_new_tokens, sampling, self.stop, self.seed)
+
+
+@Parameter(name="*", group="Reading predictions")
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """Which questions predictions answer, and how they are taken."""
+
+    name: Annotated[
+        tuple[str, ...] | None,
+        Several,
+        Parameter(help="Call each system this in the tables; by default as its file is called."),
+    ] = None
+    data: Questions
+    split: Split = "test"
+    interval: Annotated[
+        Literal["wilson", "skill"],
+        Parameter(help="Compute intervals by Wilson's formula, or by a bootstrap over whole skills."),
+    ] = "wilson"
+    on_unparseable: Annotated[
+        Literal["wrong", "random"],
+        Parameter(help="Count answers that cannot be read as wrong, or draw them at random and say so."),
+    ] = "wrong"
+    missing: Annotated[
+        Literal["refuse", "wrong", "leave-out"],
+        Parameter(help="Refuse questions without a prediction, count them as wrong, or leave them out and say so."),
+    ] = "refuse"
+    explanations: Annotated[
+        tuple[Literal["solution", "lecture-solution"], ...] | None,
+        Parameter(
+            consume_multiple=(0, 1),
+            help="Score explanations too, against the solution, which is meant without a value, or against lecture and "
+            "solution.",
+        ),
+    ] = None
+    seed: Annotated[Seed, Parameter(help="Draw bootstraps and random answers from this seed.")] = 0
+    skip_bad: SkipBad = False
+
+    @property
+    def reference(self) -> str | None:
+        """What explanations are held against; None where they are not scored."""
+        return None if self.explanations is None else next(iter(self.explanations), "solution")
+
+    def reading(self) -> Any:
+        """Return how predictions are to be taken."""
+        from mm_adapter.eval.system import Reading
+
+        return Reading(self.missing, self.on_unparseable, self.seed)

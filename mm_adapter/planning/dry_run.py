@@ -1,0 +1,66 @@
+"""What ``mm-adapter train --dry-run`` says: what would be trained, on what and into which folder."""
+
+import os
+from pathlib import Path
+
+from mm_adapter.core.errors import UserError
+from mm_adapter.data.conversations import is_conversations, read_splits
+from mm_adapter.data.readers import read_dataset
+from mm_adapter.planning.image_costs import tower_shape
+from mm_adapter.planning.parameters import count_parameters
+from mm_adapter.planning.shapes import open_shape
+from mm_adapter.training.config import TrainingConfig
+
+_STARTS = {
+    "no": "begins anew",
+    "must": "goes on from the last state there",
+    "auto": "goes on from the last state there, or begins anew without one",
+}
+
+
+def describe_run(
+    config: TrainingConfig, data: str, out: Path, resume: str, skip_bad: bool = False, images: Path | None = None
+) -> str:
+    """Return lines about a run; nothing is loaded, fetched or written.
+
+    Args:
+        config, data, out, resume, skip_bad, images: as ``train`` takes them.
+
+    Raises:
+        UserError: bad settings or data, or a folder that a run could not be written into.
+    """
+    if resume == "no" and (out / "adapter_config.json").exists():
+        raise UserError(f"{out}: holds a run already; choose another --out, or go on with it by --resume.")
+    examples, counted = _examples(config, data, skip_bad, images)
+    lines = [f"data        {data}: {counted}", f"model       {config.llama}, {config.method}, {config.dtype}"]
+    try:
+        base = open_shape(config.llama)
+        counts = count_parameters(base.config, config, tower_shape(config).features)
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in counts.trained.items())
+        lines.append(f"parameters  {counts.total_trained:,} trained ({kinds}), {counts.frozen:,} frozen")
+    except UserError as error:
+        lines.append(f"parameters  not known before the model is here ({error})")
+    lines.append(f"images      {'none' if config.vision == 'none' else f'{config.vision}, views {config.views}'}")
+    if examples is not None:
+        steps = -(-examples // config.batch_size)
+        total = max(1, round(config.epochs * steps))
+        lines.append(f"steps       {total:,} of {config.batch_size}, {steps:,} an epoch, {config.epochs:g} epochs")
+    lines.append(f"lr          {config.lr:.2e}, on {config.device}")
+    lines.append(f"output      {out}: {_STARTS[resume]}")
+    lines.append("nothing was trained or written")
+    return "\n".join(lines)
+
+
+def _examples(config: TrainingConfig, data: str, skip_bad: bool, images: Path | None) -> tuple[int | None, str]:
+    """Return how many examples there are to train on, where that can be told, and a text about it."""
+    kind = config.task
+    if kind == "auto":
+        kind = "conversations" if is_conversations(data) else "questions"
+    if not os.path.exists(data) and data.count("/") == 1:
+        return None, f"{kind} of the hub, counted when they are fetched"
+    if kind == "conversations":
+        splits = {name: len(found) for name, found in read_splits(data, images).items()}
+    else:
+        dataset = read_dataset(data, skip_bad=skip_bad)
+        splits = {name: len(dataset.split(name)) for name in ("train", "val")}
+    return splits["train"], f"{splits['train']:,} {kind} to train on, {splits['val']:,} to validate"

@@ -1,0 +1,87 @@
+"""One setting's value, checked by its field's own definition; what is wrong is said by the key, in our words."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.core.limits import limits_text
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+
+
+def about(text: str, unit: str | None = None, **limits: Any) -> Any:
+    """Return the field of a setting.
+
+    Args:
+        text: what the setting does, in one or two sentences.
+        unit: of its value.
+        limits: ``ge``, ``gt``, ``le``, ``lt``.
+    """
+    return FieldInfo(description=text, json_schema_extra=None if unit is None else {"unit": unit}, **limits)
+
+
+def check_value(key: str, value: Any, field: FieldInfo, where: str = "", words: bool = False) -> Any:
+    """Return the value of a setting as its field wants it.
+
+    Args:
+        key: of the setting.
+        field: of its class.
+        where: the value comes from, put before messages.
+        words: the value is text, as on a command line, and is converted.
+
+    Raises:
+        UserError: it is of another type, or not among what is allowed.
+    """
+    kind: Any = field.annotation
+    for limit in field.metadata:
+        kind = Annotated[kind, limit]
+    adapter: TypeAdapter[Any] = TypeAdapter(kind, config=ConfigDict(strict=not words, allow_inf_nan=False))
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise explained(error, {key: field}, key, where) from None
+
+
+def explained(error: ValidationError, fields: Mapping[str, FieldInfo], key: str = "", where: str = "") -> UserError:
+    """Return the first thing that is wrong in words of ours; ``key`` is the setting's where the error has no place."""
+    first = error.errors(include_url=False)[0]
+    key = key or str(first["loc"][0])
+    value, kind = first["input"], first["type"]
+    begin = f"{where}: {key}" if where else key
+    field = fields.get(key)
+    if kind == "literal_error" and field is not None:
+        known = choices(field)
+        near = suggestion(value, known) if isinstance(value, str) else ""
+        return UserError(f"{begin} {value!r} is not known{near or '.'} There are: {', '.join(known)}.")
+    if kind == "finite_number":
+        wanted = "a finite number"
+    elif kind.startswith(("greater_than", "less_than")) and field is not None:
+        wanted = limits(field)
+    else:
+        wanted = _KINDS.get(kind.split("_")[0], "")
+    if wanted:
+        return UserError(f"{begin} is {value!r}; it must be {wanted}.")
+    return UserError(f"{begin}: {first['msg']}.")
+
+
+def choices(field: FieldInfo) -> tuple[str, ...]:
+    """Return the values that a setting can have; empty where they cannot be listed."""
+    kind: Any = field.annotation
+    return tuple(map(str, get_args(kind))) if str(get_origin(kind)) == "typing.Literal" else ()
+
+
+def limits(field: FieldInfo) -> str:
+    """Return the range of a setting in words; empty where there is none."""
+    found: dict[str, float] = {}
+    for item in field.metadata:
+        found |= {name: getattr(item, name) for name in ("gt", "ge", "lt", "le") if hasattr(item, name)}
+    return limits_text(**found)
+
+
+def unit(field: FieldInfo) -> str:
+    """Return the unit of a setting; empty where it has none."""
+    extra = field.json_schema_extra
+    return str(extra.get("unit", "")) if isinstance(extra, dict) else ""

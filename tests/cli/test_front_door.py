@@ -1,0 +1,194 @@
+"""Before anything runs: version, completion, settings and their origins, a dry run, and what is imported for it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mm_adapter import __version__
+from mm_adapter.cli.app import COMMANDS
+
+
+def test_version(command: Callable[..., Any]) -> None:
+    """Name and version, as the package has it."""
+    assert command("--version").out == f"mm-adapter {__version__}\n"
+    ran = subprocess.run([sys.executable, "-m", "mm_adapter", "--version"], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, f"mm-adapter {__version__}\n")
+
+
+def test_help_of_the_program(command: Callable[..., Any]) -> None:
+    """All commands with what they do."""
+    outcome = command("--help")
+    assert outcome.status == 0
+    assert all(f"\n  {name}\n" in outcome.out for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["train", "--help"], ["completion", "bash"], ["train", "--print-config"], ["train", "--dta"]],
+)
+def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
+    """Help, completion, settings and typing errors need neither torch nor numpy."""
+    code = (
+        "import sys; from mm_adapter.cli import main; main(sys.argv[1:]); "
+        "print([name for name in ('torch', 'numpy', 'transformers', 'rich.markdown') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "[]", ran.stderr
+
+
+# Completion
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The completion script of bash."""
+    path = tmp_path_factory.mktemp("completion") / "mm-adapter.bash"
+    with open(path, "w") as file:
+        assert subprocess.run([sys.executable, "-m", "mm_adapter", "completion", "bash"], stdout=file).returncode == 0
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["tr"], ["train"]),
+        (["train", "--shard"], ["--sharding"]),
+        (["train", "--sharding", ""], ["none", "full"]),
+        (["evaluate", "--images", "sh"], ["shuffled"]),
+    ],
+)
+def test_bash_completes(script: Path, words: list[str], expected: list[str]) -> None:
+    """Commands, options and values, from a script that starts no Python."""
+    line = " ".join(["mm-adapter", *words])
+    code = (
+        f"source {script}; COMP_WORDS=(mm-adapter {' '.join(repr(word) for word in words)}); "
+        f"COMP_CWORD={len(words)}; COMP_LINE={line!r}; COMP_POINT={len(line)}; "
+        "call=$(complete -p mm-adapter | sed 's/.*-F \\([^ ]*\\) .*/\\1/'); $call; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    ran = subprocess.run(["bash", "-c", code], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+    assert ran.stdout.split() == expected, ran.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_of_every_shell(command: Callable[..., Any], shell: str) -> None:
+    """A script that names the program and its commands."""
+    outcome = command("completion", shell)
+    assert outcome.status == 0
+    assert all(name in outcome.out for name in ("mm-adapter", *COMMANDS))
+
+
+# Settings
+
+
+def origins(text: str) -> dict[str, tuple[str, str]]:
+    """Return key -> value and origin, of what --print-config prints."""
+    lines = [line.split(" = ", 1) for line in text.splitlines()]
+    return {key.strip(): (value.split("#")[0].strip(), value.split("# ")[1]) for key, value in lines}
+
+
+@pytest.mark.parametrize(("name", "text"), [("mine.toml", "{} = {}\n"), ("mine.yaml", "{}: {}\n")])
+def test_origins_of_settings(command: Callable[..., Any], tmp_path: Path, name: str, text: str) -> None:
+    """Default, preset, config file, option: later ones win, and each value says where it is from."""
+    config = tmp_path / name
+    config.write_text(text.format("layers", 12) + text.format("epochs", 2) + text.format("base_lr", "1e-3"))
+    outcome = command("train", "--preset", "demo", "--config", config, "--epochs", "3", "--print-config")
+    assert (outcome.status, outcome.err) == (0, "")
+    found = origins(outcome.out)
+    assert found["lora_rank"] == ("8", "default")
+    assert found["batch_size"] == ("16", "preset demo")
+    assert found["layers"] == ("12", f"config {config}")
+    assert found["base_lr"] == ("0.001", f"config {config}")
+    assert found["epochs"] == ("3.0", "option")
+
+
+def test_printed_settings_are_a_config_file(command: Callable[..., Any], tmp_path: Path) -> None:
+    """What is printed can be given again."""
+    printed = command("train", "--preset", "paper-7b", "--print-config").out
+    (tmp_path / "again.toml").write_text(printed)
+    again = command("train", "--config", tmp_path / "again.toml", "--print-config").out
+    assert {key: value for key, (value, _) in origins(again).items()} == {
+        key: value for key, (value, _) in origins(printed).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("mine.yaml", "layrs: 3", "did you mean 'layers'"),
+        ("mine.yaml", "layers: '3'", "layers is '3'; it must be a whole number"),
+        ("mine.yaml", "- 3", "holds no settings"),
+        ("mine.yaml", "layers: [", "not a YAML file"),
+        ("mine.yml", "clip: 1.0", "it is now max_grad_norm"),
+        ("mine.toml", "layers = ", "not a TOML file"),
+        ("mine.json", "{}", "ends in .toml, .yaml or .yml"),
+        ("nowhere.yaml", None, "cannot be read"),
+    ],
+)
+def test_bad_config_file(refused: Callable[..., str], tmp_path: Path, name: str, text: str | None, said: str) -> None:
+    """The file is named, and what is wrong in it."""
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    message = refused("train", "--config", tmp_path / name, "--print-config")
+    assert name in message
+    assert said in message
+
+
+def test_print_config_checks(refused: Callable[..., str]) -> None:
+    """Settings that exclude one another are refused before they are printed."""
+    assert "warmup_epochs 9.0 is more than epochs" in refused("train", "--warmup-epochs", "9", "--print-config")
+
+
+# A dry run
+
+
+def test_dry_run_writes_nothing(
+    command: Callable[..., Any], tiny_folder: Path, demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data with counts, model, output and parameters by formula; the same parameters as a run has."""
+    monkeypatch.chdir(tmp_path)
+    options = ["--layers", "2", "--prompt-length", "3", "--batch-size", "8", "--epochs", "1", "--vision", "none"]
+    where = ["--llama", tiny_folder, "--data", demo_folder, "--out", tmp_path / "run"]
+    outcome = command("train", *where, *options, "--dry-run")
+    assert outcome.status == 0, outcome.err
+    assert "46 questions to train on" in outcome.out
+    assert str(tiny_folder) in outcome.out
+    assert f"{2 * 3 * 48 + 2 * 6:,} trained" in outcome.out
+    assert "6 of 8, 6 an epoch" in outcome.out
+    assert f"{tmp_path / 'run'}: begins anew" in outcome.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_refuses_what_a_run_would(
+    refused: Callable[..., str], text_run: Path, demo_folder: Path, tmp_path: Path
+) -> None:
+    """Data that is not there, and a folder that holds a run."""
+    assert "does not exist" in refused("train", "--data", tmp_path / "no", "--out", tmp_path / "run", "--dry-run")
+    assert "holds a run" in refused("train", "--data", demo_folder, "--out", text_run, "--dry-run")
+
+
+# Streams
+
+
+def test_colours_and_terminals_change_nothing() -> None:
+    """NO_COLOR and TERM=dumb: plain text is what there is anyway."""
+    texts = []
+    for more in ({}, {"NO_COLOR": "1"}, {"TERM": "dumb"}, {"FORCE_COLOR": "1"}):
+        environment = {**os.environ, "COLUMNS": "80", **more}
+        command = [sys.executable, "-m", "mm_adapter", "score", "--help"]
+        texts.append(subprocess.run(command, capture_output=True, text=True, env=environment).stdout)
+    assert set(texts) == {texts[0]}
+    assert "\x1b" not in texts[0]
+
+
+def test_origins_are_not_written(text_run: Path) -> None:
+    """A run folder holds settings by the names of today."""
+    settings = json.loads((text_run / "config.json").read_text())
+    assert "base_lr" in settings
+    assert "base_rate" not in settings
