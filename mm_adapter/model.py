@@ -225,16 +225,13 @@ class MultimodalLlama(nn.Module):
             explain: have the choice explained; an adapter that explains first does so anyway.
 
         Raises:
-            UserError: a picture that cannot be read or is not wanted, fewer than two choices, a question too long, or
-                an explanation without choices to explain.
+            UserError: a picture that cannot be read or is not wanted, a question too long, fewer than two choices.
         """
         return answer_question(self, question, image, choices, context, max_new_tokens, explain)
 
     @property
     def template(self) -> QuestionTemplate:
-        """How questions are put, in the model's chat format where one is asked for.
-
-        An adapter that was taught conversations is asked as in those, with the options listed.
+        """How questions are put: in a chat format where one is asked for, as in conversations where those were taught.
 
         Raises:
             UserError: the chat format is not known, or the model has none of its own.
@@ -258,10 +255,12 @@ class MultimodalLlama(nn.Module):
         Raises:
             UserError: the model has no chat format of its own, and was taught none.
         """
-        taught = isinstance(self.prompting, ConversationPrompting)
-        name = self.prompting.prompt_template if isinstance(self.prompting, ConversationPrompting) else "own"
+        if isinstance(self.prompting, ConversationPrompting):
+            name = self.prompting.prompt_template
+        else:
+            name = "alpaca" if self._chat is None else "own"
         chat = None if name == "alpaca" else self._chat_template(name)
-        return make_conversation_template(name if taught or chat is not None else "alpaca", chat, self.base_name)
+        return make_conversation_template(name, chat, self.base_name)
 
     def _chat_template(self, family: str) -> ChatTemplate | None:
         return self._chat if family == "own" else find_chat_template(self.tokenizer, family=family)

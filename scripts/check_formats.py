@@ -2,9 +2,8 @@
 
     python scripts/check_formats.py [--shapes NAME ...] [--formats NAME ...] [--tolerance 1e-5] [--json FILE]
 
-Each cell of the table is the largest absolute error of a model's logits; a dash means that the format has no way to say
-such a model. Quantised files are held against transformers on the values that the ``gguf`` package dequantises. Beside
-the logits, the words that each model writes greedily are compared, through the vocabulary of that very file.
+A cell of the table is the largest absolute error of logits; a dash: the format has no way to say such a model. Quantised
+files are held against transformers on the values that ``gguf`` dequantises. Greedy words are compared beside the logits.
 """
 
 import argparse
