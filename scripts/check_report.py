@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from bars import bar, write_bars
 from PIL import Image
-from tqdm import tqdm
 
 from mm_adapter.core.files import write_json
+from mm_adapter.core.progress import with_progress
 from mm_adapter.data.demo import write_demo
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.eval.page.report_files import report
@@ -184,7 +184,7 @@ def make_large(folder: Path, size: int) -> None:
     draw = random.Random(0)
     pids = [str(number) for number in range(size)]
     problems, answers = {}, []
-    for pid in tqdm(pids, desc="making questions"):
+    for pid in with_progress(pids, "making questions", "question"):
         place = folder / "images" / "test" / pid
         place.mkdir(parents=True)
         # Smooth, as pictures are: noise alone would be no picture that anyone asks about.

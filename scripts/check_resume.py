@@ -23,7 +23,8 @@ from typing import Any
 
 from bars import bar, write_bars
 from tiny import descendants, kill_all, start, text_options
-from tqdm import tqdm
+
+from mm_adapter.core.progress import with_progress
 
 KINDS = ("kill", "term", "in a save", "rank of four")
 PATIENCE = 300.0  # seconds for a run
@@ -150,7 +151,7 @@ def check(kills: int, seed: int, epochs: int) -> list[dict[str, Any]]:
             whole[ranks] = trial.whole(f"whole-{ranks}", ranks)
             lengths[ranks] = trial.seconds, trial.events
             print(f"undisturbed, ranks {ranks}: {trial.seconds:.0f} s")
-        for number in tqdm(range(kills), desc="killed runs", unit="run"):
+        for number in with_progress(range(kills), "killed runs", "run"):
             kind = KINDS[number % len(KINDS)]
             expected = whole[4 if kind == "rank of four" else 1]
             trial.seconds, trial.events = lengths[4 if kind == "rank of four" else 1]

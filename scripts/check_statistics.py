@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from bars import bar, write_bars
 from scipy.stats import binom
-from tqdm import tqdm
 
+from mm_adapter.core.progress import with_progress
 from mm_adapter.eval.comparison import SIGNIFICANCE, mcnemar
 from mm_adapter.eval.intervals import bootstrapped, clustered, wilson
 
@@ -95,7 +95,7 @@ def main() -> int:
     options = parser.parse_args()
     generator, systems = np.random.default_rng(options.seed), options.systems
     bars = []
-    for size in tqdm(SIZES, desc="sizes"):
+    for size in with_progress(SIZES, "sizes", "size"):
         covered = wilson_coverage(size, systems, generator)
         bars.append(bar(f"Wilson, n = {size}: coverage", covered, 0.94, 0.94 <= covered <= 0.965))
         covered = difference_coverage(size, systems, generator)

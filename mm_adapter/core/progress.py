@@ -3,10 +3,12 @@
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 LINE_SECONDS = 60.0
+T = TypeVar("T")
 
 
 class ProgressBar(Protocol):
@@ -87,3 +89,11 @@ def progress_bar(total: int, what: str, unit: str, quiet: bool = False, done: in
 
     bar: ProgressBar = tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True)
     return bar
+
+
+def with_progress(steps: Sequence[T], what: str, unit: str) -> Iterator[T]:
+    """Yield steps, and show how many are done."""
+    with progress_bar(len(steps), what, unit) as bar:
+        for step in steps:
+            yield step
+            bar.update()
