@@ -14,13 +14,12 @@ from torch import nn
 
 from mm_adapter.core.errors import Stopped, UserError
 from mm_adapter.core.progress import ProgressBar, progress_bar
-from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
+from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import HiddenStateCache
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.log import MetricsLog
-from mm_adapter.training.signals import StopRequest
-from mm_adapter.training.state import Progress, delete_states, load_state, save_state
+from mm_adapter.training.state import Progress, StopRequest, delete_states, load_state, save_state
 from mm_adapter.training.step import ExponentialMovingAverage, Outcome, Stepper, lr_schedule, set_lr, shuffled_steps
 from mm_adapter.training.task import Task, Validation
 

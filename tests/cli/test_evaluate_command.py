@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import mm_adapter.inference.answer_sets as module
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
-from mm_adapter.distributed.context import SINGLE_PROCESS
+from mm_adapter.distributed import SINGLE_PROCESS
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import score_questions
 from mm_adapter.training.evaluation import evaluate, shuffle_images
