@@ -1,7 +1,7 @@
 """Read instructions and conversations: Alpaca's and LLaVA's JSON, JSONL, a table, parquet files, a folder, a hub id.
 
-A record of Alpaca's has ``instruction``, ``input`` (may be missing) and ``output``; ``id`` and ``source`` are kept where
-they are. A record of LLaVA's has ``conversations`` and perhaps an ``image``. A table has image, question and answer.
+A record of Alpaca's has ``instruction``, ``input`` (may be missing) and ``output``; ``id`` and ``source`` are kept. One
+of LLaVA's has ``conversations`` and perhaps an ``image``. A table has image, question and answer.
 """
 
 import csv

@@ -135,7 +135,7 @@ class Trainer:
             "step": self.progress.step,
             "epoch": round(self.progress.step / self.steps_per_epoch, 4),
             "loss": outcome.loss,
-            "rate": self.config.lr * share,
+            "lr": self.config.lr * share,
             "questions_per_second": len(indices) / (time.perf_counter() - start),
             **({"idle": round(outcome.idle, 4)} if self.distributed.world_size > 1 else {}),
             **({} if outcome.learned else {"skipped": list(outcome.nonfinite)}),
