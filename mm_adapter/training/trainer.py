@@ -115,7 +115,7 @@ class Trainer:
             event = self._step(indices, stop)
             bar.update()
             bar.set_postfix_str(
-                f"loss {event['loss']:.3f}, lr {event['rate']:.1e}, {event['questions_per_second']:.1f} questions/s"
+                f"loss {event['loss']:.3f}, lr {event['lr']:.1e}, {event['questions_per_second']:.1f} questions/s"
             )
             self._evaluate_if_due(bar, stop)
 
