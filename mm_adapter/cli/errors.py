@@ -79,7 +79,7 @@ def _is_unknown(word: str, known: Sequence[str]) -> bool:
 
 def _unknown_option(name: str, known: Sequence[str]) -> str:
     # Imported here: only who mistypes needs it.
-    from mm_adapter.training.renamed import RENAMED, renamed_hint
+    from mm_adapter.training.checked import RENAMED, renamed_hint
 
     key = name.removeprefix("--").replace("-", "_")
     new = f"--{RENAMED.get(key, '').replace('_', '-')}"

@@ -11,7 +11,7 @@ from cyclopts import Argument, ArgumentCollection
 from cyclopts.validators import Number
 
 from mm_adapter.cli.options import Value
-from mm_adapter.core.limits import limits_text
+from mm_adapter.core.errors import limits_text
 
 _WIDEST, _NARROWEST = 100, 24
 _NO_DEFAULT = (None, "", (), inspect.Parameter.empty)

@@ -36,3 +36,15 @@ def suggestion(name: str, known: "list[str] | tuple[str, ...]") -> str:
 
     nearest = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f", did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def limits_text(
+    gt: float | None = None, ge: float | None = None, lt: float | None = None, le: float | None = None
+) -> str:
+    """Return a range in words, such as ``at least 0 and less than 1``; empty where there is no limit."""
+    limits = (("greater than", gt), ("at least", ge), ("less than", lt), ("at most", le))
+    return " and ".join(f"{words} {_number(value)}" for words, value in limits if value is not None)
+
+
+def _number(value: float) -> str:
+    return "2 ** 63" if value == 2**63 else f"{value:g}"

@@ -1,4 +1,4 @@
-"""One setting's value, checked by its field's own definition; what is wrong is said by the key, in our words."""
+"""Names and values of settings: checked by the fields' own definitions; old names are understood where files have them."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args, get_origin
@@ -6,8 +6,22 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.core.limits import limits_text
+from mm_adapter.core.errors import UserError, limits_text, suggestion
+
+RENAMED = {
+    "wording": "prompt_template",
+    "base_rate": "base_lr",
+    "gate_rate": "gate_lr_scale",
+    "projection_rate": "projection_lr_scale",
+    "clip": "max_grad_norm",
+    "smoothing": "label_smoothing",
+    "average_decay": "ema_decay",
+    "evaluations": "eval_every",
+    "checkpoint_layers": "gradient_checkpointing",
+    "keep_states": "max_states",
+    "skip_limit": "max_skipped_steps",
+}
+"""Old key -> new key."""
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
 
@@ -85,3 +99,21 @@ def unit(field: FieldInfo) -> str:
     """Return the unit of a setting; empty where it has none."""
     extra = field.json_schema_extra
     return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+
+
+def with_new_names(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return saved settings under the names of today; validations per epoch become epochs between validations."""
+    settings = {RENAMED.get(key, key): value for key, value in saved.items()}
+    if isinstance(saved.get("evaluations"), (int, float)) and saved["evaluations"] > 0:
+        settings["eval_every"] = 1 / saved["evaluations"]
+    return settings
+
+
+def renamed_hint(key: str) -> str:
+    """Return what to write instead of a key of an earlier version; empty where there was none of that name."""
+    new = RENAMED.get(key)
+    if new is None:
+        return ""
+    if key == "evaluations":
+        return f"it is now {new}: epochs between two validations, 1 / {key}"
+    return f"it is now {new}"

@@ -12,8 +12,7 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.training.checked import about, check_value, explained
-from mm_adapter.training.renamed import renamed_hint
+from mm_adapter.training.checked import about, check_value, explained, renamed_hint
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import write_atomically
+from mm_adapter.training.checked import with_new_names
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.renamed import with_new_names
 
 STATES = "states"
 _NAME = re.compile(r"(\d{8,})-([0-9a-f]{16})\.pt")  # step and digest of the content

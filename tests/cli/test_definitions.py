@@ -13,9 +13,8 @@ from mm_adapter.core import QUANTIZATIONS
 from mm_adapter.data.prompts import ANSWER_FORMATS, EXPLANATIONS, PLACES
 from mm_adapter.inference.prompting import PROMPT_TEMPLATES
 from mm_adapter.llama.tokenizers.chat_template import FAMILIES
-from mm_adapter.training.checked import choices, limits, unit
+from mm_adapter.training.checked import RENAMED, choices, limits, unit
 from mm_adapter.training.config import TrainingConfig, fields_by_key
-from mm_adapter.training.renamed import RENAMED
 
 
 def options(name: str) -> list[Argument]:

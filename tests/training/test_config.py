@@ -3,8 +3,8 @@
 import pytest
 
 from mm_adapter.core.errors import UserError
+from mm_adapter.training.checked import RENAMED, with_new_names
 from mm_adapter.training.config import TrainingConfig, fields_by_key, load_config, override, preset_names
-from mm_adapter.training.renamed import RENAMED, with_new_names
 
 
 def test_all_presets_load():
