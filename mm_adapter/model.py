@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mm_adapter.adapter.adapter import Adapter
+from mm_adapter.adapter import Adapter
 from mm_adapter.adapter.finetune import FinetunedWeights
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.images import open_image
 from mm_adapter.data.encoding import ConversationTemplate
 from mm_adapter.data.prompts import Prompting, QuestionTemplate
-from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
+from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.inference.answer import Answer, answer_question
 from mm_adapter.inference.generation import Sampling, stream_tokens
 from mm_adapter.inference.prompting import (

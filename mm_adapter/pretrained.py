@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mm_adapter.adapter.adapter import Adapter
+from mm_adapter.adapter import Adapter
 from mm_adapter.adapter.checkpoint import (
     WEIGHTS_FILE,
     AdapterDescription,
@@ -20,7 +20,7 @@ from mm_adapter.adapter.checkpoint import (
 from mm_adapter.adapter.finetune import FinetunedWeights, load_finetuned, prepare_finetuning
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.prompts import Prompting
-from mm_adapter.distributed.context import DistributedContext, check_device
+from mm_adapter.distributed import DistributedContext, check_device
 from mm_adapter.distributed.shared_weights import load_shared
 from mm_adapter.inference.prompting import ConversationPrompting
 from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, LoadedLlama, load_llama

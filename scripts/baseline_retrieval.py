@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import write_json
-from mm_adapter.data.scienceqa import read_scienceqa
+from mm_adapter.data.readers import read_scienceqa
 from mm_adapter.eval.metrics import evaluate_predictions
 from mm_adapter.eval.official_report import notes, official_table, to_text, write_report
 from mm_adapter.eval.predictions import write_predictions

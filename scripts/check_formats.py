@@ -2,8 +2,8 @@
 
     python scripts/check_formats.py [--shapes NAME ...] [--formats NAME ...] [--tolerance 1e-5] [--json FILE]
 
-A cell of the table is the largest absolute error of logits; a dash: the format has no way to say such a model. Quantised
-files are held against transformers on the values that ``gguf`` dequantises. Greedy words are compared beside the logits.
+A cell of the table is the largest absolute error of logits; a dash: the format cannot say such a model. Quantised
+files are held against transformers on the values that ``gguf`` dequantises; greedy words are compared too.
 """
 
 import argparse

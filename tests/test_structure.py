@@ -49,7 +49,7 @@ def test_data_and_eval_are_parts_of_the_package() -> None:
     [
         ("core/errors.py", "import mm_adapter.llama.config", "Imports run downwards only"),
         ("eval/metrics.py", "import mm_adapter.llama.config", "Evaluation knows questions and predictions, no model"),
-        ("llama/config.py", "import mm_adapter.adapter.adapter", "Imports run downwards only"),
+        ("llama/config.py", "import mm_adapter.adapter", "Imports run downwards only"),
         ("llama/config.py", "import mm_adapter.llama.model", "No circle of rooms or files"),
     ],
 )

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.dataset import Dataset
-from mm_adapter.data.question import Question
+from mm_adapter.data.question import Dataset, Question
 from mm_adapter.eval.checks import first_few
 from mm_adapter.eval.layouts.json_text import NotOneValue, parse_json, read_text
 from mm_adapter.eval.leaderboard.published import official_pids

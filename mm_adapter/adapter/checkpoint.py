@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mm_adapter.adapter.adapter import Adapter, AdapterConfig
+from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.finetune import FinetuneConfig
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import read_json, write_atomically, write_json

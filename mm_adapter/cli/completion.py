@@ -16,6 +16,6 @@ def completion(
     /,
 ) -> None:
     """Print a script that completes commands and options in a shell."""
-    from mm_adapter.cli.app import build_app
+    from mm_adapter.cli import build_app
 
     print(build_app().generate_completion(shell=shell))

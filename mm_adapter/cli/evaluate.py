@@ -56,7 +56,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Answer the questions of a split and report accuracy by class."""
-    from mm_adapter.distributed.context import init_distributed
+    from mm_adapter.distributed import init_distributed
     from mm_adapter.inference.prompting import ConversationPrompting
 
     with init_distributed(model.device) as distributed:

@@ -41,7 +41,7 @@ def features(
     device: Device = "cpu",
 ) -> None:
     """Compute the image features of a dataset ahead of training."""
-    from mm_adapter.distributed.context import is_main_started
+    from mm_adapter.distributed import is_main_started
     from mm_adapter.vision import VisionConfig
 
     seen = VisionConfig(vision, depths, tuple(view.strip() for view in views.split(",")))
@@ -58,7 +58,7 @@ def _compute(
 ) -> tuple[Path, int, dict[str, str]]:
     """Return the store's file, how many features it holds, and pid -> reason of pictures that could not be read."""
     from mm_adapter.data.readers import read_dataset
-    from mm_adapter.distributed.context import check_device, init_distributed
+    from mm_adapter.distributed import check_device, init_distributed
     from mm_adapter.vision import ImageTower
     from mm_adapter.vision.features import FeatureStore, extract_features
 

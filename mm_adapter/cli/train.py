@@ -71,7 +71,7 @@ def train(
 
         print(describe_run(found.config, data, out, resuming, skip_bad, image_folder))
         return
-    from mm_adapter.distributed.context import is_main_started
+    from mm_adapter.distributed import is_main_started
     from mm_adapter.training.run import train as train_run
 
     result = train_run(found.config, data, out, resuming, skip_bad, features, image_folder, quiet)

@@ -1,4 +1,4 @@
-"""The exceptions of the package: one for a person to read, one for a run that was asked to end."""
+"""The exceptions of the package, for a person to read or for a run that was asked to end, and words of messages."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from mm_adapter.distributed.context import DistributedContext
+from mm_adapter.distributed import DistributedContext
 from mm_adapter.llama.checkpoints.load import LoadedLlama, check_tensors, check_tokenizer, load_llama, open_source
 from mm_adapter.llama.model import Llama
 from mm_adapter.llama.tokenizers.chat_template import find_chat_template

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 
 from mm_adapter.data.encoding import EXPLANATION_LENGTH, EncodedQuestion
-from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
+from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.eval.parsing import read_choice
 from mm_adapter.eval.predictions import UNREADABLE, Prediction
 from mm_adapter.inference.answer import Images, explain_answers, explain_first, leading_explanation

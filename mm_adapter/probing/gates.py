@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mm_adapter.adapter.adapter import Adapter
+from mm_adapter.adapter import Adapter
 from mm_adapter.core.files import write_atomically
 from mm_adapter.eval.probes.findings import Section
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from mm_adapter.adapter.adapter import Adapter
+from mm_adapter.adapter import Adapter
 from mm_adapter.data.encoding import ConversationTemplate
 from mm_adapter.data.prompts import QuestionTemplate
 from mm_adapter.llama.attention import AttentionPrefix

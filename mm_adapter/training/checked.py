@@ -1,4 +1,7 @@
-"""Names and values of settings: checked by the fields' own definitions; old names are understood where files have them."""
+"""The fields of settings: what they are called, were called before, and what their values may be.
+
+What is wrong with a value is said by the key, in our words. Run folders and saved adapters may have the old names.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args, get_origin
@@ -22,6 +25,25 @@ RENAMED = {
     "skip_limit": "max_skipped_steps",
 }
 """Old key -> new key."""
+
+
+def with_new_names(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return saved settings under the names of today; validations per epoch become epochs between validations."""
+    settings = {RENAMED.get(key, key): value for key, value in saved.items()}
+    if isinstance(saved.get("evaluations"), (int, float)) and saved["evaluations"] > 0:
+        settings["eval_every"] = 1 / saved["evaluations"]
+    return settings
+
+
+def renamed_hint(key: str) -> str:
+    """Return what to write instead of a key of an earlier version; empty where there was none of that name."""
+    new = RENAMED.get(key)
+    if new is None:
+        return ""
+    if key == "evaluations":
+        return f"it is now {new}: epochs between two validations, 1 / {key}"
+    return f"it is now {new}"
+
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
 
@@ -99,21 +121,3 @@ def unit(field: FieldInfo) -> str:
     """Return the unit of a setting; empty where it has none."""
     extra = field.json_schema_extra
     return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
-
-
-def with_new_names(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return saved settings under the names of today; validations per epoch become epochs between validations."""
-    settings = {RENAMED.get(key, key): value for key, value in saved.items()}
-    if isinstance(saved.get("evaluations"), (int, float)) and saved["evaluations"] > 0:
-        settings["eval_every"] = 1 / saved["evaluations"]
-    return settings
-
-
-def renamed_hint(key: str) -> str:
-    """Return what to write instead of a key of an earlier version; empty where there was none of that name."""
-    new = RENAMED.get(key)
-    if new is None:
-        return ""
-    if key == "evaluations":
-        return f"it is now {new}: epochs between two validations, 1 / {key}"
-    return f"it is now {new}"

@@ -12,10 +12,9 @@ from typing import Any
 from mm_adapter.core.errors import UserError, suggestion
 from mm_adapter.core.files import write_json, write_text
 from mm_adapter.data.conversations import read_split
-from mm_adapter.data.dataset import Dataset
-from mm_adapter.data.question import Question
+from mm_adapter.data.question import Dataset, Question
 from mm_adapter.data.readers import read_dataset
-from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
+from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.eval.leaderboard.submission import RECORD, answers_digest
 from mm_adapter.eval.metrics import Metrics, evaluate_predictions
 from mm_adapter.eval.official_report import write_report
@@ -23,13 +22,7 @@ from mm_adapter.eval.predictions import UNREADABLE, Prediction, write_official, 
 from mm_adapter.inference.answer_sets import choose_by_likelihood, choose_by_writing, with_explanations
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import measure_responses
-from mm_adapter.training.prepare import (
-    Prepared,
-    count_cut,
-    prepare,
-    prepare_conversations,
-    without_images,
-)
+from mm_adapter.training.prepare import Prepared, count_cut, prepare, prepare_conversations, without_images
 
 IMAGES = ("real", "none", "shuffled")
 DECODINGS = ("likelihood", "generate")

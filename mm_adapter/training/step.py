@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mm_adapter.adapter.adapter import Adapter
+from mm_adapter.adapter import Adapter
 from mm_adapter.adapter.finetune import FinetunedWeights
-from mm_adapter.distributed.context import DistributedContext
+from mm_adapter.distributed import DistributedContext
 from mm_adapter.scoring.batching import token_batches
 from mm_adapter.scoring.encoded_sets import HiddenStateCache
 from mm_adapter.training.config import TrainingConfig

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
+from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import (
     ConversationSet,

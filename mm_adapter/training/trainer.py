@@ -14,13 +14,12 @@ from torch import nn
 
 from mm_adapter.core.errors import Stopped, UserError
 from mm_adapter.core.progress import ProgressBar, progress_bar
-from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
+from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import HiddenStateCache
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.log import MetricsLog
-from mm_adapter.training.signals import StopRequest
-from mm_adapter.training.state import Progress, delete_states, load_state, save_state
+from mm_adapter.training.state import Progress, StopRequest, delete_states, load_state, save_state
 from mm_adapter.training.step import ExponentialMovingAverage, Outcome, Stepper, lr_schedule, set_lr, shuffled_steps
 from mm_adapter.training.task import Task, Validation
 
@@ -136,7 +135,7 @@ class Trainer:
             "step": self.progress.step,
             "epoch": round(self.progress.step / self.steps_per_epoch, 4),
             "loss": outcome.loss,
-            "rate": self.config.lr * share,
+            "lr": self.config.lr * share,
             "questions_per_second": len(indices) / (time.perf_counter() - start),
             **({"idle": round(outcome.idle, 4)} if self.distributed.world_size > 1 else {}),
             **({} if outcome.learned else {"skipped": list(outcome.nonfinite)}),

@@ -15,8 +15,8 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import write_atomically
 from mm_adapter.core.images import content_hash, open_image
 from mm_adapter.core.progress import progress_bar
-from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext
-from mm_adapter.vision.tower import ImageTower
+from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
+from mm_adapter.vision import ImageTower
 
 
 class FeatureStore:

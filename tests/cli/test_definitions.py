@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cyclopts import Argument
 
-from mm_adapter.cli.app import COMMANDS, build_app
+from mm_adapter.cli import COMMANDS, build_app
 from mm_adapter.cli.help import choices_of, facts_of, limits_of
 from mm_adapter.core import QUANTIZATIONS
 from mm_adapter.data.prompts import ANSWER_FORMATS, EXPLANATIONS, PLACES

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import mm_adapter.inference.answer_sets as module
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
-from mm_adapter.distributed.context import SINGLE_PROCESS
+from mm_adapter.distributed import SINGLE_PROCESS
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import score_questions
 from mm_adapter.training.evaluation import evaluate, shuffle_images
@@ -126,7 +126,7 @@ def test_written_answers_that_cannot_be_read_are_counted(command, tiny_folder, d
     assert unread > 0
     assert f"{unread} answers could not be read" in outcome.out
     assert json.loads((tmp_path / "a" / "metrics.json").read_text())["unparseable"] == unread
-    monkeypatch.setattr(module.MultimodalLlama, "generate", lambda self, prompts, *_, **__: ["(A)"] * len(prompts))
+    monkeypatch.setattr(MultimodalLlama, "generate", lambda self, prompts, *_, **__: ["(A)"] * len(prompts))
     assert command(*arguments, "--out", tmp_path / "b", "--decoding", "generate").status == 0
     assert {prediction["choice"] for prediction in lines(tmp_path / "b" / "predictions.jsonl")} == {0}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mm_adapter import __version__
-from mm_adapter.cli.app import COMMANDS
+from mm_adapter.cli import COMMANDS
 
 
 def test_version(command: Callable[..., Any]) -> None:

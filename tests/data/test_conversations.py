@@ -12,10 +12,7 @@ from hypothesis import strategies as st
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Instruction, Turn
-from mm_adapter.data.conversations import read_conversations
-from mm_adapter.data.instructions import read_instructions
-from mm_adapter.data.llava import read_llava
-from mm_adapter.data.table import read_table
+from mm_adapter.data.conversations import read_conversations, read_instructions, read_llava, read_table
 
 SAMPLES = [
     {"instruction": "Name a bird.", "input": "", "output": "An owl.", "source": "seeds"},

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.images import open_image
-from mm_adapter.data.dataset import Dataset
 from mm_adapter.data.demo import draft_demo, split_digits, write_demo
+from mm_adapter.data.question import Dataset
 from mm_adapter.data.readers import read_dataset
 
 SPLITS = ("train", "val", "test")

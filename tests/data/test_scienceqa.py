@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from scienceqa_records import problem
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.dataset import Dataset
-from mm_adapter.data.question import Question
-from mm_adapter.data.scienceqa import read_scienceqa
+from mm_adapter.data.question import Dataset, Question
+from mm_adapter.data.readers import read_scienceqa
 
 SHARED = Path(__file__).parents[3] / "shared"
 

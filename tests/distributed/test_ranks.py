@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.distributed.context import SINGLE_PROCESS, DistributedContext, init_distributed
+from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext, init_distributed
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKS = ROOT / "scripts"
@@ -186,7 +186,7 @@ def test_sharded_layers_are_in_parts(tiny_folder: Path, tmp_path: Path) -> None:
     program = tmp_path / "parts.py"
     program.write_text(
         "import json, sys, torch\n"
-        "from mm_adapter.distributed.context import init_distributed\n"
+        "from mm_adapter.distributed import init_distributed\n"
         "from mm_adapter.distributed.shared_weights import load_shared\n"
         "from mm_adapter.distributed.sharding import shard\n"
         "with init_distributed() as ranks:\n"

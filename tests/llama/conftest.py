@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from llama_files import random_llama
 
-from mm_adapter.core.wheels import SMOLLM2_135M, fetch
+from mm_adapter.core.files import SMOLLM2_135M, fetch
 from mm_adapter.llama import Llama
 from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, LoadedLlama, load_llama
 

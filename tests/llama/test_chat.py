@@ -9,12 +9,7 @@ import sentencepiece
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama.checkpoints.load import LoadedLlama
-from mm_adapter.llama.tokenizers.chat_template import (
-    FAMILIES,
-    ChatTemplate,
-    find_chat_template,
-    read_chat_template,
-)
+from mm_adapter.llama.tokenizers.chat_template import FAMILIES, ChatTemplate, find_chat_template, read_chat_template
 from mm_adapter.llama.tokenizers.tokenizer import SentencePieceTokenizer
 
 TURNS = [

@@ -12,8 +12,7 @@ from mm_adapter.planning.devices import DEVICES, find_device, measured_rate
 from mm_adapter.planning.image_costs import tower_shape
 from mm_adapter.planning.workload import make_workload
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.vision import VisionConfig
-from mm_adapter.vision.tower import ImageTower
+from mm_adapter.vision import ImageTower, VisionConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -116,7 +116,7 @@ def agree(whole, resumed):
     assert same(weights(whole), weights(resumed))
     names = ("adapter_model.safetensors", "adapter_config.json")
     assert all((whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes() for name in names)
-    keys = ("step", "epoch", "loss", "rate", "val_accuracy", "val_loss")
+    keys = ("step", "epoch", "loss", "lr", "val_accuracy", "val_loss")
     kept = [[{key: event.get(key) for key in keys} for event in events(run)] for run in (whole, resumed)]
     assert kept[0] == kept[1]
     assert whole.progress.best == tuple(resumed.progress.best)
@@ -262,7 +262,7 @@ def test_rate_in_the_log_is_the_schedule(make_trainer):
     """What metrics.jsonl calls the rate is what the optimiser used: warm-up, then cosine."""
     trainer = make_trainer(epochs=3.0, warmup_epochs=1.0, batch_size=6)
     trainer.run()
-    rates = [event["rate"] for event in events(trainer) if "loss" in event]
+    rates = [event["lr"] for event in events(trainer) if "loss" in event]
     peak = 0.5 * 6 / 256
     assert rates == pytest.approx([peak * share for share in (0.5, 1.0, 1.0, 0.8535534, 0.5, 0.1464466)])
 

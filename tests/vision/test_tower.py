@@ -201,7 +201,7 @@ def test_default_tower_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     """A wheel that cannot be fetched is told as such, not as an error of timm."""
     from types import SimpleNamespace
 
-    from mm_adapter.core import wheels
+    from mm_adapter.core import files as wheels
 
     monkeypatch.setenv("MM_ADAPTER_CACHE", str(tmp_path))
     monkeypatch.setattr(wheels.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stderr="offline"))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mm_adapter.adapter.adapter import Adapter
+from mm_adapter.adapter import Adapter
 from mm_adapter.adapter.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mm_adapter.adapter.adapter import Adapter, AdapterConfig
+from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama.config import LlamaConfig
 

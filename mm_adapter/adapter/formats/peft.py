@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mm_adapter.adapter.adapter import Adapter, AdapterConfig
+from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.formats.foreign import (
     build_adapter,
     check_tensors,

