@@ -126,7 +126,7 @@ def test_written_answers_that_cannot_be_read_are_counted(command, tiny_folder, d
     assert unread > 0
     assert f"{unread} answers could not be read" in outcome.out
     assert json.loads((tmp_path / "a" / "metrics.json").read_text())["unparseable"] == unread
-    monkeypatch.setattr(module.MultimodalLlama, "generate", lambda self, prompts, *_, **__: ["(A)"] * len(prompts))
+    monkeypatch.setattr(MultimodalLlama, "generate", lambda self, prompts, *_, **__: ["(A)"] * len(prompts))
     assert command(*arguments, "--out", tmp_path / "b", "--decoding", "generate").status == 0
     assert {prediction["choice"] for prediction in lines(tmp_path / "b" / "predictions.jsonl")} == {0}
 

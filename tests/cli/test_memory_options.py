@@ -112,7 +112,7 @@ def test_what_does_not_go_together_is_refused(refused, small, demo_folder, text_
     )
     assert "method full trains every weight, offload" in refused(*arguments, "--method", "full", "--offload", "yes")
     assert "did you mean 'int8'" in refused(*arguments, "--quantization", "int88")
-    assert "there are: none, int8" in refused("answer", "--adapter", text_run, "--question", "?", "--quantization", "8")
+    assert "There are: none, int8" in refused("answer", "--adapter", text_run, "--question", "?", "--quantization", "8")
     assert not (tmp_path / "run").exists()
     for values in ({"quantization": "int8"}, {"offload": True}):
         with pytest.raises(UserError, match="sharding full"):

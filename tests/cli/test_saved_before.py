@@ -26,10 +26,19 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("run", ["text", "pictures", "lora"])
 def test_saved_adapter_answers_as_it_did(
-    run: str, command: Callable[..., Any], demo_folder: Path, store: Path, tmp_path: Path
+    run: str, command: Callable[..., Any], demo_folder: Path, tmp_path: Path
 ) -> None:
     """A letter, a picture and a LoRA adapter give every option the score that it had, and choose the same ones."""
-    where = ["--adapter", SAVED / run, "--llama", SAVED / "llama", "--data", demo_folder, "--features", store]
+    where = [
+        "--adapter",
+        SAVED / run,
+        "--llama",
+        SAVED / "llama",
+        "--data",
+        demo_folder,
+        "--features",
+        tmp_path / "features",
+    ]
     assert command("evaluate", *where, "--out", tmp_path, "--quiet").status == 0
     found, expected = lines(tmp_path / "predictions.jsonl"), lines(SAVED / run / "expected_predictions.jsonl")
     assert [(answer["pid"], answer["choice"]) for answer in found] == [(a["pid"], a["choice"]) for a in expected]
