@@ -110,7 +110,7 @@ class MultimodalLlama(nn.Module):
         trained = self.trained
         if trained is None:
             raise UserError("there is no adapter to save; the base model is unchanged.")
-        sees = self.adapter is not None and self.adapter.projection is not None
+        sees = self.vision is not None and self.adapter is not None and self.adapter.projection is not None
         tower = (self.vision_fingerprint or self.tower.fingerprint) if sees else None
         base = {"name": self.base_name, "fingerprint": self.base_fingerprint}
         write_pretrained(Path(folder), trained, base, self.vision, tower, self.prompting)

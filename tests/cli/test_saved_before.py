@@ -39,8 +39,8 @@ def test_saved_adapter_answers_as_it_did(
         "--features",
         tmp_path / "features",
     ]
-    assert command("evaluate", *where, "--out", tmp_path, "--quiet").status == 0
-    found, expected = lines(tmp_path / "predictions.jsonl"), lines(SAVED / run / "expected_predictions.jsonl")
+    assert command("evaluate", *where, "--out", tmp_path / "out", "--quiet").status == 0
+    found, expected = lines(tmp_path / "out" / "predictions.jsonl"), lines(SAVED / run / "expected_predictions.jsonl")
     assert [(answer["pid"], answer["choice"]) for answer in found] == [(a["pid"], a["choice"]) for a in expected]
     for answer, before in zip(found, expected, strict=True):
         assert answer["scores"] == pytest.approx(before["scores"], rel=1e-5)

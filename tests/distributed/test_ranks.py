@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from mm_adapter.core.errors import UserError
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext, init_distributed
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 CHECKS = ROOT / "scripts"
 
 
@@ -70,12 +70,12 @@ def test_half_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 def test_shares() -> None:
     """Every item has one owner; shared evenly, some of the first have two, and no rank fewer than another."""
     items = list(range(10))
-    shares = [DistributedContext(rank, 4).share(items) for rank in range(4)]
+    shares = [DistributedContext(rank, 4).shard(items) for rank in range(4)]
     assert sorted(item for share in shares for item in share) == items
-    even = [DistributedContext(rank, 4).share(items, even=True) for rank in range(4)]
+    even = [DistributedContext(rank, 4).shard(items, even=True) for rank in range(4)]
     assert {len(share) for share in even} == {3}
     assert {item for share in even for item in share} == set(items)
-    assert [len(DistributedContext(rank, 4).share([7], even=True)) for rank in range(4)] == [1, 1, 1, 1]
+    assert [len(DistributedContext(rank, 4).shard([7], even=True)) for rank in range(4)] == [1, 1, 1, 1]
     assert DistributedContext(1, 4, 1, 4).device("cuda") == "cuda:1"
 
 
