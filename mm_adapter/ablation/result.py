@@ -31,7 +31,7 @@ class PointResult:
         val_loss: ranking loss on the validation questions at the end.
         val_accuracy: percent of the validation questions right at the end, whichever weights were kept.
         trained_parameters: how many numbers were trained.
-        train_seconds: of training, its looks at the validation questions among them.
+        train_seconds: of training, evaluations of the validation questions among them.
         seconds: with answering the split.
     """
 
@@ -96,14 +96,16 @@ def last_losses(folder: Path) -> tuple[float, float, float]:
         events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); delete the run's folder to train it again.") from error
-    looks = [event for event in events if "val_loss" in event]
+    evaluations = [event for event in events if "val_loss" in event]
     steps = [event for event in events if "loss" in event and "skipped" not in event]
-    if not looks or not steps:
-        raise UserError(f"{path}: has no look at the validation questions; delete the run's folder to train it again.")
+    if not evaluations or not steps:
+        raise UserError(
+            f"{path}: has no evaluation of the validation questions; delete the run's folder to train it again."
+        )
     last = steps[-1]["epoch"]
     # An epoch that is not whole at the end still has a whole one behind it.
     losses = [event["loss"] for event in steps if event["epoch"] > last - 1]
-    found = (sum(losses) / len(losses), looks[-1]["val_loss"], looks[-1]["val_accuracy"])
+    found = (sum(losses) / len(losses), evaluations[-1]["val_loss"], evaluations[-1]["val_accuracy"])
     if not all(map(math.isfinite, found)):
         raise UserError(f"{path}: the loss is not finite at the end; lower base_lr.")
     return found

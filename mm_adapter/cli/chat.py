@@ -33,12 +33,12 @@ def chat(
             help="Keep this many tokens of the conversation; by default as many as the model takes, up to 4096.",
         ),
     ] = None,
-    writing: GenerationOptions = GenerationOptions(),  # noqa: B008 - frozen
+    generation: GenerationOptions = GenerationOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Talk with a model: every line of a terminal or a pipe is answered."""
     from mm_adapter.inference.chat_session import ChatSession
 
-    chosen = writing.config()
+    chosen = generation.config()
     session = ChatSession(model.load(), chosen, image, context)
     terminal = sys.stdin.isatty()
     if terminal:

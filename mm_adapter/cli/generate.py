@@ -41,13 +41,13 @@ def generate(
     ),
     batch_size: Annotated[Count, Parameter(help="Write on this many prompts at a time.")] = 8,
     json: Annotated[bool, Parameter(help="Print a JSON object a line for programs.")] = False,
-    writing: GenerationOptions = GenerationOptions(),  # noqa: B008 - frozen
+    generation: GenerationOptions = GenerationOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Write on a prompt as it comes, or on many in batches."""
     from mm_adapter.inference.prompted_generation import generate as write
     from mm_adapter.inference.prompted_generation import stream
 
-    chosen = writing.config()
+    chosen = generation.config()
     prompts = [replace(found, image=found.image or image) for found in _prompts(prompt, file, raw)]
     loaded = model.load()
     if len(prompts) == 1 and not json:

@@ -26,7 +26,7 @@ class ChatSession:
 
     Args:
         model: base model or adapter.
-        writing: how answers are written.
+        config: how answers are generated.
         image: picture that the conversation is about.
         context: positions of the conversation; the model's own up to ``LONGEST`` by default.
 
@@ -41,19 +41,19 @@ class ChatSession:
     def __init__(
         self,
         model: AdaptedModel,
-        writing: GenerationConfig | None = None,
+        config: GenerationConfig | None = None,
         image: str | Path | Image.Image | None = None,
         context: int | None = None,
     ) -> None:
         most = model.llama.config.context_length
         if context is not None and not 2 <= context <= most:
             raise UserError(f"context is {context}; the model has positions for 2 to {most} tokens.")
-        self.model, self.writing = model, writing or GenerationConfig()
+        self.model, self.config = model, config or GenerationConfig()
         self.context = min(most, LONGEST) if context is None else context
         self.exchanges: list[tuple[Turn, list[int]]] = []
         self.dropped = 0
         self._wording = model.conversation_template
-        self._generator = self.writing.generator(model.llama.device)
+        self._generator = self.config.generator(model.llama.device)
         self._cache = model.llama.new_cache(1, self.context)
         self._read: list[int] = []  # ids that the cache holds, and perhaps one more
         self._prefixes: Prefixes | None = None
@@ -97,12 +97,12 @@ class ChatSession:
         same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self._read, prompt, strict=False)))
         # The last token is always read: the answer follows from it.
         self._cache.truncate(min(same, len(prompt) - 1))
-        limit = min(self.writing.max_new_tokens, self.context - len(prompt))
-        sampling, cache = self.writing.sampling, self._cache
+        limit = min(self.config.max_new_tokens, self.context - len(prompt))
+        sampling, cache = self.config.sampling, self._cache
         steps = stream_tokens(
             model.llama, [prompt], model.end_tokens, self._prefixes, limit, sampling, self._generator, cache
         )
-        answer = TextStream(model.tokenizer, self.writing.stops)
+        answer = TextStream(model.tokenizer, self.config.stops)
         whole = False
         try:
             for (new,) in stream_texts(steps, [answer]):
@@ -120,7 +120,7 @@ class ChatSession:
         kept = list(self.exchanges)
         prompt = self._encode(kept, request)
         # An answer has a quarter of the context at least.
-        if len(prompt) + min(self.writing.max_new_tokens, self.context // 4) > self.context:
+        if len(prompt) + min(self.config.max_new_tokens, self.context // 4) > self.context:
             # Half of it is freed, or what is left would be read anew with every turn from now on.
             while kept and len(prompt) > self.context // 2:
                 kept = kept[1:]

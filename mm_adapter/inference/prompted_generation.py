@@ -17,7 +17,7 @@ from mm_adapter.scoring.likelihoods import AdaptedModel
 def generate(
     model: AdaptedModel,
     prompts: Sequence[Prompt],
-    writing: GenerationConfig | None = None,
+    config: GenerationConfig | None = None,
     raw: bool = False,
     batch_size: int = 8,
 ) -> Iterator[GenerationResult]:
@@ -26,7 +26,7 @@ def generate(
     Args:
         model: see ``MultimodalLlama.from_pretrained``.
         prompts: with their pictures.
-        writing: how.
+        config: how text is generated.
         raw: continue prompts as they stand, instead of putting them as requests in the model's wording.
         batch_size: prompts that are written on at a time; draws depend on it, the most likely tokens do not.
 
@@ -35,20 +35,20 @@ def generate(
     """
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be at least 1.")
-    writing = writing or GenerationConfig()
+    config = config or GenerationConfig()
     encoded = [encode_prompt(model, prompt, raw) for prompt in prompts]
     features = _features(model, prompts)
-    return _write(model, prompts, encoded, features, writing, batch_size)
+    return _write(model, prompts, encoded, features, config, batch_size)
 
 
 def stream(
-    model: AdaptedModel, prompt: Prompt, writing: GenerationConfig | None = None, raw: bool = False
+    model: AdaptedModel, prompt: Prompt, config: GenerationConfig | None = None, raw: bool = False
 ) -> Iterator[str]:
     """Write on one prompt; yield the text piece by piece as it comes. Arguments and errors as in ``generate``."""
-    writing = writing or GenerationConfig()
+    config = config or GenerationConfig()
     encoded = [encode_prompt(model, prompt, raw)]
-    steps = _steps(model, [prompt], encoded, _features(model, [prompt]), writing, writing.generator(model.llama.device))
-    return (new for (new,) in stream_texts(steps, [TextStream(model.tokenizer, writing.stops)]) if new)
+    steps = _steps(model, [prompt], encoded, _features(model, [prompt]), config, config.generator(model.llama.device))
+    return (new for (new,) in stream_texts(steps, [TextStream(model.tokenizer, config.stops)]) if new)
 
 
 def encode_prompt(model: AdaptedModel, prompt: Prompt, raw: bool) -> list[int]:
@@ -80,18 +80,18 @@ def _write(
     prompts: Sequence[Prompt],
     encoded: Sequence[list[int]],
     features: dict[Path, Tensor],
-    writing: GenerationConfig,
+    config: GenerationConfig,
     batch_size: int,
 ) -> Iterator[GenerationResult]:
-    generator = writing.generator(model.llama.device)
+    generator = config.generator(model.llama.device)
     context = model.llama.config.context_length
     for start in range(0, len(prompts), batch_size):
         batch, ids = prompts[start : start + batch_size], encoded[start : start + batch_size]
-        texts = [TextStream(model.tokenizer, writing.stops) for _ in batch]
-        for _ in stream_texts(_steps(model, batch, ids, features, writing, generator), texts):
+        texts = [TextStream(model.tokenizer, config.stops) for _ in batch]
+        for _ in stream_texts(_steps(model, batch, ids, features, config, generator), texts):
             pass
         for text, prompt in zip(texts, ids, strict=True):
-            limit = min(writing.max_new_tokens, context - len(prompt))
+            limit = min(config.max_new_tokens, context - len(prompt))
             yield GenerationResult(text.text, len(text.ids), text.stopped or len(text.ids) < limit)
 
 
@@ -100,7 +100,7 @@ def _steps(
     batch: Sequence[Prompt],
     ids: Sequence[list[int]],
     features: dict[Path, Tensor],
-    writing: GenerationConfig,
+    config: GenerationConfig,
     generator: torch.Generator | None,
 ) -> Iterator[list[int | None]]:
     seen = has_image = None
@@ -110,5 +110,5 @@ def _steps(
         has_image = torch.tensor([prompt.image is not None for prompt in batch], device=seen.device)
     with torch.no_grad():
         prefixes = model.prefixes(seen, has_image)
-    limit, ends = writing.max_new_tokens, model.end_tokens
-    return stream_tokens(model.llama, ids, ends, prefixes, limit, writing.sampling, generator)
+    limit, ends = config.max_new_tokens, model.end_tokens
+    return stream_tokens(model.llama, ids, ends, prefixes, limit, config.sampling, generator)

@@ -152,7 +152,7 @@ def plan_memory(
     moments = [*pass_moments(sizes, image_size, gradients).items()]
     step_work = 2 * SINGLE * parameters.largest
     moments.append(("optimiser step", {"gradients": trained, "work": step_work}))
-    # A look at the held-out questions: where averaged weights stand in, those in training are set aside.
+    # An evaluation of the held-out questions: where averaged weights stand in, those in training are set aside.
     moments.append(("validation", {"copies": average, "work": _validation_work(sizes)}))
     # Trained tensors, moments and average, written through memory.
     written = (3 * trained + average) * 9 // 8

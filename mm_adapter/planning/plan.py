@@ -113,7 +113,7 @@ class Plan:
 
     @property
     def run_seconds(self) -> float:
-        """Seconds of all epochs; looks at held-out questions are not in it."""
+        """Seconds of all epochs; evaluations of held-out questions are not in it."""
         epochs = self.config.epochs
         return min(1.0, epochs) * self.epoch_seconds + max(0.0, epochs - 1) * self.later_epoch_seconds
 

@@ -16,10 +16,10 @@ class MetricsLog:
     Args:
         folder: of the run; None to write nothing, as the ranks do that are not the first.
         keep_steps: events of later steps are dropped first: a resumed run repeats them.
-        keep_looks: the same for looks at the validation split; by default as ``keep_steps``.
+        keep_evaluations: the same for evaluations of the validation split; by default as ``keep_steps``.
     """
 
-    def __init__(self, folder: Path | None, keep_steps: int = 0, keep_looks: int | None = None) -> None:
+    def __init__(self, folder: Path | None, keep_steps: int = 0, keep_evaluations: int | None = None) -> None:
         self.events: list[dict[str, Any]] = []
         self.path = None if folder is None else folder / METRICS_FILE
         if self.path is None:
@@ -27,11 +27,11 @@ class MetricsLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if keep_steps and self.path.is_file():
             events = [_parse(line) for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()]
-            last_look = keep_steps if keep_looks is None else keep_looks
+            last_evaluation = keep_steps if keep_evaluations is None else keep_evaluations
             self.events = [
                 event
                 for event in events
-                if event.get("step", keep_steps + 1) <= (last_look if "val_loss" in event else keep_steps)
+                if event.get("step", keep_steps + 1) <= (last_evaluation if "val_loss" in event else keep_steps)
             ]
         write_text(self.path, "".join(json.dumps(event) + "\n" for event in self.events))
 

@@ -49,7 +49,7 @@ class Progress:
     Attributes:
         step: optimiser steps done.
         epoch_start: the order generator's state at the start of the epoch under way.
-        best: best validation result so far, (accuracy, -loss); None before the first look.
+        best: best validation result so far, (accuracy, -loss); None before the first evaluation.
         seconds: of training so far.
         evaluated: step of the last evaluation on the validation questions.
         skipped: steps that changed nothing, since their loss or gradient was not finite.

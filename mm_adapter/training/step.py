@@ -114,14 +114,14 @@ class Outcome:
         learned: false where nothing was changed, since the loss or its gradient was not finite.
         nonfinite: ids of the examples whose losses were not finite; all of the step where only the gradient was not.
         idle: share of the ranks' time in which some wait for the one with most tokens.
-        told: sums over ranks of what each handed in.
+        summed: sums over ranks of what each handed in.
     """
 
     loss: float
     learned: bool
     nonfinite: tuple[str, ...]
     idle: float
-    told: tuple[float, ...]
+    summed: tuple[float, ...]
 
 
 class StepLosses(nn.Module):
@@ -194,11 +194,11 @@ class Stepper:
         shortest = min(indices, key=lambda index: self.task.lengths[index])
         return own + [[shortest]] * (max(map(len, split)) - len(own)), len(own)
 
-    def step(self, indices: Sequence[int], told: Sequence[float] = ()) -> Outcome:
+    def step(self, indices: Sequence[int], extra: Sequence[float] = ()) -> Outcome:
         """Learn from the examples ``indices`` of the global batch, the same on all ranks.
 
         Args:
-            told: what this rank wants summed over ranks, on the way.
+            extra: what this rank wants summed over ranks, on the way.
         """
         own, counted = self.passes(indices)
         loss, nonfinite = 0.0, list[str]()
@@ -216,7 +216,7 @@ class Stepper:
                 nonfinite += [
                     self.task.pids[i] for i, value in zip(batch, values, strict=True) if not math.isfinite(value)
                 ]
-        loss, failed, *sums = self.distributed.sum([loss, len(nonfinite), *told])
+        loss, failed, *sums = self.distributed.sum([loss, len(nonfinite), *extra])
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.max_grad_norm or math.inf)
         learned = not failed and bool(norm.isfinite())

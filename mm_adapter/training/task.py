@@ -23,7 +23,7 @@ from mm_adapter.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class Validation:
-    """A look at the held-out examples.
+    """A validation on the held-out examples.
 
     Attributes:
         loss: mean over the examples.

@@ -149,9 +149,9 @@ class Trainer:
             named = ", ".join(outcome.nonfinite[:10])
             raise UserError(
                 f"the loss or its gradient was not finite in {self.progress.skipped} steps, the last one step "
-                f"{self.progress.step} on {named}; lower base_lr, or look at these examples."
+                f"{self.progress.step} on {named}; lower base_lr, or check these examples."
             )
-        *signals, due = outcome.told
+        *signals, due = outcome.summed
         stop.agree(signals)
         if stop.agreed is not None or due:
             self._save()
@@ -170,7 +170,7 @@ class Trainer:
     def _evaluate(self, bar: ProgressBar, stop: StopRequest) -> None:
         """Score the validation questions, keep the weights if they are the best so far, and save the state."""
         if self.distributed.world_size > 1:
-            self._save()  # a look may take longer than a machine that is taken away waits
+            self._save()  # an evaluation may take longer than a machine that is taken away waits
         found = self._validate(stop)
         self.progress.evaluated = self.progress.step
         best = self.progress.best is None or found.rank > tuple(self.progress.best)

@@ -64,7 +64,7 @@ def answer_anew(session: ChatSession, limit: int) -> str:
     encoded = encode_conversation(conversation, model.conversation_template, model.tokenizer, 100_000)
     last = len(encoded.tokens) - list(reversed(encoded.targets)).index(False)
     written = generate_tokens(
-        model.llama, [encoded.tokens[:last]], model.end_tokens, session._prefixes, limit, session.writing.sampling
+        model.llama, [encoded.tokens[:last]], model.end_tokens, session._prefixes, limit, session.config.sampling
     )
     return model.tokenizer.decode(written[0])
 

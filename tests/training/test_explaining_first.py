@@ -18,11 +18,11 @@ def test_training_lowers_the_loss(make_trainer, score_end):
     trainer = make_trainer(**FIRST, score_end=score_end, epochs=4.0, max_length=900)
     trainer.run()
     learned = [event["loss"] for event in trainer.log.events if "loss" in event]
-    looks = [event for event in trainer.log.events if "val_loss" in event]
+    evaluations = [event for event in trainer.log.events if "val_loss" in event]
     assert sum(learned[-2:]) < sum(learned[:2])
-    assert looks[-1]["val_loss"] < looks[0]["val_loss"]
+    assert evaluations[-1]["val_loss"] < evaluations[0]["val_loss"]
     # Scored after the right explanation, the options would be far too easy.
-    assert not any("val_accuracy" in event for event in looks)
+    assert not any("val_accuracy" in event for event in evaluations)
 
 
 def test_ablations_refuse_what_they_cannot_compare(tmp_path):

@@ -65,7 +65,7 @@ def test_same_seed_same_bytes(make_trainer):
     assert files[0] == files[1] != files[2]
 
 
-@pytest.mark.parametrize("place", ["losses", "update", "average", "look", "saving"])
+@pytest.mark.parametrize("place", ["losses", "update", "average", "evaluation", "saving"])
 @pytest.mark.parametrize("decay", [0.0, 0.9])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_anywhere_then_resumed_is_the_same_run(make_trainer, monkeypatch, place, decay, number):
@@ -268,15 +268,15 @@ def test_rate_in_the_log_is_the_schedule(make_trainer):
 
 
 def test_best_on_validation_is_kept(make_trainer, monkeypatch):
-    """The second of four looks is the best: its weights are in the folder, not the last ones."""
+    """The second of four evaluations is the best: its weights are in the folder, not the last ones."""
     import mm_adapter.training.task as module
 
-    real, looks, seen = module.score_questions, [], []
+    real, evaluations, seen = module.score_questions, [], []
 
     def scripted(model, examples, budget, ranks):
         outcome = real(model, examples, budget, ranks)
-        wrong = [3, 1, 2, 2][len(looks)]
-        looks.append(1)
+        wrong = [3, 1, 2, 2][len(evaluations)]
+        evaluations.append(1)
         seen.append({name: tensor.clone() for name, tensor in model.adapter.state_dict().items()})
         answers = [encoded.question.answer for encoded in examples.questions]
         return [
