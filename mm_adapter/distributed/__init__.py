@@ -3,7 +3,9 @@
 What they hold together stands in files of its own: one copy of the weights of a host, or weights in parts.
 """
 
+import gc
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from mm_adapter.core.errors import UserError
+from mm_adapter.core.errors import Stopped, UserError
 
 Item = TypeVar("Item")
 
@@ -104,6 +106,8 @@ def is_main_started() -> bool:
 def init_distributed(device: str = "cpu", patience: timedelta = timedelta(minutes=30)) -> Iterator[DistributedContext]:
     """Join the processes that ``torchrun`` started, over NCCL on CUDA devices and gloo elsewhere.
 
+    Let go of models that DDP or FSDP made within: they hold the processes' group, which is to end with this.
+
     Args:
         device: as the user named it; every process of a host takes one of its accelerators.
         patience: how long to wait for the others before giving up.
@@ -131,6 +135,10 @@ def init_distributed(device: str = "cpu", patience: timedelta = timedelta(minute
     try:
         dist.init_process_group("nccl" if on_cuda else "gloo", timeout=patience)
         yield ranks
+    except (KeyboardInterrupt, Stopped, UserError) as error:
+        # What is collected below is garbage only if the frames that this error passed hold no model any more.
+        traceback.clear_frames(error.__traceback__)
+        raise
     except (dist.DistError, RuntimeError) as error:
         if isinstance(error, dist.DistError) or _is_lost_contact(error):
             reason = str(error).splitlines()[0]
@@ -138,6 +146,9 @@ def init_distributed(device: str = "cpu", patience: timedelta = timedelta(minute
         raise
     finally:
         if dist.is_initialized():
+            # A gloo group joins its threads when its last reference goes, and not when it is destroyed; cycles of FSDP
+            # hold some. A thread that lets go of a collective's tensors while the interpreter ends aborts the process.
+            gc.collect()
             dist.destroy_process_group()
 
 

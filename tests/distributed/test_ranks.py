@@ -198,6 +198,7 @@ def test_sharded_layers_are_in_parts(tiny_folder: Path, tmp_path: Path) -> None:
         "    part = sum(p.to_local().numel() for p in base.model.layers.parameters())\n"
         "    rows = base.model.embedding.weight.shape[0]\n"
         "    if ranks.is_main: print(json.dumps([whole, part, rows, prints, mapped]))\n"
+        "    del base\n"
     )
     done = torchrun(2, [program, tiny_folder])
     assert done.returncode == 0, done.stderr
@@ -208,6 +209,36 @@ def test_sharded_layers_are_in_parts(tiny_folder: Path, tmp_path: Path) -> None:
     assert len(prints[0]) == 64
     if Path("/proc/self/maps").exists():
         assert mapped == [True, True]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux lists them")
+@pytest.mark.parametrize("end", ["regular", "SIGTERM"])
+def test_no_thread_of_the_group_is_left_at_the_end(
+    end: str, tiny_folder: Path, demo_folder: Path, tmp_path: Path
+) -> None:
+    """With FSDP2 too they are joined before the interpreter ends, for one still at work then aborts the process."""
+    program = tmp_path / "threads.py"
+    program.write_text(
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from mm_adapter.cli import main\n"
+        "from mm_adapter.training.task import QuestionTask\n"
+        "def threads(): return sum('gloo' in name.read_text() for name in Path('/proc/self/task').glob('*/comm'))\n"
+        "real, seen = QuestionTask.losses, []\n"
+        "def losses(self, indices, cache):\n"
+        "    seen.append(threads())\n"
+        f"    if {end!r} == 'SIGTERM' and len(seen) == 3: signal.raise_signal(signal.SIGTERM)\n"
+        "    return real(self, indices, cache)\n"
+        "QuestionTask.losses = losses\n"
+        "status = main(sys.argv[1:])\n"
+        "print(f'threads {status} {min(seen) > 0} {threads()}')\n"
+    )
+    where = ["--llama", tiny_folder, "--data", demo_folder, "--out", tmp_path / "run", "--vision", "none", "--quiet"]
+    sizes = ["--layers", "2", "--prompt-length", "3", "--max-length", "700", "--batch-size", "8", "--epochs", "1"]
+    done = torchrun(2, [program, "train", *where, *sizes, "--sharding", "full"])
+    assert done.returncode == 0, done.stderr
+    assert ("stopped at step" in done.stderr) == (end == "SIGTERM")
+    assert done.stdout.count("threads 0 True 0") == 2, done.stdout
 
 
 @pytest.mark.parametrize(
