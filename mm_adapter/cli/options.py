@@ -176,10 +176,10 @@ class ExplainOptions:
     ] = None
 
 
-@Parameter(name="*", group="Writing")
+@Parameter(name="*", group="Generation")
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """How text is written."""
+    """How text is generated."""
 
     max_new_tokens: Annotated[Count, Parameter(help="End a text after this many tokens.")] = 256
     temperature: Annotated[

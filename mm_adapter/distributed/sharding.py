@@ -19,8 +19,8 @@ def shard(llama: Llama, device: str) -> None:
         device: kind of device that the parts are moved to: cpu or cuda. What stays whole is the caller's to move.
     """
     mesh = init_device_mesh(device, (dist.get_world_size(),))
-    # DTensor's caches keep the mesh to the very end, and with it the group, which is to end before (init_distributed). Only
-    # torch.compile looks for it here; all else finds it by its name.
+    # DTensor's caches keep the mesh to the very end, and with it the group, which is to end before (init_distributed).
+    # Only torch.compile looks for it here; all else finds it by its name.
     getattr(mesh, "_pg_registry", {}).clear()
     for layer in llama.layers:
         fully_shard(layer, mesh=mesh)
