@@ -53,7 +53,7 @@ class _Program(App):
         print(f"{PROGRAM} {__version__}")
 
 
-# As ever: a flag has no opposite, and of an option that is given twice the last one counts.
+# A flag has no opposite, and of an option that is given twice the last one counts (of several values: words.py).
 _DEFAULTS = Parameter(negative=(), negative_iterable=(), allow_repeating=True)
 
 
@@ -69,7 +69,7 @@ def build_app() -> App:
     )
     for name, text in COMMANDS.items():
         attribute = name.replace("-", "_")
-        app.command(f"mm_adapter.cli.{attribute}:{attribute}", name=name, help=text)
+        app.command(f"mm_adapter.cli.{attribute}:{attribute}", name=name, help=text, version_flags=())
     return app
 
 
@@ -110,31 +110,22 @@ def run(arguments: Sequence[str]) -> None:
     app = build_app()
     if not arguments:
         raise UserError(f"a COMMAND is missing: {', '.join(COMMANDS)}. See {PROGRAM} --help.")
-    words = _joined(arguments)
+    words = list(arguments)
     given = words[: words.index("--")] if "--" in words else words
     if words[0] in (*COMMANDS, *_HELP) and not _HELP.isdisjoint(given):
         # Before the library does it: that would load what it paints with.
         app.help_print([word for word in words[:1] if word not in _HELP])
         return
+    if words[0] in COMMANDS:
+        from mm_adapter.cli.words import arranged
+
+        try:
+            words[1:] = arranged(words[1:], app[words[0]].assemble_argument_collection(default_parameter=_DEFAULTS))
+        except UserError as error:
+            raise UserError(f"{error} See {PROGRAM} {words[0]} --help.") from None
     try:
         app(words)
     except CycloptsError as error:
         from mm_adapter.cli.errors import readable
 
         raise UserError(readable(error, app, words, list(COMMANDS))) from None
-
-
-def _joined(arguments: Sequence[str]) -> list[str]:
-    """Join a value that begins with a dash and has spaces to its option: it is a sentence, not an option."""
-    words: list[str] = []
-    option = ""
-    for text in arguments:
-        is_sentence = text.startswith("-") and " " in text.split("=")[0]
-        if is_sentence and option:
-            if words[-1] == option:
-                words.pop()
-            text = f"{option}={text}"
-        elif text.startswith("--") and text != "--":
-            option = text.split("=")[0]
-        words.append(text)
-    return words

@@ -29,7 +29,7 @@ def readable(error: CycloptsError, app: App, words: Sequence[str], commands: Seq
         if word.startswith("-"):
             return f"{_ended(f'unknown option {word}', word, ['--help', '--version'])} See {program} --help."
         return f"{_ended(f'there is no command {word!r}', word, commands)} See {program} --help."
-    options = apps[-1].assemble_argument_collection()
+    options = apps[-1].assemble_argument_collection(default_parameter=app.default_parameter)
     return f"{_sentence(error, options)} See {program} {' '.join(chain)} --help."
 
 
