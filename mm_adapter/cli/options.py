@@ -263,8 +263,7 @@ class ReadingOptions:
         tuple[Literal["solution", "lecture-solution"], ...] | None,
         Parameter(
             consume_multiple=(0, 1),
-            help="Score explanations too, against the solution, which is meant without a value, or against lecture and "
-            "solution.",
+            help="Score explanations too, against the solution (also without a value), or against lecture and solution.",
         ),
     ] = None
     seed: Annotated[Seed, Parameter(help="Draw bootstraps and random answers from this seed.")] = 0

@@ -40,7 +40,7 @@ def score(
         Parameter(help="Write scores.md, scores.csv and scores.json into this folder."),
         Value("FOLDER"),
     ] = None,
-    quiet: Annotated[bool, Parameter(help="Change nothing: it is taken as in other commands.")] = False,
+    quiet: Annotated[bool, Parameter(help="Accepted for uniformity; score shows no progress.")] = False,
 ) -> None:
     """Score predictions of any system, with intervals; compare several."""
     from mm_adapter.core.files import write_json

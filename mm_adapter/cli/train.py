@@ -38,10 +38,10 @@ def train(
         tuple[Literal["must", "auto", "no"], ...] | None,
         Parameter(
             consume_multiple=(0, 1),
-            help="Go on from the last state in --out: must, which is meant without a value, refuses a folder without "
-            "one, auto begins anew there; by default no.",
+            help="Go on from the last state in --out. Without a value or with must: refuse a folder without a state. "
+            "auto: begin anew there. no (default): begin anew.",
         ),
-        Value("must|auto|no"),
+        Value("must|auto|no", ("choices: must, auto, no",)),
     ] = None,
     print_config: Annotated[
         bool, Parameter(help="Print every setting and where its value comes from, and do nothing else.")
