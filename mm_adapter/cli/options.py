@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
-from mm_adapter.core.errors import UserError
+from mm_adapter.core.errors import UserError, whole_number
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Value:
 
 def whole(kind: Any, tokens: Sequence[Token]) -> int:
     """Return a whole number; the library's own conversion rounds 2.5."""
-    try:
-        return int(tokens[0].value)
-    except ValueError:
+    number = whole_number(tokens[0].value)
+    if number is None:
         name = tokens[0].keyword or "a value"
-        raise UserError(f"{name} is {tokens[0].value!r}; it must be a whole number.") from None
+        raise UserError(f"{name} is {tokens[0].value!r}; it must be a whole number.")
+    return number
 
 
 Count = Annotated[int, Parameter(converter=whole, validator=Number(gte=1))]
@@ -263,7 +263,8 @@ class ReadingOptions:
         tuple[Literal["solution", "lecture-solution"], ...] | None,
         Parameter(
             consume_multiple=(0, 1),
-            help="Score explanations too, against the solution (also without a value), or against lecture and solution.",
+            help="Score explanations too, against the solution (also without a value), or against lecture and "
+            "solution.",
         ),
     ] = None
     seed: Annotated[Seed, Parameter(help="Draw bootstraps and random answers from this seed.")] = 0

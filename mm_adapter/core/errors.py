@@ -1,5 +1,6 @@
 """The exceptions of the package, for a person to read or for a run that was asked to end, and words of messages."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,14 @@ def limits_text(
     """Return a range in words, such as ``at least 0 and less than 1``; empty where there is no limit."""
     limits = (("greater than", gt), ("at least", ge), ("less than", lt), ("at most", le))
     return " and ".join(f"{words} {_number(value)}" for words, value in limits if value is not None)
+
+
+def whole_number(text: str) -> int | None:
+    """Return the whole number that a word of a command line is: digits, perhaps with a sign; None where it is none."""
+    try:
+        return int(text) if re.fullmatch("[-+]?[0-9]+", text) else None
+    except ValueError:  # thousands of digits
+        return None
 
 
 def _number(value: float) -> str:

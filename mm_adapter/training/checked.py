@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from mm_adapter.core.errors import UserError, limits_text, suggestion
+from mm_adapter.core.errors import UserError, limits_text, suggestion, whole_number
 
 RENAMED = {
     "wording": "prompt_template",
@@ -72,6 +72,8 @@ def check_value(key: str, value: Any, field: FieldInfo, where: str = "", words: 
         UserError: it is of another type, or not among what is allowed.
     """
     kind: Any = field.annotation
+    if words and kind is int and whole_number(value) is None:
+        raise UserError(f"{_place(key, where)} is {value!r}; it must be a whole number.")
     for limit in field.metadata:
         kind = Annotated[kind, limit]
     adapter: TypeAdapter[Any] = TypeAdapter(kind, config=ConfigDict(strict=not words, allow_inf_nan=False))
@@ -86,7 +88,14 @@ def explained(error: ValidationError, fields: Mapping[str, FieldInfo], key: str 
     first = error.errors(include_url=False)[0]
     key = key or str(first["loc"][0])
     value, kind = first["input"], first["type"]
-    begin = f"{where}: {key}" if where else key
+    if kind == "unexpected_keyword_argument":
+        hint = renamed_hint(key)
+        return UserError(
+            f"there is no setting {key!r} any more; {hint}."
+            if hint
+            else f"there is no setting {key!r}{suggestion(key, list(fields)) or '.'}"
+        )
+    begin = _place(key, where)
     field = fields.get(key)
     if kind == "literal_error" and field is not None:
         known = choices(field)
@@ -101,6 +110,10 @@ def explained(error: ValidationError, fields: Mapping[str, FieldInfo], key: str 
     if wanted:
         return UserError(f"{begin} is {value!r}; it must be {wanted}.")
     return UserError(f"{begin}: {first['msg']}.")
+
+
+def _place(key: str, where: str) -> str:
+    return f"{where}: {key}" if where else key
 
 
 def choices(field: FieldInfo) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ _VALIDATION_TOKENS = 4096
 
 
 # Built at first use: help shows the fields and checks no value.
-@dataclass(frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False, defer_build=True))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True))
 class TrainingConfig:
     """Settings of a training run; every field is a key of preset files and an option of ``mm-adapter train``.
 

@@ -1,5 +1,6 @@
 """Where settings come from: defaults, a preset, a config file, options; later ones win, and all are known."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,8 +12,8 @@ from mm_adapter.training.checked import check_value
 from mm_adapter.training.config import TrainingConfig, checked_values, fields_by_key, read_preset, read_toml
 
 DEFAULT = "default"
-# YAML 1.1 takes 1e-3 for text; people do not.
-_YAML_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+")
+# YAML 1.1 takes 1e-3 and 1.5e3 for text; people do not.
+_YAML_FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,20 @@ def read_settings(path: Path) -> dict[str, Any]:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Reads plain values alone, and numbers with an exponent as numbers."""
+        """Reads plain values alone, numbers with an exponent as numbers, and no key twice."""
 
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _YAML_FLOAT, list("-+0123456789"))
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            """Return a mapping whose keys stand once."""
+            seen: set[str] = set()
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    )
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _YAML_FLOAT, list("-+.0123456789"))
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -94,7 +106,8 @@ def toml_value(value: Any) -> str:
     """Return a setting's value as a TOML file has it."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    # A text in JSON is one in TOML, save that TOML wants DEL escaped too.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") if isinstance(value, str) else str(value)
 
 
 def _from_options(options: Mapping[str, str]) -> dict[str, Any]:

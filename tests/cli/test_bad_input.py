@@ -455,6 +455,9 @@ def test_out_is_a_file(refused, command, small, text_run, demo_folder, tmp_path)
         (["train", "--clip", "1"], "there is no option --clip any more; it is now --max-grad-norm"),
         (["evaluate", "--wording", "alpaca"], "it is now --prompt-template"),
         (["plan", "--ranks", "2.5"], "--ranks is '2.5'; it must be a whole number"),
+        (["train", "--layers", "5.0", "--print-config"], "--layers is '5.0'; it must be a whole number"),
+        (["train", "--layers", "1_000", "--print-config"], "--layers is '1_000'; it must be a whole number"),
+        (["plan", "--ranks", "1_000"], "--ranks is '1_000'; it must be a whole number"),
         (["plan", "--ranks", "0"], "--ranks is 0; it must be at least 1"),
     ],
 )

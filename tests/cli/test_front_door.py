@@ -13,6 +13,11 @@ import pytest
 from mm_adapter import __version__
 from mm_adapter.cli import COMMANDS
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 
 def test_version(command: Callable[..., Any]) -> None:
     """Name and version, as the package has it."""
@@ -108,9 +113,12 @@ def test_origins_of_settings(command: Callable[..., Any], tmp_path: Path, name: 
     assert found["epochs"] == ("3.0", "option")
 
 
-def test_printed_settings_are_a_config_file(command: Callable[..., Any], tmp_path: Path) -> None:
-    """What is printed can be given again."""
-    printed = command("train", "--preset", "paper-7b", "--print-config").out
+@pytest.mark.parametrize("options", [[], ["--llama", 'a"b\\c'], ["--llama", "é\t\x7f'"]])
+def test_printed_settings_are_a_config_file(command: Callable[..., Any], tmp_path: Path, options: list[str]) -> None:
+    """What is printed can be given again, quotes and backslashes too."""
+    printed = command("train", "--preset", "paper-7b", *options, "--print-config").out
+    if options:
+        assert tomllib.loads(printed)["llama"] == options[1]
     (tmp_path / "again.toml").write_text(printed)
     again = command("train", "--config", tmp_path / "again.toml", "--print-config").out
     assert {key: value for key, (value, _) in origins(again).items()} == {
@@ -125,6 +133,8 @@ def test_printed_settings_are_a_config_file(command: Callable[..., Any], tmp_pat
         ("mine.yaml", "layers: '3'", "layers is '3'; it must be a whole number"),
         ("mine.yaml", "- 3", "holds no settings"),
         ("mine.yaml", "layers: [", "not a YAML file"),
+        ("mine.yaml", "layers: 3\nepochs: 2\nlayers: 4", "the key 'layers' stands twice"),
+        ("mine.yaml", "[a]: 3", "not a YAML file"),
         ("mine.yml", "clip: 1.0", "it is now max_grad_norm"),
         ("mine.toml", "layers = ", "not a TOML file"),
         ("mine.json", "{}", "ends in .toml, .yaml or .yml"),
@@ -138,6 +148,23 @@ def test_bad_config_file(refused: Callable[..., str], tmp_path: Path, name: str,
     message = refused("train", "--config", tmp_path / name, "--print-config")
     assert name in message
     assert said in message
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("llama: 1e5-model", "llama", '"1e5-model"'),
+        ("base_lr: 1.5e3", "base_lr", "1500.0"),
+        ("base_lr: .5e-1", "base_lr", "0.05"),
+        ("base_lr: 1e-3", "base_lr", "0.001"),
+    ],
+)
+def test_numbers_of_yaml(command: Callable[..., Any], tmp_path: Path, text: str, key: str, value: str) -> None:
+    """What has an exponent is a number, what only begins like one is text."""
+    (tmp_path / "mine.yaml").write_text(text)
+    outcome = command("train", "--config", tmp_path / "mine.yaml", "--print-config")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert origins(outcome.out)[key][0] == value
 
 
 def test_print_config_checks(refused: Callable[..., str]) -> None:

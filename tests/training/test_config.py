@@ -1,5 +1,7 @@
 """Settings come from presets, files and options; whatever is wrong with one is said by its name."""
 
+from dataclasses import replace
+
 import pytest
 
 from mm_adapter.core.errors import UserError
@@ -96,6 +98,22 @@ def test_values_out_of_range(values):
     """A value that cannot work is refused before anything is loaded, by its name."""
     with pytest.raises(UserError, match=next(iter(values))):
         TrainingConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"clip": 3.0}, "there is no setting 'clip' any more; it is now max_grad_norm."),
+        ({"wording": "own"}, "there is no setting 'wording' any more; it is now prompt_template."),
+        ({"layrs": 3}, "there is no setting 'layrs', did you mean 'layers'?"),
+    ],
+)
+def test_unknown_settings(values, said):
+    """A setting that there is not is refused, also by replace."""
+    for make in (lambda: TrainingConfig(**values), lambda: replace(TrainingConfig(), **values)):
+        with pytest.raises(UserError) as caught:
+            make()
+        assert str(caught.value) == said
 
 
 @pytest.mark.parametrize("evaluations", [0.05, 0.1, 0.3, 1.0, 1.5, 2.0, 2.8, 3.0, 6.0, 7.0])
