@@ -18,4 +18,8 @@ def completion(
     """Print a script that completes commands and options in a shell."""
     from mm_adapter.cli import build_app
 
-    print(build_app().generate_completion(shell=shell))
+    script = build_app().generate_completion(shell=shell)
+    if shell == "bash":
+        # Where nothing of ours fits, bash completes names of files.
+        script = script.replace("complete -F ", "complete -o bashdefault -o default -F ")
+    print(script)

@@ -10,12 +10,7 @@ from mm_adapter.planning.image_costs import tower_shape
 from mm_adapter.planning.parameters import count_parameters
 from mm_adapter.planning.shapes import open_shape
 from mm_adapter.training.config import TrainingConfig
-
-_STARTS = {
-    "no": "begins anew",
-    "must": "goes on from the last state there",
-    "auto": "goes on from the last state there, or begins anew without one",
-}
+from mm_adapter.training.start import check_start
 
 
 def describe_run(
@@ -29,8 +24,7 @@ def describe_run(
     Raises:
         UserError: bad settings or data, or a folder that a run could not be written into.
     """
-    if resume == "no" and (out / "adapter_config.json").exists():
-        raise UserError(f"{out}: holds a run already; choose another --out, or go on with it by --resume.")
+    start = check_start(out, resume, config)
     examples, counted = _examples(config, data, skip_bad, images)
     lines = [f"data        {data}: {counted}", f"model       {config.llama}, {config.method}, {config.dtype}"]
     try:
@@ -46,7 +40,11 @@ def describe_run(
         total = max(1, round(config.epochs * steps))
         lines.append(f"steps       {total:,} of {config.batch_size}, {steps:,} an epoch, {config.epochs:g} epochs")
     lines.append(f"lr          {config.lr:.2e}, on {config.device}")
-    lines.append(f"output      {out}: {_STARTS[resume]}")
+    if start.result is not None:
+        begins = "this run has come to its end already; nothing would be trained"
+    else:
+        begins = "goes on from the last state there" if start.resume else "begins anew"
+    lines.append(f"output      {out}: {begins}")
     lines.append("nothing was trained or written")
     return "\n".join(lines)
 
@@ -56,6 +54,8 @@ def _examples(config: TrainingConfig, data: str, skip_bad: bool, images: Path | 
     kind = config.task
     if kind == "auto":
         kind = "conversations" if is_conversations(data) else "questions"
+    if kind == "questions" and images is not None:
+        raise UserError("--image-folder: pictures of questions lie in the dataset's own folder; leave it out.")
     if not os.path.exists(data) and data.count("/") == 1:
         return None, f"{kind} of the hub, counted when they are fetched"
     if kind == "conversations":

@@ -2,17 +2,16 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.adapter.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.core.errors import Stopped, UserError
-from mm_adapter.core.files import delete_leftovers, read_json, write_json
+from mm_adapter.core.files import write_json
 from mm_adapter.data.prompts import Prompting
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext, check_device, init_distributed
 from mm_adapter.distributed.shared_weights import load_shared
@@ -21,15 +20,11 @@ from mm_adapter.llama.checkpoints.load import LoadedLlama, load_llama
 from mm_adapter.llama.frozen.matrix import count_frozen
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.log import CURVE_FILE, METRICS_FILE
 from mm_adapter.training.prepare import Parts, PreparedTask, make_prompting, prepare_task, question_task
-from mm_adapter.training.state import check_settings, delete_states, has_whole_state, state_files
+from mm_adapter.training.start import RUN_FILE, start
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
 from mm_adapter.vision import ImageTower, VisionConfig
-
-RUN_FILE = "run.json"
-_WRITTEN = (WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, CURVE_FILE, RUN_FILE, "config.json")
 
 
 def train(
@@ -68,48 +63,13 @@ def train(
     """
     with init_distributed(config.device) as distributed:
         # The first rank alone looks at the folder, before anything is written, and speaks.
-        start = distributed.broadcast(_start(out, resume, config, log) if distributed.is_main else None)
-        if start.result is not None:
-            return start.result
+        begun = distributed.broadcast(start(out, resume, config, log) if distributed.is_main else None)
+        if begun.result is not None:
+            result: dict[str, Any] = begun.result
+            return result
         log = log if distributed.is_main else _silent
         quiet = quiet or not distributed.is_main
-        return _train(config, data, out, start.resume, skip_bad, features, images, quiet, log, parts, distributed)
-
-
-@dataclass(frozen=True)
-class _Start:
-    """How a run begins: from a state or not, or not at all where its result is there."""
-
-    resume: bool
-    result: dict[str, Any] | None = None
-
-
-def _start(out: Path, resume: str, config: TrainingConfig, log: Callable[[str], None]) -> _Start:
-    finished = (out / RUN_FILE).is_file()
-    if resume == "must":
-        if finished and not state_files(out):
-            raise UserError(f"{out}: this run has come to its end already; choose another --out for another one.")
-        delete_leftovers(out, _WRITTEN)
-        return _Start(True)
-    if resume == "no":
-        if (out / CONFIG_FILE).exists() or state_files(out):
-            raise UserError(f"{out}: holds a run already; choose another --out, or go on with it by --resume.")
-        return _Start(False)
-    if finished:
-        check_settings(out / "config.json", read_json(out / "config.json", "settings of the run"), config.to_json())
-        log(f"{out}: this run has come to its end already")
-        result: dict[str, Any] = read_json(out / RUN_FILE, "result of the run")
-        return _Start(False, result)
-    if (out / CONFIG_FILE).exists() and not (out / METRICS_FILE).exists():
-        raise UserError(
-            f"{out}: holds an adapter that was not trained here, which a new run would replace; choose another --out."
-        )
-    delete_leftovers(out, _WRITTEN)
-    whole = has_whole_state(out)
-    if not whole and state_files(out):
-        log(f"{out}: no state of this run is whole; it begins anew")
-        delete_states(out)
-    return _Start(whole)
+        return _train(config, data, out, begun.resume, skip_bad, features, images, quiet, log, parts, distributed)
 
 
 def _silent(line: str) -> None:

@@ -1,7 +1,9 @@
 """Before anything runs: version, completion, settings and their origins, a dry run, and what is imported for it."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import pytest
 
 from mm_adapter import __version__
 from mm_adapter.cli import COMMANDS
+from mm_adapter.training.sources import toml_value
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -79,6 +82,21 @@ def test_bash_completes(script: Path, words: list[str], expected: list[str]) -> 
     )
     ran = subprocess.run(["bash", "-c", code], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
     assert ran.stdout.split() == expected, ran.stderr
+
+
+def test_bash_falls_back_to_file_names(script: Path, tmp_path: Path) -> None:
+    """Where the script has no words of its own, it gives none, and bash was told to complete file names then."""
+    line = f"mm-adapter train --data {tmp_path}/te"
+    code = (
+        f"source {script}; complete -p mm-adapter; COMP_WORDS=({line}); COMP_CWORD=3; COMP_LINE='{line}'; "
+        "COMP_POINT=${#COMP_LINE}; COMPREPLY=(); "
+        "$(complete -p mm-adapter | sed 's/.*-F \\([^ ]*\\) .*/\\1/'); echo ${#COMPREPLY[@]}"
+    )
+    ran = subprocess.run(["bash", "-c", code], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+    told, count = ran.stdout.splitlines()
+    assert "-o bashdefault" in told
+    assert "-o default" in told
+    assert count == "0", ran.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -198,6 +216,54 @@ def test_dry_run_refuses_what_a_run_would(
     """Data that is not there, and a folder that holds a run."""
     assert "does not exist" in refused("train", "--data", tmp_path / "no", "--out", tmp_path / "run", "--dry-run")
     assert "holds a run" in refused("train", "--data", demo_folder, "--out", text_run, "--dry-run")
+
+
+def test_dry_run_begins_as_a_run_would(
+    command: Callable[..., Any], refused: Callable[..., str], text_run: Path, demo_folder: Path, tmp_path: Path
+) -> None:
+    """What a folder holds decides, for a dry run and a run alike; nothing in it changes."""
+    finished = shutil.copytree(text_run, tmp_path / "finished")
+    stateful = shutil.copytree(text_run, tmp_path / "stateful")
+    (stateful / "run.json").unlink()
+    (stateful / "states").mkdir()
+    (stateful / "states" / f"00000001-{hashlib.sha256(b'state').hexdigest()[:16]}.pt").write_bytes(b"state")
+    damaged = shutil.copytree(stateful, tmp_path / "damaged")
+    next((damaged / "states").iterdir()).write_bytes(b"half")
+    config = tmp_path / "config.toml"
+    settings = json.loads((text_run / "config.json").read_text())
+    config.write_text("".join(f"{key} = {toml_value(value)}\n" for key, value in settings.items()))
+    words = ["train", "--config", config, "--data", demo_folder]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def said(out: Path, *more: Any) -> str:
+        outcome = command(*words, "--out", out, *more, "--dry-run")
+        assert outcome.status == 0, outcome.err
+        return str(outcome.out)
+
+    assert "come to its end already" in said(finished, "--resume", "auto")
+    assert "goes on from the last state" in said(stateful, "--resume")
+    assert "goes on from the last state" in said(stateful, "--resume", "auto")
+    assert "begins anew" in said(damaged, "--resume", "auto")
+    assert "begins anew" in said(tmp_path / "nowhere", "--resume", "auto")
+    for out, more, text in [
+        (stateful, [], "holds a run already"),
+        (stateful, ["--resume", "--layers", "1"], "made with other settings (layers: 2, now 1)"),
+        (finished, ["--resume"], "come to its end already"),
+        (damaged, ["--resume"], "damaged state"),
+        (tmp_path / "nowhere", ["--resume"], "there is no state to go on from"),
+        (tmp_path / "nowhere", ["--image-folder", tmp_path], "--image-folder: pictures of questions"),
+    ]:
+        for mode in (["--dry-run"], ["--quiet"]):
+            assert text in refused(*words, "--out", out, *more, *mode)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_states_alone_are_a_run(refused: Callable[..., str], demo_folder: Path, tmp_path: Path) -> None:
+    """A run that was cut before its first validation has states and no adapter."""
+    (tmp_path / "states").mkdir()
+    (tmp_path / "states" / "00000001-0123456789abcdef.pt").write_bytes(b"")
+    for mode in (["--dry-run"], ["--quiet"]):
+        assert "holds a run already" in refused("train", "--data", demo_folder, "--out", tmp_path, *mode)
 
 
 # Streams
