@@ -188,7 +188,7 @@ def point_name(values: Mapping[str, Any]) -> str:
     return f"{name[: _LONGEST_NAME - 9]}~{_digest(name)}"
 
 
-def say_value(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a setting's value as the grid file has it, without quotes; whole numbers without a point."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -198,7 +198,7 @@ def say_value(value: Any) -> str:
 
 
 def _word(value: Any) -> str:
-    text = say_value(value)
+    text = format_value(value)
     safe = re.sub(r"[^A-Za-z0-9.+_-]+", "-", text)[:60]
     return safe if safe == text else f"{safe}~{_digest(text)}"
 

@@ -27,7 +27,7 @@ def generate(
         model: see ``MultimodalLlama.from_pretrained``.
         prompts: with their pictures.
         config: how text is generated.
-        raw: continue prompts as they stand, instead of putting them as requests in the model's wording.
+        raw: continue prompts as they stand, instead of putting them as requests in the model's template.
         batch_size: prompts that are written on at a time; draws depend on it, the most likely tokens do not.
 
     Raises:

@@ -239,7 +239,7 @@ def prepare_conversations(
     progress: bool = True,
     distributed: DistributedContext = SINGLE_PROCESS,
 ) -> ConversationSet:
-    """Encode conversations in the model's wording, with image features where it takes pictures.
+    """Encode conversations in the model's template, with image features where it takes pictures.
 
     Raises:
         UserError: a picture that cannot be read, or one for a model that takes none.
@@ -255,8 +255,8 @@ def prepare_conversations(
         paths = [conversation.image for conversation in pictured if conversation.image is not None]
         store = features or cache_folder() / "features"
         found, _ = extract_features(model.tower, paths, store, progress=progress, distributed=distributed)
-    wording = model.conversation_template
-    encoded = [encode_conversation(sample, wording, model.tokenizer, model.max_length) for sample in conversations]
+    template = model.conversation_template
+    encoded = [encode_conversation(sample, template, model.tokenizer, model.max_length) for sample in conversations]
     return ConversationSet(encoded, found)
 
 

@@ -200,7 +200,7 @@ def build_model(
             base = load_shared(config.llama, dtype, distributed)
         else:
             base = load_llama(config.llama, dtype, device, config.quantization, config.offload)
-    base.model.checkpoint_layers = config.gradient_checkpointing
+    base.model.gradient_checkpointing = config.gradient_checkpointing
     if config.sharding != "none":
         # Imported here: it takes a second, and few runs need it.
         from mm_adapter.distributed.sharding import shard
