@@ -11,9 +11,9 @@ from mm_adapter.core.files import cache_folder
 from mm_adapter.data.conversation import Conversation
 from mm_adapter.data.conversations import is_conversations, read_splits
 from mm_adapter.data.encoding import count_shortened, encode_conversation, encode_questions
-from mm_adapter.data.prompts import Prompting, QuestionTemplate
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
+from mm_adapter.data.templates import Prompting, QuestionTemplate
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.inference.prompting import ConversationPrompting
 from mm_adapter.llama.checkpoints.load import LoadedLlama

@@ -13,7 +13,7 @@ from mm_adapter.adapter.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.core.errors import Stopped, UserError
 from mm_adapter.core.files import delete_leftovers, read_json, write_json
-from mm_adapter.data.prompts import Prompting
+from mm_adapter.data.templates import Prompting
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext, check_device, init_distributed
 from mm_adapter.distributed.shared_weights import load_shared
 from mm_adapter.inference.prompting import ConversationPrompting
