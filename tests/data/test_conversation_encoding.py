@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_prompts import Letters
+from test_templates import Letters
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Instruction, Turn
