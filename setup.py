@@ -98,7 +98,7 @@ setup(
             "ruff",
             "mypy",
             # Which room may import which is checked as the rest of the style is.
-            "import-linter>=2.5",
+            "import-linter>=2.6",
             "pytest-xdist",
             "transformers>=4.45",
             "accelerate",

@@ -1,4 +1,4 @@
-"""Conversations and single instructions, as readers hand them over, and Alpaca's template of a request."""
+"""Conversations and single instructions, as readers hand them over."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,40 +62,3 @@ class Instruction:
     def to_conversation(self) -> Conversation:
         """Return the same as a single exchange."""
         return Conversation(self.id, (Turn(USER, self.instruction, self.input), Turn(ASSISTANT, self.output)))
-
-
-WITH_INPUT = (
-    "Below is an instruction that describes a task, paired with an input that provides further context. "
-    "Write a response that appropriately completes the request."
-)
-WITHOUT_INPUT = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A user's turn as text.
-
-    Attributes:
-        before, body, after: concatenated they are the prompt; only ``body`` may be shortened, from its end.
-    """
-
-    before: str
-    body: str
-    after: str
-
-    @property
-    def text(self) -> str:
-        """The whole."""
-        return self.before + self.body + self.after
-
-
-class AlpacaTemplate:
-    """Alpaca's prompt. It was published for single requests; later ones go on with the same headings."""
-
-    def render(self, turn: Turn, first: bool = True) -> Request:
-        """Return a user's turn as text; what describes the task stands before the first one alone."""
-        preamble = (WITH_INPUT if turn.context else WITHOUT_INPUT) if first else ""
-        body = f"{turn.text}\n\n### Input:\n{turn.context}" if turn.context else turn.text
-        return Request(f"{preamble}\n\n### Instruction:\n", body, "\n\n### Response:")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.conversation import Conversation, Request, Turn
-from mm_adapter.data.prompts import QuestionTemplate
+from mm_adapter.data.conversation import Conversation, Turn
 from mm_adapter.data.question import Question
+from mm_adapter.data.templates import ConversationTemplate, QuestionTemplate
 
 EXPLANATION_LENGTH = 256
 """Tokens that an explanation may have while training."""
@@ -153,14 +153,6 @@ def encode_questions(
 def count_shortened(encoded: Sequence[EncodedQuestion]) -> int:
     """Return how many questions lost some context."""
     return sum(question.dropped > 0 for question in encoded)
-
-
-class ConversationTemplate(Protocol):
-    """Wording around a user's turns."""
-
-    def render(self, turn: Turn, first: bool = True) -> Request:
-        """Return a user's turn as text."""
-        ...
 
 
 @dataclass(frozen=True)

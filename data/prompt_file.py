@@ -21,7 +21,7 @@ JSON_FILES = (".json", ".jsonl")
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PromptRecord:
     """What a model is given to write on.
 
     Attributes:
@@ -35,7 +35,7 @@ class Prompt:
     place: str = "the prompt"
 
 
-def read_prompts(path: Path, raw: bool = False) -> list[Prompt]:
+def read_prompts(path: Path, raw: bool = False) -> list[PromptRecord]:
     """Return the prompts of a file, see ``parse_prompts``; pictures are found beside it.
 
     Raises:
@@ -44,7 +44,7 @@ def read_prompts(path: Path, raw: bool = False) -> list[Prompt]:
     return parse_prompts(path, read_text(path, "the file of prompts"), raw)
 
 
-def parse_prompts(path: Path, text: str, raw: bool = False) -> list[Prompt]:
+def parse_prompts(path: Path, text: str, raw: bool = False) -> list[PromptRecord]:
     """Return the prompts in a text: every line that is not blank is one.
 
     Where the file is named as JSON or its first line begins with ``{``, every record has ``prompt``, or ``instruction``
@@ -61,18 +61,18 @@ def parse_prompts(path: Path, text: str, raw: bool = False) -> list[Prompt]:
         records = parse_records(path, text, "the file of prompts")
         prompts = convert_records(path, records, lambda _, record: _from_record(record, path.parent, raw))
         return [
-            Prompt(prompt.request, prompt.image, f"{path}, {place}")
+            PromptRecord(prompt.request, prompt.image, f"{path}, {place}")
             for prompt, (place, _) in zip(prompts, records, strict=True)
         ]
     # Not splitlines: it also cuts at separators that may stand inside a line.
     lines = enumerate((line.removesuffix("\r") for line in text.split("\n")), start=1)
-    prompts = [Prompt(Turn(USER, line), place=f"{path}, line {number}") for number, line in lines if line.strip()]
+    prompts = [PromptRecord(Turn(USER, line), place=f"{path}, line {number}") for number, line in lines if line.strip()]
     if not prompts:
         raise UserError(f"{path}: there is no prompt in it. Put one on each line.")
     return prompts
 
 
-def _from_record(record: Any, folder: Path, raw: bool) -> Prompt:
+def _from_record(record: Any, folder: Path, raw: bool) -> PromptRecord:
     if isinstance(record, Mapping) and "prompt" in record:
         if record.get("instruction") is not None:
             raise BadRecord("has 'prompt' and 'instruction' where one of them belongs")
@@ -84,4 +84,4 @@ def _from_record(record: Any, folder: Path, raw: bool) -> Prompt:
     if raw and request.context:
         raise BadRecord("has 'input', which goes with a request; --raw continues a 'prompt' alone")
     named = record.get("image")
-    return Prompt(request, None if named is None else find_picture(folder, named))
+    return PromptRecord(request, None if named is None else find_picture(folder, named))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mm_adapter.data.encoding import EncodedQuestion, Encoder, encode_parts
-from mm_adapter.data.prompts import QuestionTemplate
+from mm_adapter.data.templates import QuestionTemplate
 
 KINDS = ("frame", "context", "question", "options", "answer")
 """``frame``: the begin token, a chat format's tokens and the cue "Answer:"; ``answer``: the options to be scored."""

@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.data.prompts import BECAUSE
 from mm_adapter.data.question import Question
+from mm_adapter.data.templates import BECAUSE
 from mm_adapter.eval.intervals import Interval, bootstrapped, clustered
 from mm_adapter.eval.record import Prediction
 from mm_adapter.eval.sentence_similarity import INSTALL, SentenceEncoder

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mm_adapter.core.files import write_text
-from mm_adapter.data.prompts import BECAUSE, LETTERS
+from mm_adapter.data.templates import BECAUSE, LETTERS
 from mm_adapter.eval.checks import check_predictions, check_values
 from mm_adapter.eval.layouts import read_predictions
 from mm_adapter.eval.record import UNREADABLE, Prediction

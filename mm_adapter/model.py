@@ -11,8 +11,7 @@ from mm_adapter.adapter import Adapter
 from mm_adapter.adapter.finetune import FinetunedWeights
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.images import open_image
-from mm_adapter.data.encoding import ConversationTemplate
-from mm_adapter.data.prompts import Prompting, QuestionTemplate
+from mm_adapter.data.templates import ConversationTemplate, Prompting, QuestionTemplate
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.inference.answer import Answer, answer_question
 from mm_adapter.inference.generation import Sampling, stream_tokens

@@ -19,7 +19,7 @@ from mm_adapter.adapter.checkpoint import (
 )
 from mm_adapter.adapter.finetune import FinetunedWeights, load_finetuned, prepare_finetuning
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.prompts import Prompting
+from mm_adapter.data.templates import Prompting
 from mm_adapter.distributed import DistributedContext, check_device
 from mm_adapter.distributed.shared_weights import load_shared
 from mm_adapter.inference.prompting import ConversationPrompting

@@ -62,7 +62,7 @@ def load(setting: str, length: int = LENGTH) -> MultimodalLlama:
     """Return the default model with a fresh adapter on all layers, for conversations of so many tokens."""
     quantization, checkpoint, offload = SETTINGS[setting]
     base = load_llama(DEFAULT_LLAMA, quantization=quantization, offload=offload)
-    base.model.checkpoint_layers = checkpoint
+    base.model.gradient_checkpointing = checkpoint
     adapter = Adapter(AdapterConfig(LAYERS, PROMPT_LENGTH), base.model.config)
     return MultimodalLlama(base, adapter, prompting=ConversationPrompting("alpaca", length))
 

@@ -30,8 +30,8 @@ from torch import Tensor
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.data.demo import write_demo
 from mm_adapter.data.encoding import EncodedQuestion, encode_questions
-from mm_adapter.data.prompts import Prompting
 from mm_adapter.data.readers import read_dataset
+from mm_adapter.data.templates import Prompting
 from mm_adapter.llama import Llama, LlamaConfig
 from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, open_source
 from mm_adapter.scoring.batching import collate

@@ -34,10 +34,8 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "llama"))
 from llama_files import GGUF_NAMES, foreign_tensors, pieces_of, write_gguf, write_meta
 
 transformers.logging.set_verbosity_error()
-
 LINES = ["the cat sat on the mat", "which animal has feathers? a hen has", "12 times 34 is 408, light is fast"]
-PROMPT = "the hen has 12 feathers and"
-NEW_TOKENS = 16
+PROMPT, NEW_TOKENS = "the hen has 12 feathers and", 16
 
 
 def _llama3(factor: float) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     python scripts/compare_methods.py --data DIR --preset alpaca-smollm2 --out DIR [--epochs E] [--json FILE]
 
 Every method is trained by ``mm-adapter train`` in a process of its own, so that peak memory is its own, in float32,
-with the same seed, order and number of steps; each with a rate that suits it (``--lora-rate``, ``--full-rate``, for a
+with the same seed, order and number of steps; each with a rate that suits it (``--lora-lr``, ``--full-lr``, for a
 batch of 256). The validation split chooses the weights; the test split is measured once. As Tables 1 and 2 of
 LLaMA-Adapter.
 """
@@ -26,7 +26,7 @@ HEADER = ("method", "trained parameters", "checkpoint, MB", "steps", "minutes", 
 def train(method: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Train one method in a process of its own; return its row."""
     config = load_config(options.preset)
-    rates = {"adapter": config.base_lr, "lora": options.lora_rate, "full": options.full_rate}
+    rates = {"adapter": config.base_lr, "lora": options.lora_lr, "full": options.full_lr}
     command = ["train", "--preset", options.preset, "--data", options.data, "--out", str(folder), "--quiet"]
     command += ["--method", method, "--dtype", "float32", "--base-lr", str(rates[method])]
     command += ["--epochs", str(options.epochs or config.epochs), "--llama", options.llama or config.llama]
@@ -97,8 +97,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="new folder for the runs and the table")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="which to train")
     parser.add_argument("--epochs", type=float, help="passes over the data; the preset's by default")
-    parser.add_argument("--lora-rate", type=float, default=0.064, help="base rate of LoRA: 2e-3 at batch 8")
-    parser.add_argument("--full-rate", type=float, default=0.00096, help="base rate of full: 3e-5 at batch 8")
+    parser.add_argument("--lora-lr", type=float, default=0.064, help="base rate of LoRA: 2e-3 at batch 8")
+    parser.add_argument("--full-lr", type=float, default=0.00096, help="base rate of full: 3e-5 at batch 8")
     parser.add_argument("--text-only", action="store_true", help="the adapter sees no pictures either")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     options = parser.parse_args()

@@ -19,7 +19,7 @@ def test_one_row_for_each_method(tiny_folder, tmp_path):
     settings = ['task = "conversations"', 'vision = "none"', "layers = 2", "prompt_length = 3"]
     preset.write_text("\n".join([*settings, "base_lr = 1.0", "epochs = 2.0"]))
     where = ["--data", data, "--preset", preset, "--llama", tiny_folder, "--out", tmp_path / "out"]
-    command = [sys.executable, SCRIPT, *where, "--full-rate", "0.05", "--json", tmp_path / "rows.json"]
+    command = [sys.executable, SCRIPT, *where, "--full-lr", "0.05", "--json", tmp_path / "rows.json"]
     outcome = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stderr
     rows = {row["method"]: row for row in json.loads((tmp_path / "rows.json").read_text())["rows"]}

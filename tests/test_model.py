@@ -14,8 +14,8 @@ from mm_adapter import MultimodalLlama
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.encoding import encode_question
-from mm_adapter.data.prompts import Prompting
 from mm_adapter.data.question import Question
+from mm_adapter.data.templates import Prompting
 from mm_adapter.llama.checkpoints.load import load_llama
 from mm_adapter.scoring.batching import collate
 from mm_adapter.vision import VisionConfig
@@ -284,7 +284,7 @@ def test_folders_that_are_no_adapter(tmp_path: Path) -> None:
 
 def test_questions_in_the_models_chat_format(tiny_folder: Path) -> None:
     """A family's markers stand around the question; a model without a format of its own says so."""
-    from mm_adapter.data.prompts import Prompting
+    from mm_adapter.data.templates import Prompting
 
     model = MultimodalLlama.from_pretrained(str(tiny_folder))
     model.prompting = Prompting(chat="llama-2")

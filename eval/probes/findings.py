@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mm_adapter.core.files import write_json, write_text
-from mm_adapter.data.prompts import letter_of
+from mm_adapter.data.templates import letter_of
 from mm_adapter.eval.official_report import EMPTY, Table, markdown_text, to_csv, to_markdown, to_text
 from mm_adapter.eval.probes.asking import ProbeResult
 from mm_adapter.eval.probes.gain import VisualGain

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mm_adapter.data.prompts import letter_of
 from mm_adapter.data.question import Question
+from mm_adapter.data.templates import letter_of
 from mm_adapter.eval.comparison import SIGNIFICANCE
 from mm_adapter.eval.probes.asking import ProbeResult, System, measure
 from mm_adapter.eval.record import Prediction

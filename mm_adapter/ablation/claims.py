@@ -8,9 +8,9 @@ from typing import Any
 
 from scipy import stats
 
-from mm_adapter.ablation.grid import say_value
+from mm_adapter.ablation.grid import format_value
 from mm_adapter.ablation.result import PointResult
-from mm_adapter.ablation.spread import group, say_setting
+from mm_adapter.ablation.spread import format_setting, group
 
 CONFIDENCE = 0.95
 SHOWS, NOT, UNDECIDED = "shows", "does not show", "not decided"
@@ -111,14 +111,14 @@ def findings(results: Sequence[PointResult]) -> list[Finding]:
             config = member.results[0].config
             if claim.axis not in member.setting or (claim.axis != "attention" and config["attention"] != "zero-init"):
                 continue
-            others = say_setting(member.without(claim.axis))
+            others = format_setting(member.without(claim.axis))
             rest.setdefault(others, {})[member.setting[claim.axis]] = member.by_seed(claim.figure)
         for others, by_value in rest.items():
             for worse, better in _pairs(claim, list(by_value)):
                 held = hold(by_value[better], by_value[worse], claim.bar)
                 if held is not None:
                     where = f" ({others})" if others else ""
-                    compared = f"{claim.axis} {say_value(better)} over {say_value(worse)}{where}"
+                    compared = f"{claim.axis} {format_value(better)} over {format_value(worse)}{where}"
                     found.append(Finding(claim.text, compared, *held))
     return found
 

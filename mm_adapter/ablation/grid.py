@@ -11,7 +11,7 @@ from typing import Any
 
 from mm_adapter.adapter import AdapterConfig
 from mm_adapter.core.errors import UserError, located, suggestion
-from mm_adapter.training.checked import check_value
+from mm_adapter.training.checked import RENAMED, check_value
 from mm_adapter.training.config import PRESETS, TrainingConfig, field_of, load_config, override, read_toml
 from mm_adapter.training.prepare import question_prompting
 from mm_adapter.training.run import vision_of
@@ -188,7 +188,15 @@ def point_name(values: Mapping[str, Any]) -> str:
     return f"{name[: _LONGEST_NAME - 9]}~{_digest(name)}"
 
 
-def say_value(value: Any) -> str:
+def point_name_before(values: Mapping[str, Any]) -> str:
+    """Return the name that version 0.1 gave the same point, by the keys of then."""
+    before = {new: old for old, new in RENAMED.items()}
+    return point_name(
+        {before.get(key, key): 1 / value if key == "eval_every" else value for key, value in values.items()}
+    )
+
+
+def format_value(value: Any) -> str:
     """Return a setting's value as the grid file has it, without quotes; whole numbers without a point."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -198,7 +206,7 @@ def say_value(value: Any) -> str:
 
 
 def _word(value: Any) -> str:
-    text = say_value(value)
+    text = format_value(value)
     safe = re.sub(r"[^A-Za-z0-9.+_-]+", "-", text)[:60]
     return safe if safe == text else f"{safe}~{_digest(text)}"
 

@@ -3,12 +3,13 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import read_json, write_json
+from mm_adapter.training.checked import with_new_names
 from mm_adapter.training.log import METRICS_FILE
 from mm_adapter.training.state import check_settings
 
@@ -77,6 +78,7 @@ def read_result(folder: Path, config: Mapping[str, Any]) -> PointResult | None:
     try:
         content = read_json(path, "result")
         result = PointResult(**{field.name: content[field.name] for field in fields(PointResult)})
+        result = replace(result, values=with_new_names(result.values))
         numbers = (result.average, result.train_loss, result.val_loss, result.val_accuracy, result.seconds)
         whole = all(map(math.isfinite, numbers))
     except (UserError, TypeError, KeyError, AttributeError):

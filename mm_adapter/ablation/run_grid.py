@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mm_adapter.ablation.grid import Grid, Point
+from mm_adapter.ablation.grid import Grid, Point, point_name_before
 from mm_adapter.ablation.result import PointResult, last_losses, read_result
 from mm_adapter.ablation.shared_parts import SharedParts, base_key
 from mm_adapter.ablation.summary import MARKDOWN_FILE, Report
@@ -86,8 +86,9 @@ def ablate(
 
 
 def run_folder(out: Path, point: Point) -> Path:
-    """Return where a point's run lies."""
-    return out / "runs" / point.name
+    """Return where a point's run lies; a run of version 0.1 keeps the folder that it was given."""
+    folder, before = (out / "runs" / name for name in (point.name, point_name_before(point.values)))
+    return before if before.is_dir() and not folder.is_dir() else folder
 
 
 def finished(out: Path, point: Point, split: str) -> PointResult | None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from mm_adapter.data.prompts import Prompting
 from mm_adapter.data.question import Dataset, Question
+from mm_adapter.data.templates import Prompting
 from mm_adapter.distributed import check_device
 from mm_adapter.llama.checkpoints.load import LoadedLlama, load_llama
 from mm_adapter.model import MultimodalLlama

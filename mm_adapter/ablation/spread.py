@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mm_adapter.ablation.grid import say_value
+from mm_adapter.ablation.grid import format_value
 from mm_adapter.ablation.result import PointResult
 
 
@@ -49,7 +49,7 @@ class Group:
     @property
     def label(self) -> str:
         """The setting in words; empty where only seeds were varied."""
-        return say_setting(self.setting)
+        return format_setting(self.setting)
 
     @property
     def accuracy(self) -> Spread:
@@ -65,9 +65,9 @@ class Group:
         return {result.seed: getattr(result, figure) for result in self.results}
 
 
-def say_setting(setting: dict[str, Any]) -> str:
+def format_setting(setting: dict[str, Any]) -> str:
     """Return ``key = value, key = value``."""
-    return ", ".join(f"{key} = {say_value(value)}" for key, value in setting.items())
+    return ", ".join(f"{key} = {format_value(value)}" for key, value in setting.items())
 
 
 def group(results: Iterable[PointResult]) -> list[Group]:

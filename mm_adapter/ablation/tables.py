@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mm_adapter.ablation.claims import Finding
-from mm_adapter.ablation.grid import say_value
+from mm_adapter.ablation.grid import format_value
 from mm_adapter.ablation.paper_figures import Published, PublishedTable
 from mm_adapter.ablation.result import PointResult
 from mm_adapter.ablation.spread import Group, Spread, group, spread
@@ -42,7 +42,7 @@ def paper_table(published: PublishedTable, results: Sequence[PointResult]) -> Ta
             row += _published_losses(figures)
         table.append([*row, EMPTY if figures is None else f"{figures.accuracy:.2f}"])
     for value, figures in missing.items():
-        row = [f"{axis} = {say_value(value)}, the paper"] + [EMPTY] * len(_SPREAD_HEADER)
+        row = [f"{axis} = {format_value(value)}, the paper"] + [EMPTY] * len(_SPREAD_HEADER)
         if published.with_losses:
             row += [EMPTY] * 3 + _published_losses(figures)
         table.append([*row, _number(figures.accuracy, 2)])
@@ -94,7 +94,7 @@ def runs_table(results: Sequence[PointResult]) -> Table:
     rows = [
         [
             result.name,
-            *(say_value(result.values.get(axis, "")) for axis in axes),
+            *(format_value(result.values.get(axis, "")) for axis in axes),
             result.split,
             *(_number(result.accuracy.get(key), 2) for key in COLUMNS.values()),
             *(str(getattr(result, figure)) for figure in figures),

@@ -114,7 +114,7 @@ def load_adapter(folder: Path, llama: LlamaConfig) -> tuple[Adapter, AdapterDesc
     """
     description = read_description(folder)
     if description.adapter is None:
-        raise UserError(f"{folder}: holds updated weights of a model, no adapter.")
+        raise UserError(f"{folder}: holds fine-tuned weights of a model, not an adapter.")
     path = folder / WEIGHTS_FILE
     tensors = read_weights(path)
     adapter = Adapter(description.adapter, llama)

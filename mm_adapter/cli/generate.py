@@ -67,14 +67,14 @@ def generate(
 
 def _prompts(prompt: str | None, file: Path | None, raw: bool) -> Any:
     from mm_adapter.data.conversation import USER, Turn
-    from mm_adapter.data.prompt_file import Prompt, parse_prompts, read_prompts
+    from mm_adapter.data.prompt_file import PromptRecord, parse_prompts, read_prompts
 
     if prompt is not None and file is not None:
         raise UserError("a prompt and --file were given; leave one of them out.")
     if prompt is not None:
         if not prompt.strip():
             raise UserError("the prompt is empty; give some text.")
-        return [Prompt(Turn(USER, prompt))]
+        return [PromptRecord(Turn(USER, prompt))]
     if file is not None:
         return read_prompts(file, raw)
     if sys.stdin is None or sys.stdin.isatty():

@@ -102,7 +102,7 @@ class AskingOptions:
         Raises:
             UserError: options of both kinds are given.
         """
-        from mm_adapter.data.prompts import Prompting
+        from mm_adapter.data.templates import Prompting
         from mm_adapter.inference.prompting import ConversationPrompting
 
         chosen = self.chosen()

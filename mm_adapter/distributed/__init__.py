@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from mm_adapter.core.errors import Stopped, UserError
+from mm_adapter.core.errors import UserError
 
 Item = TypeVar("Item")
 
@@ -103,14 +103,14 @@ def is_main_started() -> bool:
 
 
 @contextmanager
-def init_distributed(device: str = "cpu", patience: timedelta = timedelta(minutes=30)) -> Iterator[DistributedContext]:
+def init_distributed(device: str = "cpu", timeout: timedelta = timedelta(minutes=30)) -> Iterator[DistributedContext]:
     """Join the processes that ``torchrun`` started, over NCCL on CUDA devices and gloo elsewhere.
 
     Let go of models that DDP or FSDP made within: they hold the processes' group, which is to end with this.
 
     Args:
         device: as the user named it; every process of a host takes one of its accelerators.
-        patience: how long to wait for the others before giving up.
+        timeout: how long to wait for the others before giving up.
 
     Raises:
         UserError: the others cannot be reached or went away, or there are more processes than accelerators.
@@ -122,27 +122,24 @@ def init_distributed(device: str = "cpu", patience: timedelta = timedelta(minute
     missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
     if missing:
         raise UserError(f"WORLD_SIZE is set, and {missing[0]} is no number; start the processes with torchrun.")
-    ranks = DistributedContext(*(int(os.environ[name]) for name in names))
+    context = DistributedContext(*(int(os.environ[name]) for name in names))
     on_cuda = device.startswith("cuda")
-    if on_cuda and ranks.world_size > 1:
+    if on_cuda and context.world_size > 1:
         if device != "cuda":
             raise UserError(f"device {device}: each process takes an accelerator of its own; name cuda.")
-        if ranks.local_world_size > torch.cuda.device_count():
+        if context.local_world_size > torch.cuda.device_count():
             raise UserError(
-                f"{ranks.local_world_size} processes, but {torch.cuda.device_count()} CUDA devices; start fewer."
+                f"{context.local_world_size} processes, but {torch.cuda.device_count()} CUDA devices; start fewer."
             )
-        torch.cuda.set_device(ranks.local_rank)
+        torch.cuda.set_device(context.local_rank)
     try:
-        dist.init_process_group("nccl" if on_cuda else "gloo", timeout=patience)
-        yield ranks
-    except (KeyboardInterrupt, Stopped, UserError) as error:
-        # What is collected below is garbage only if the frames that this error passed hold no model any more.
-        traceback.clear_frames(error.__traceback__)
-        raise
-    except (dist.DistError, RuntimeError) as error:
-        if isinstance(error, dist.DistError) or _is_lost_contact(error):
+        dist.init_process_group("nccl" if on_cuda else "gloo", timeout=timeout)
+        yield context
+    except BaseException as error:
+        _clear_frames(error)
+        if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and _is_lost_contact(error)):
             reason = str(error).splitlines()[0]
-            raise UserError(f"rank {ranks.rank}: lost contact with the other processes ({reason[:200]}).") from error
+            raise UserError(f"rank {context.rank}: lost contact with the other processes ({reason[:200]}).") from error
         raise
     finally:
         if dist.is_initialized():
@@ -150,6 +147,15 @@ def init_distributed(device: str = "cpu", patience: timedelta = timedelta(minute
             # hold some. A thread that lets go of a collective's tensors while the interpreter ends aborts the process.
             gc.collect()
             dist.destroy_process_group()
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Let go of what the frames hold that an error and its causes passed: a model among it cannot be collected."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _is_lost_contact(error: RuntimeError) -> bool:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.encoding import EXPLANATION_LENGTH, EncodedQuestion, encode_question
-from mm_adapter.data.prompts import ANSWER_LINE, BECAUSE, make_template
 from mm_adapter.data.question import Question
+from mm_adapter.data.templates import ANSWER_LINE, BECAUSE, make_template
 from mm_adapter.scoring.batching import collate
 from mm_adapter.scoring.likelihoods import AdaptedModel
 

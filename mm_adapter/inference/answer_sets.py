@@ -52,7 +52,7 @@ def choose_by_likelihood(
     return predictions
 
 
-def choose_by_writing(
+def choose_by_generation(
     model: AdaptedModel,
     examples: QuestionSet,
     distributed: DistributedContext = SINGLE_PROCESS,

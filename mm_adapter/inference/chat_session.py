@@ -52,7 +52,7 @@ class ChatSession:
         self.context = min(most, LONGEST) if context is None else context
         self.exchanges: list[tuple[Turn, list[int]]] = []
         self.dropped = 0
-        self._wording = model.conversation_template
+        self._template = model.conversation_template
         self._generator = self.config.generator(model.llama.device)
         self._cache = model.llama.new_cache(1, self.context)
         self._read: list[int] = []  # ids that the cache holds, and perhaps one more
@@ -132,7 +132,7 @@ class ChatSession:
     def _encode(self, exchanges: Sequence[tuple[Turn, list[int]]], request: Turn) -> list[int]:
         tokenizer, ids = self.model.tokenizer, list[int]()
         for turn, answer in [*exchanges, (request, None)]:
-            ids += (encode_later_request if ids else encode_request)(turn, self._wording, tokenizer)
+            ids += (encode_later_request if ids else encode_request)(turn, self._template, tokenizer)
             if answer is not None:
                 ids += [*answer, tokenizer.end]
         return ids

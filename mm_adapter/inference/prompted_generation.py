@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.encoding import encode_request
-from mm_adapter.data.prompt_file import Prompt
+from mm_adapter.data.prompt_file import PromptRecord
 from mm_adapter.inference.generation import GenerationConfig, GenerationResult, stream_tokens
 from mm_adapter.llama.tokenizers.tokenizer import TextStream, stream_texts
 from mm_adapter.scoring.likelihoods import AdaptedModel
@@ -16,7 +16,7 @@ from mm_adapter.scoring.likelihoods import AdaptedModel
 
 def generate(
     model: AdaptedModel,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[PromptRecord],
     config: GenerationConfig | None = None,
     raw: bool = False,
     batch_size: int = 8,
@@ -27,7 +27,7 @@ def generate(
         model: see ``MultimodalLlama.from_pretrained``.
         prompts: with their pictures.
         config: how text is generated.
-        raw: continue prompts as they stand, instead of putting them as requests in the model's wording.
+        raw: continue prompts as they stand, instead of putting them as requests in the model's template.
         batch_size: prompts that are written on at a time; draws depend on it, the most likely tokens do not.
 
     Raises:
@@ -42,7 +42,7 @@ def generate(
 
 
 def stream(
-    model: AdaptedModel, prompt: Prompt, config: GenerationConfig | None = None, raw: bool = False
+    model: AdaptedModel, prompt: PromptRecord, config: GenerationConfig | None = None, raw: bool = False
 ) -> Iterator[str]:
     """Write on one prompt; yield the text piece by piece as it comes. Arguments and errors as in ``generate``."""
     config = config or GenerationConfig()
@@ -51,7 +51,7 @@ def stream(
     return (new for (new,) in stream_texts(steps, [TextStream(model.tokenizer, config.stops)]) if new)
 
 
-def encode_prompt(model: AdaptedModel, prompt: Prompt, raw: bool) -> list[int]:
+def encode_prompt(model: AdaptedModel, prompt: PromptRecord, raw: bool) -> list[int]:
     """Return the ids that a prompt is put as.
 
     Raises:
@@ -69,7 +69,7 @@ def encode_prompt(model: AdaptedModel, prompt: Prompt, raw: bool) -> list[int]:
     return ids
 
 
-def _features(model: AdaptedModel, prompts: Sequence[Prompt]) -> dict[Path, Tensor]:
+def _features(model: AdaptedModel, prompts: Sequence[PromptRecord]) -> dict[Path, Tensor]:
     """Return ``(1, F)`` of every picture, each looked at once."""
     images = dict.fromkeys(prompt.image for prompt in prompts if prompt.image is not None)
     return {image: model.image_features(image) for image in images}
@@ -77,7 +77,7 @@ def _features(model: AdaptedModel, prompts: Sequence[Prompt]) -> dict[Path, Tens
 
 def _write(
     model: AdaptedModel,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[PromptRecord],
     encoded: Sequence[list[int]],
     features: dict[Path, Tensor],
     config: GenerationConfig,
@@ -97,7 +97,7 @@ def _write(
 
 def _steps(
     model: AdaptedModel,
-    batch: Sequence[Prompt],
+    batch: Sequence[PromptRecord],
     ids: Sequence[list[int]],
     features: dict[Path, Tensor],
     config: GenerationConfig,

@@ -3,9 +3,16 @@
 from dataclasses import dataclass
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.data.conversation import USER, AlpacaTemplate, Request, Turn
-from mm_adapter.data.encoding import ConversationTemplate
-from mm_adapter.data.prompts import Frame, Prompting, QuestionTemplate, make_template
+from mm_adapter.data.conversation import USER, Turn
+from mm_adapter.data.templates import (
+    AlpacaTemplate,
+    ConversationTemplate,
+    Frame,
+    Prompting,
+    QuestionTemplate,
+    Request,
+    make_template,
+)
 from mm_adapter.llama.tokenizers.chat_template import FAMILIES, ChatTemplate
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
 

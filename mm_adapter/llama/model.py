@@ -173,8 +173,8 @@ class Llama(nn.Module):
         logits: ``(B, T, V)``.
 
     Attributes:
-        checkpoint_layers: where gradients are wanted, keep only what enters each layer, and compute the rest again on
-            the way back (arXiv 1604.06174).
+        gradient_checkpointing: where gradients are wanted, keep only what enters each layer, and compute the rest again
+            on the way back (arXiv 1604.06174).
     """
 
     frequencies: Tensor
@@ -183,7 +183,7 @@ class Llama(nn.Module):
         super().__init__()
         self.config = config
         self.sharded = False  # among ranks: a layer's weights are whole within its own pass alone
-        self.checkpoint_layers = False
+        self.gradient_checkpointing = False
         self.embedding = Embedding(config)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_epsilon)
@@ -237,7 +237,7 @@ class Llama(nn.Module):
             layer_cache = None if cache is None else cache.layers[index]
             chosen = wanted if index == last - 1 else None
             layer = self.layers[index]
-            if self.checkpoint_layers and cache is None and torch.is_grad_enabled():
+            if self.gradient_checkpointing and cache is None and torch.is_grad_enabled():
                 hidden_states = checkpointed(layer, hidden_states, rotary, mask, prefix, chosen)
             else:
                 hidden_states = layer(hidden_states, rotary, mask, prefix, layer_cache, chosen)

@@ -23,7 +23,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Answer:
+class PlanReport:
     """What the command found.
 
     Attributes:
@@ -63,7 +63,7 @@ def plan(
     utilisation: float | None = None,
     memory: float | None = None,
     measured: bool = False,
-) -> Answer:
+) -> PlanReport:
     """Plan a run: ``config.device`` is a kind of device, ``config.llama`` a model or the name of a shape.
 
     Args:
@@ -84,4 +84,4 @@ def plan(
     run = None
     if measured:
         run = Comparison(brief := short_run(found), measure(brief))
-    return Answer(found, largest_pass(found), suggest(found), run)
+    return PlanReport(found, largest_pass(found), suggest(found), run)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.data.prompts import QuestionTemplate
 from mm_adapter.data.question import Dataset, Question
+from mm_adapter.data.templates import QuestionTemplate
 from mm_adapter.eval.probes.asking import pictured_pids
 from mm_adapter.eval.probes.changes import PICTURE_CHANGES, pictures_differ
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.prompts import LETTERS, Prompting, QuestionTemplate
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
+from mm_adapter.data.templates import LETTERS, Prompting, QuestionTemplate
 from mm_adapter.eval.metrics import judge
 from mm_adapter.eval.predictions import UNREADABLE, Prediction, write_predictions
 from mm_adapter.eval.probes import (

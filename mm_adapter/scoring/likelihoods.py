@@ -15,8 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from mm_adapter.adapter import Adapter
-from mm_adapter.data.encoding import ConversationTemplate
-from mm_adapter.data.prompts import QuestionTemplate
+from mm_adapter.data.templates import ConversationTemplate, QuestionTemplate
 from mm_adapter.llama.attention import AttentionPrefix
 from mm_adapter.llama.model import Llama, Prefixes
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer

@@ -19,7 +19,7 @@ from mm_adapter.eval.leaderboard.submission import RECORD, answers_digest
 from mm_adapter.eval.metrics import Metrics, evaluate_predictions
 from mm_adapter.eval.official_report import write_report
 from mm_adapter.eval.predictions import UNREADABLE, Prediction, write_official, write_predictions
-from mm_adapter.inference.answer_sets import choose_by_likelihood, choose_by_writing, with_explanations
+from mm_adapter.inference.answer_sets import choose_by_generation, choose_by_likelihood, with_explanations
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import measure_responses
 from mm_adapter.training.prepare import Prepared, count_cut, prepare, prepare_conversations, without_images
@@ -108,7 +108,7 @@ def answer_questions(
         questions: what was to be asked, those that could not be prepared included.
         skipped: pid -> reason of questions that were left out before; they count as wrong.
     """
-    choose = choose_by_likelihood if decoding == "likelihood" else choose_by_writing
+    choose = choose_by_likelihood if decoding == "likelihood" else choose_by_generation
     predictions = choose(model, prepared.examples, distributed, max_new_tokens)
     if explain:
         predictions = with_explanations(model, prepared.examples, predictions, distributed, max_new_tokens)
@@ -171,7 +171,7 @@ def evaluate_responses(
     """Measure the loss per token of every response of a split; write metrics.json and responses.jsonl.
 
     Args:
-        model: its wording puts the requests.
+        model: its template puts the requests.
         data: file of conversations, or folder with a file for each split.
         split: ``train``, ``val`` or ``test``; a single file is all of every split.
         out: folder for the two files.

@@ -11,9 +11,9 @@ from mm_adapter.core.files import cache_folder
 from mm_adapter.data.conversation import Conversation
 from mm_adapter.data.conversations import is_conversations, read_splits
 from mm_adapter.data.encoding import count_shortened, encode_conversation, encode_questions
-from mm_adapter.data.prompts import Prompting, QuestionTemplate
 from mm_adapter.data.question import Question
 from mm_adapter.data.readers import read_dataset
+from mm_adapter.data.templates import Prompting, QuestionTemplate
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.inference.prompting import ConversationPrompting
 from mm_adapter.llama.checkpoints.load import LoadedLlama
@@ -239,7 +239,7 @@ def prepare_conversations(
     progress: bool = True,
     distributed: DistributedContext = SINGLE_PROCESS,
 ) -> ConversationSet:
-    """Encode conversations in the model's wording, with image features where it takes pictures.
+    """Encode conversations in the model's template, with image features where it takes pictures.
 
     Raises:
         UserError: a picture that cannot be read, or one for a model that takes none.
@@ -255,8 +255,8 @@ def prepare_conversations(
         paths = [conversation.image for conversation in pictured if conversation.image is not None]
         store = features or cache_folder() / "features"
         found, _ = extract_features(model.tower, paths, store, progress=progress, distributed=distributed)
-    wording = model.conversation_template
-    encoded = [encode_conversation(sample, wording, model.tokenizer, model.max_length) for sample in conversations]
+    template = model.conversation_template
+    encoded = [encode_conversation(sample, template, model.tokenizer, model.max_length) for sample in conversations]
     return ConversationSet(encoded, found)
 
 

@@ -12,7 +12,7 @@ from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.core.errors import Stopped, UserError
 from mm_adapter.core.files import write_json
-from mm_adapter.data.prompts import Prompting
+from mm_adapter.data.templates import Prompting
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext, check_device, init_distributed
 from mm_adapter.distributed.shared_weights import load_shared
 from mm_adapter.inference.prompting import ConversationPrompting
@@ -160,7 +160,7 @@ def build_model(
             base = load_shared(config.llama, dtype, distributed)
         else:
             base = load_llama(config.llama, dtype, device, config.quantization, config.offload)
-    base.model.checkpoint_layers = config.gradient_checkpointing
+    base.model.gradient_checkpointing = config.gradient_checkpointing
     if config.sharding != "none":
         # Imported here: it takes a second, and few runs need it.
         from mm_adapter.distributed.sharding import shard

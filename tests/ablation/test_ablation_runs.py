@@ -149,3 +149,14 @@ def test_the_choice_of_questions_is_seeded_and_in_order(demo_folder):
     assert chosen == choose(questions, 7) == [question for question in questions if question in chosen]
     assert len(chosen) == 7
     assert choose(questions, None) == choose(questions, 10**6) == questions
+
+
+def test_runs_of_version_0_1_are_found(write_grid, demo_folder, tmp_path, monkeypatch):
+    """A finished run in a folder with the old name of a setting is not trained again, and stands in the tables."""
+    grid, out = write_grid("warmup_epochs = [0.0]\neval_every = [0.5]\nema_decay = [0.5]"), tmp_path / "out"
+    whole = run(grid, demo_folder, out)
+    folder = next((out / "runs").iterdir())
+    assert folder.name == "warmup_epochs=0,eval_every=0.5,ema_decay=0.5"
+    folder.rename(folder.with_name("warmup_epochs=0,evaluations=2,average_decay=0.5"))
+    monkeypatch.setattr(Trainer, "run", lambda self: pytest.fail("a finished run is made again"))
+    assert run(grid, demo_folder, out).results == whole.results

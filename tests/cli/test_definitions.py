@@ -10,7 +10,7 @@ from cyclopts import Argument
 from mm_adapter.cli import COMMANDS, build_app
 from mm_adapter.cli.help import choices_of, facts_of, limits_of
 from mm_adapter.core import QUANTIZATIONS
-from mm_adapter.data.prompts import ANSWER_FORMATS, EXPLANATIONS, PLACES
+from mm_adapter.data.templates import ANSWER_FORMATS, EXPLANATIONS, PLACES
 from mm_adapter.inference.prompting import PROMPT_TEMPLATES
 from mm_adapter.llama.tokenizers.chat_template import FAMILIES
 from mm_adapter.training.checked import RENAMED, choices, limits, unit

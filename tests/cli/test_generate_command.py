@@ -9,7 +9,7 @@ import pytest
 from mm_adapter import MultimodalLlama
 from mm_adapter.data.conversation import USER, Turn
 from mm_adapter.data.encoding import encode_request
-from mm_adapter.data.prompt_file import Prompt
+from mm_adapter.data.prompt_file import PromptRecord
 from mm_adapter.inference.generation import GenerationConfig, generate_tokens
 from mm_adapter.inference.prompted_generation import generate, stream
 
@@ -39,7 +39,7 @@ def picture(demo_folder):
 
 
 def prompts(*texts):
-    return [Prompt(Turn(USER, text)) for text in texts]
+    return [PromptRecord(Turn(USER, text)) for text in texts]
 
 
 def test_streamed_is_unstreamed_is_the_bare_decoder(text_run):
@@ -57,7 +57,7 @@ def test_streamed_is_unstreamed_is_the_bare_decoder(text_run):
 
 def test_raw_continues_and_a_request_is_worded(command, base):
     """Alpaca's prompt stands around a request to a model without a chat format, nothing around a raw one."""
-    from mm_adapter.data.conversation import AlpacaTemplate
+    from mm_adapter.data.templates import AlpacaTemplate
 
     wording = AlpacaTemplate().render(Turn(USER, "Why?")).text
     asked = command("generate", *base, "Why?").out
@@ -105,7 +105,7 @@ def test_pictures_count(command, picture_run, picture, tmp_path):
 
     without, seen = generate(model, read_prompts(lines), GenerationConfig(12))
     assert without.text == next(generate(model, prompts("Which?"), GenerationConfig(12))).text
-    assert seen.text == "".join(stream(model, Prompt(Turn(USER, "Which?"), picture), GenerationConfig(12)))
+    assert seen.text == "".join(stream(model, PromptRecord(Turn(USER, "Which?"), picture), GenerationConfig(12)))
     assert command("generate", "--adapter", picture_run, *SHORT, "--image", picture, "Which?").status == 0
 
 

@@ -3,11 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_prompts import Letters
+from test_templates import Letters
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.conversation import ASSISTANT, USER, AlpacaTemplate, Conversation, Instruction, Turn
+from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Instruction, Turn
 from mm_adapter.data.encoding import EncodedConversation, encode_conversation, encode_request
+from mm_adapter.data.templates import AlpacaTemplate
 
 TEMPLATE, LETTERS = AlpacaTemplate(), Letters()
 PLAIN = Instruction("1", "Name a bird.", "An owl.")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.encoding import EncodedQuestion, encode_question
-from mm_adapter.data.prompts import Frame, Prompting, make_template
 from mm_adapter.data.question import Question
+from mm_adapter.data.templates import Frame, Prompting, make_template
 from mm_adapter.eval.parsing import read_choice
 from mm_adapter.llama import Llama
 from mm_adapter.scoring.batching import collate

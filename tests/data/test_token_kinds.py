@@ -4,8 +4,8 @@ import pytest
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.encoding import encode_question
-from mm_adapter.data.prompts import Frame, QuestionTemplate, make_template
 from mm_adapter.data.question import Question
+from mm_adapter.data.templates import Frame, QuestionTemplate, make_template
 from mm_adapter.data.token_kinds import token_kinds
 
 QUESTION = Question("q", "Which one?", ("red", "green"), 1, context="A hint of two.")

@@ -50,7 +50,7 @@ def test_same_gradients_bit_for_bit(tiny_llama, batch, attention, layers, kept):
     adapters = [adapter_of(tiny_llama, layers, attention) for _ in range(2)]
     states = lower_states(tiny_llama, batch, 4 - layers) if kept else None
     expected = gradients(tiny_llama, batch, adapters[0], states)
-    tiny_llama.checkpoint_layers = True
+    tiny_llama.gradient_checkpointing = True
     found = gradients(tiny_llama, batch, adapters[1], states)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -65,7 +65,7 @@ def test_same_gradients_of_the_models_own_weights(tiny_llama, batch, method):
     update = prepare_finetuning(tiny_llama, FinetuneConfig(method))
     found = []
     for checkpoint in (False, True):
-        tiny_llama.checkpoint_layers = checkpoint
+        tiny_llama.gradient_checkpointing = checkpoint
         score_options(tiny_llama, batch).language_loss.sum().backward()
         found.append([weight.grad for weight in update.parameters()])
         tiny_llama.zero_grad()
@@ -79,7 +79,7 @@ def test_little_is_kept(tiny_llama, batch):
     adapter = adapter_of(tiny_llama, 4, "zero-init")
     sizes = []
     for checkpoint in (False, True):
-        tiny_llama.checkpoint_layers = checkpoint
+        tiny_llama.gradient_checkpointing = checkpoint
         kept: dict[int, int] = {}
         own = {weight.data_ptr() for part in (tiny_llama, adapter) for weight in part.parameters()}
 
@@ -101,7 +101,7 @@ def test_without_gradients_nothing_changes(tiny_llama):
     """Answers and generation, caches included, do not go through the checkpoint."""
     tokens = torch.arange(9)[None]
     expected = tiny_llama(tokens)
-    tiny_llama.checkpoint_layers = True
+    tiny_llama.gradient_checkpointing = True
     with torch.no_grad():
         assert torch.equal(tiny_llama(tokens), expected)
     cache = tiny_llama.new_cache(1, 9)

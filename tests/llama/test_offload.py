@@ -20,7 +20,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def copies(monkeypatch):
-    """Every copy that a courier makes: its number, and a reference that dies with it."""
+    """Every copy that a prefetcher makes: its number, and a reference that dies with it."""
     made = []
     real = MatrixPrefetcher._copy
 
@@ -50,7 +50,7 @@ def test_same_loss_and_gradients_bit_for_bit(path, quantization, checkpoint):
     """Where a matrix lies changes no number, whatever form it has, with and without checkpointing."""
     there = load_llama(str(path), quantization=quantization, offload=False).model
     away = load_llama(str(path), quantization=quantization, offload=True).model
-    away.checkpoint_layers = checkpoint
+    away.gradient_checkpointing = checkpoint
     linears = [away.layers[0].attention.key, away.layers[2].mlp.down]
     assert all(isinstance(linear.matrix, HostMatrix) for linear in linears)
     assert all(torch.equal(*pair) for pair in zip(gradients(there), gradients(away), strict=True))
@@ -62,12 +62,12 @@ def test_order_of_copies(path, copies):
     with torch.no_grad():
         model(torch.arange(15)[None])
     assert [number for number, _ in copies] == list(range(21))
-    courier = model.layers[0].mlp.down.matrix.courier
-    assert len(courier.matrices) == 21
+    prefetcher = model.layers[0].mlp.down.matrix.prefetcher
+    assert len(prefetcher.matrices) == 21
     copies.clear()
-    courier.fetch(20)
-    courier.fetch(19)
-    courier.fetch(18)
+    prefetcher.fetch(20)
+    prefetcher.fetch(19)
+    prefetcher.fetch(18)
     assert [number for number, _ in copies] == [20, 19, 18, 17]
 
 

@@ -129,7 +129,7 @@ def test_model_equals_its_own_matrices_written_out(q8_file, quantization):
 def test_adapter_learns_as_on_the_matrices_written_out(q8_file, quantization, attention, checkpoint):
     """Gradients of prompts, gates and projection are those on the dense float32 model, to 1e-5 of the largest."""
     quantized = load_llama(str(q8_file), quantization=quantization).model
-    quantized.checkpoint_layers = checkpoint
+    quantized.gradient_checkpointing = checkpoint
     found = []
     for model in (quantized, dense_llama(quantized)):
         adapter = Adapter(AdapterConfig(2, 3, attention, image_size=5, bottleneck=4), model.config)

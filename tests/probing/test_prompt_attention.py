@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.data.prompts import Prompting
 from mm_adapter.data.question import Question
+from mm_adapter.data.templates import Prompting
 from mm_adapter.data.token_kinds import token_kinds
 from mm_adapter.llama.checkpoints.load import load_llama
 from mm_adapter.model import MultimodalLlama

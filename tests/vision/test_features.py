@@ -144,9 +144,14 @@ def test_work_before_a_failure_is_kept(
 
 
 def test_progress_is_shown(
-    small_tower: ImageTower, make_picture: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_tower: ImageTower,
+    make_picture: Make,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A bar on stderr counts pictures."""
+    """On stderr pictures are counted: a line a minute where it is no terminal, here one without waiting."""
+    monkeypatch.setattr("mm_adapter.core.progress.LINE_SECONDS", 0.0)
     extract_features(small_tower, [make_picture("a.png")], tmp_path / "store")
     assert "image features" in capsys.readouterr().err
 

@@ -64,16 +64,16 @@ class HostMatrix(Matrix):
     """A matrix in the host's memory that is computed with on a device.
 
     Attributes:
-        courier: brings it there.
-        number: its own at the courier.
+        prefetcher: brings it there.
+        number: its number at the prefetcher.
     """
 
-    courier: MatrixPrefetcher
+    prefetcher: MatrixPrefetcher
     number: int
 
     def present(self) -> Matrix:
         """Return the matrix on the device."""
-        return self.courier.fetch(self.number)
+        return self.prefetcher.fetch(self.number)
 
     def dense(self, rows: slice | Tensor, dtype: torch.dtype) -> Tensor:
         """Return some rows, on the device; see ``Matrix``."""
@@ -81,11 +81,11 @@ class HostMatrix(Matrix):
 
     def pieces(self) -> Iterator[slice]:
         """Yield the rows that are made dense together."""
-        return self.courier.matrices[self.number].pieces()
+        return self.prefetcher.matrices[self.number].pieces()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors in the host's memory; ``map`` moves none of them."""
-        return self.courier.matrices[self.number].tensors()
+        return self.prefetcher.matrices[self.number].tensors()
 
 
 def offload_layers(model: Llama, device: torch.device) -> None:
@@ -95,7 +95,7 @@ def offload_layers(model: Llama, device: torch.device) -> None:
         model: frozen, in the host's memory, quantised or not.
         device: where is computed.
     """
-    courier = MatrixPrefetcher(device)
+    prefetcher = MatrixPrefetcher(device)
     for layer in model.layers:
         linears = [(parent, name) for parent in layer.modules() for name, child in parent.named_children()]
         for parent, name in linears:
@@ -106,5 +106,5 @@ def offload_layers(model: Llama, device: torch.device) -> None:
                 matrix = linear.matrix
             else:
                 matrix = DenseMatrix((linear.out_features, linear.in_features), linear.weight.detach())
-            hosted = HostMatrix(matrix.shape, courier, courier.add(matrix))
+            hosted = HostMatrix(matrix.shape, prefetcher, prefetcher.add(matrix))
             setattr(parent, name, FrozenLinear(hosted, linear.bias))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.encoding import count_shortened, encode_question, encode_questions
-from mm_adapter.data.prompts import EXPLANATIONS, LETTERS, Frame, Prompting, make_template
 from mm_adapter.data.question import Question
+from mm_adapter.data.templates import EXPLANATIONS, LETTERS, Frame, Prompting, make_template
 
 ASKED = Question(
     pid="7",

@@ -1,9 +1,14 @@
-"""Prompt templates: from a question to the text before the answer and the text of every possible answer."""
+"""Templates of prompts: of questions with their possible answers, and of requests in a conversation.
+
+Alpaca's is that of the 52K's published training, which adapters and models trained with it expect to the letter. Chat
+templates of instruct models come with their tokenizers (``llama.tokenizers.chat_template``).
+"""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.data.conversation import Turn
 from mm_adapter.data.question import Question
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -236,3 +241,48 @@ class Prompting:
         return make_template(
             self.template, self.answer_format, self.explanation, self.score_end, frame, self.explanation_place
         )
+
+
+WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request."
+)
+WITHOUT_INPUT = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A user's turn as text.
+
+    Attributes:
+        before, body, after: concatenated they are the prompt; only ``body`` may be shortened, from its end.
+    """
+
+    before: str
+    body: str
+    after: str
+
+    @property
+    def text(self) -> str:
+        """The whole."""
+        return self.before + self.body + self.after
+
+
+class ConversationTemplate(Protocol):
+    """Text around a user's turns."""
+
+    def render(self, turn: Turn, first: bool = True) -> Request:
+        """Return a user's turn as text."""
+        ...
+
+
+class AlpacaTemplate:
+    """Alpaca's prompt. It was published for single requests; later ones go on with the same headings."""
+
+    def render(self, turn: Turn, first: bool = True) -> Request:
+        """Return a user's turn as text; what describes the task stands before the first one alone."""
+        preamble = (WITH_INPUT if turn.context else WITHOUT_INPUT) if first else ""
+        body = f"{turn.text}\n\n### Input:\n{turn.context}" if turn.context else turn.text
+        return Request(f"{preamble}\n\n### Instruction:\n", body, "\n\n### Response:")
