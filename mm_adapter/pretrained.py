@@ -1,11 +1,16 @@
-"""The folder of a trained adapter: read together with the base model that it was trained on, and written."""
+"""The folder of a trained adapter: read together with the base model that it was trained on, and written.
 
+On the CPU the ranks of a host hold one copy of the base model's weights.
+"""
+
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from mm_adapter.adapter import Adapter
 from mm_adapter.adapter.checkpoint import (
@@ -21,9 +26,17 @@ from mm_adapter.adapter.finetune import FinetunedWeights, load_finetuned, prepar
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.templates import Prompting
 from mm_adapter.distributed import DistributedContext, check_device
-from mm_adapter.distributed.shared_weights import load_shared
 from mm_adapter.inference.prompting import ConversationPrompting
-from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, LoadedLlama, load_llama
+from mm_adapter.llama.checkpoints.load import (
+    DEFAULT_LLAMA,
+    LoadedLlama,
+    check_tensors,
+    check_tokenizer,
+    load_llama,
+    open_source,
+)
+from mm_adapter.llama.model import Llama
+from mm_adapter.llama.tokenizers.chat_template import find_chat_template
 from mm_adapter.vision import VisionConfig
 
 _RENAMED = {"wording": "prompt_template"}  # keys of adapters that were saved before 0.2
@@ -115,3 +128,48 @@ def write_pretrained(
     if vision is not None and trained.projection is not None:
         described = {**asdict(vision), "fingerprint": vision_fingerprint}
     save_adapter(folder, trained.state_dict(), AdapterDescription(trained.config, base, described, task))
+
+
+def load_shared(name: str, dtype: torch.dtype, distributed: DistributedContext) -> LoadedLlama:
+    """Load a model on the CPU of every rank, so that the ranks of a host hold its weights once.
+
+    What has to be converted is converted by the first rank of each host, which writes it to a file that all map: a page
+    of it is in memory once, however many look at it. The file has no name any more as soon as all have opened it.
+
+    Args:
+        name, dtype: as for ``load_llama``.
+        distributed: the processes.
+
+    Raises:
+        UserError: as ``load_llama``.
+    """
+    mapped = all(
+        tensor.mapped is not None and tensor.mapped.dtype == dtype
+        for tensor in check_tensors(name, open_source(name)).values()
+    )
+    # The same decision on all hosts, whatever the processes of each: what follows, all ranks do together.
+    if all(distributed.gather(mapped or distributed.local_world_size == 1)):
+        return load_llama(name, dtype)
+    with tempfile.TemporaryDirectory(prefix="mm-adapter-") as folder:
+        path, fingerprint = Path(folder) / "weights.safetensors", ""
+        if distributed.local_rank == 0:
+            base = load_llama(name, dtype)
+            fingerprint = base.fingerprint
+            save_file(dict(base.model.state_dict()), path)
+            del base
+        # Ranks of one host are neighbours: its first one is local_rank places before.
+        path, fingerprint = distributed.gather((path, fingerprint))[distributed.rank - distributed.local_rank]
+        shared = _map(name, path, fingerprint)
+        distributed.gather(None)
+    return shared
+
+
+def _map(name: str, path: Path, fingerprint: str) -> LoadedLlama:
+    source = open_source(name)
+    tokenizer = check_tokenizer(name, source)
+    with torch.device("meta"):
+        model = Llama(source.config)
+    model.load_state_dict(load_file(path), assign=True)
+    model.requires_grad_(False).eval()
+    chat = None if tokenizer is None else find_chat_template(tokenizer, source.chat_template())
+    return LoadedLlama(model, tokenizer, name, fingerprint, chat)

@@ -226,3 +226,4 @@ def test_the_readme_is_short() -> None:
     assert "make demo" in text
     assert "make test" in text
     assert re.search(r"!\[[^\]]+\]\([^)]+\.svg\)", text)
+    assert not re.search(r"\b[A-Z]+_OUTPUT\b", text), "a placeholder stands where an output should"

@@ -1,6 +1,6 @@
 """The processes that share one job, as ``torchrun`` starts them; alone there is one.
 
-What they hold together stands in files of its own: one copy of the weights of a host, or weights in parts.
+Weights that they hold in parts stand in a file of their own.
 """
 
 import gc

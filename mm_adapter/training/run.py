@@ -14,11 +14,11 @@ from mm_adapter.core.errors import Stopped, UserError
 from mm_adapter.core.files import write_json
 from mm_adapter.data.templates import Prompting
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext, check_device, init_distributed
-from mm_adapter.distributed.shared_weights import load_shared
 from mm_adapter.inference.prompting import ConversationPrompting
 from mm_adapter.llama.checkpoints.load import LoadedLlama, load_llama
 from mm_adapter.llama.frozen.matrix import count_frozen
 from mm_adapter.model import MultimodalLlama
+from mm_adapter.pretrained import load_shared
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.prepare import Parts, PreparedTask, make_prompting, prepare_task, question_task
 from mm_adapter.training.start import RUN_FILE, start

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from mm_adapter import MultimodalLlama
-from mm_adapter.cli import build_app
-from mm_adapter.cli.words import arranged
+from mm_adapter.cli import arranged, build_app
 from mm_adapter.inference import prompted_generation
 from mm_adapter.inference.generation import GenerationConfig
 

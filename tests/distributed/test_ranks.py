@@ -187,7 +187,7 @@ def test_sharded_layers_are_in_parts(tiny_folder: Path, tmp_path: Path) -> None:
     program.write_text(
         "import json, sys, torch\n"
         "from mm_adapter.distributed import init_distributed\n"
-        "from mm_adapter.distributed.shared_weights import load_shared\n"
+        "from mm_adapter.pretrained import load_shared\n"
         "from mm_adapter.distributed.sharding import shard\n"
         "with init_distributed() as ranks:\n"
         "    base = load_shared(sys.argv[1], torch.bfloat16, ranks)\n"
