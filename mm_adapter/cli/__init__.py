@@ -118,8 +118,6 @@ def run(arguments: Sequence[str]) -> None:
         app.help_print([word for word in words[:1] if word not in _HELP])
         return
     if words[0] in COMMANDS:
-        pass
-
         try:
             words[1:] = arranged(words[1:], app[words[0]].assemble_argument_collection(default_parameter=_DEFAULTS))
         except UserError as error:
