@@ -277,16 +277,16 @@ class MultimodalLlama(nn.Module):
         max_new_tokens: int = 64,
         sampling: Sampling | None = None,
         generator: torch.Generator | None = None,
-        stops: Sequence[str] = (),
+        stop_strings: Sequence[str] = (),
     ) -> list[str]:
-        """Continue prompts (text or token ids), see ``inference.generation.stream_tokens``; ``stops`` end a text."""
+        """Continue prompts (text or token ids), see ``inference.generation.stream_tokens``, up to a stop string."""
         encoded = [
             [*self.tokenizer.begin, *self.tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
             for prompt in prompts
         ]
         with torch.no_grad():
             prefixes = self.prefixes(image_features, has_image)
-        texts = [TextStream(self.tokenizer, stops) for _ in encoded]
+        texts = [TextStream(self.tokenizer, stop_strings) for _ in encoded]
         steps = stream_tokens(self.llama, encoded, self.end_tokens, prefixes, max_new_tokens, sampling, generator)
         for _ in stream_texts(steps, texts):
             pass
@@ -295,5 +295,5 @@ class MultimodalLlama(nn.Module):
     @property
     def end_tokens(self) -> set[int]:
         """Ids that end what the model writes; those that end a turn in its chat format among them."""
-        turn_ends = () if self._chat is None else self._chat.stops
+        turn_ends = () if self._chat is None else self._chat.end_tokens
         return {self.tokenizer.end, *self.llama.config.end_tokens, *turn_ends}

@@ -89,7 +89,7 @@ def explain_first(
     """
     prefixes = [question.prefix for question in questions]
     limit = max_new_tokens or EXPLANATION_LENGTH
-    texts = model.generate(prefixes, images.features, images.present, max_new_tokens=limit, stops=(ANSWER_LINE,))
+    texts = model.generate(prefixes, images.features, images.present, max_new_tokens=limit, stop_strings=(ANSWER_LINE,))
     explanations = [text.strip() for text in texts]
     return [(text, _continued(model, question, text)) for question, text in zip(questions, explanations, strict=True)]
 

@@ -102,7 +102,7 @@ class ChatSession:
         steps = stream_tokens(
             model.llama, [prompt], model.end_tokens, self._prefixes, limit, sampling, self._generator, cache
         )
-        answer = TextStream(model.tokenizer, self.config.stops)
+        answer = TextStream(model.tokenizer, self.config.stop_strings)
         whole = False
         try:
             for (new,) in stream_texts(steps, [answer]):

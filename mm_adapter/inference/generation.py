@@ -88,19 +88,19 @@ class GenerationConfig:
     Attributes:
         max_new_tokens: limit of its length.
         sampling: how tokens are chosen; the most likely one by default.
-        stops: strings that end it; they are not part of it.
+        stop_strings: strings that end it; they are not part of it.
         seed: of the draws; None for another text each time.
     """
 
     max_new_tokens: int = 256
     sampling: Sampling = field(default_factory=Sampling)
-    stops: Sequence[str] = ()
+    stop_strings: Sequence[str] = ()
     seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise UserError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1.")
-        if not all(self.stops):
+        if not all(self.stop_strings):
             raise UserError("a stop string is empty, so there would be no text; leave it out.")
         if self.seed is not None and not 0 <= self.seed < _SEEDS:
             raise UserError(f"seed is {self.seed}; it must be from 0 to {_SEEDS - 1}.")
@@ -172,7 +172,7 @@ def stream_tokens(
     Raises:
         UserError: a prompt is empty, or it is longer than the model's context.
     """
-    stops = {end} if isinstance(end, int) else set(end)
+    ends = {end} if isinstance(end, int) else set(end)
     sampling = sampling or Sampling()
     if not prompts:
         return
@@ -201,7 +201,7 @@ def stream_tokens(
         chosen = sampling.choose(llama.logits(hidden_states[:, -1]).float(), seen, generator)
         step: list[int | None] = []
         for index, token in enumerate(chosen.tolist()):
-            running[index] = running[index] and token not in stops and count < limits[index]
+            running[index] = running[index] and token not in ends and count < limits[index]
             step.append(token if running[index] else None)
             if running[index]:
                 seen[index].append(token)

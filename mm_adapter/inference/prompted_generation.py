@@ -48,7 +48,7 @@ def stream(
     config = config or GenerationConfig()
     encoded = [encode_prompt(model, prompt, raw)]
     steps = _steps(model, [prompt], encoded, _features(model, [prompt]), config, config.generator(model.llama.device))
-    return (new for (new,) in stream_texts(steps, [TextStream(model.tokenizer, config.stops)]) if new)
+    return (new for (new,) in stream_texts(steps, [TextStream(model.tokenizer, config.stop_strings)]) if new)
 
 
 def encode_prompt(model: AdaptedModel, prompt: PromptRecord, raw: bool) -> list[int]:
@@ -87,7 +87,7 @@ def _write(
     context = model.llama.config.context_length
     for start in range(0, len(prompts), batch_size):
         batch, ids = prompts[start : start + batch_size], encoded[start : start + batch_size]
-        texts = [TextStream(model.tokenizer, config.stops) for _ in batch]
+        texts = [TextStream(model.tokenizer, config.stop_strings) for _ in batch]
         for _ in stream_texts(_steps(model, batch, ids, features, config, generator), texts):
             pass
         for text, prompt in zip(texts, ids, strict=True):

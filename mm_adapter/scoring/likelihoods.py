@@ -217,7 +217,7 @@ class AdaptedModel(Protocol):
         max_new_tokens: int = 64,
         *,
         generator: torch.Generator | None = None,
-        stops: Sequence[str] = (),
+        stop_strings: Sequence[str] = (),
     ) -> list[str]:
         """Continue prompts, text or token ids."""
         ...

@@ -36,9 +36,9 @@ def says(monkeypatch):
     def say(text):
         prompts = []
 
-        def generate(self, given, *_, stops=(), **__):
+        def generate(self, given, *_, stop_strings=(), **__):
             prompts.extend(given)
-            ends = [place for stop in stops if (place := text.find(stop)) >= 0]
+            ends = [place for stop in stop_strings if (place := text.find(stop)) >= 0]
             return [text[: min(ends)] if ends else text for _ in given]
 
         monkeypatch.setattr(MultimodalLlama, "generate", generate)

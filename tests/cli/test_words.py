@@ -18,7 +18,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]
     found: list[tuple[str, tuple[str, ...]]] = []
 
     def stream(model: Any, prompt: Any, config: GenerationConfig, raw: bool) -> Iterator[str]:
-        found.append((prompt.request.text, tuple(config.stops)))
+        found.append((prompt.request.text, tuple(config.stop_strings)))
         return iter(())
 
     monkeypatch.setattr(MultimodalLlama, "from_pretrained", lambda **named: None)
@@ -27,7 +27,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]
 
 
 @pytest.mark.parametrize(
-    ("words", "prompt", "stops"),
+    ("words", "prompt", "stop_strings"),
     [
         (["--adapter", "n", "--stop", "a", "--", "- b c"], "- b c", ("a",)),
         (["--adapter", "n", "- item"], "- item", ()),
@@ -45,12 +45,12 @@ def test_prompts_that_begin_with_a_dash(
     received: list[tuple[str, tuple[str, ...]]],
     words: list[str],
     prompt: str,
-    stops: tuple[str, ...],
+    stop_strings: tuple[str, ...],
 ) -> None:
     """The model receives the prompt, and no option does."""
     outcome = command("generate", *words)
     assert (outcome.status, outcome.err) == (0, "")
-    assert received == [(prompt, stops)]
+    assert received == [(prompt, stop_strings)]
 
 
 def bound(*words: str) -> dict[str, Any]:

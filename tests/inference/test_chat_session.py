@@ -186,7 +186,7 @@ def test_a_stop_string_ends_the_answer_for_the_next_turn_too(model: MultimodalLl
     ascii_only(model)
     full = "".join(ChatSession(model, GenerationConfig(12)).reply(SAID[0]))
     stop = full[5:7]
-    session = ChatSession(model, GenerationConfig(12, stops=(stop,)))
+    session = ChatSession(model, GenerationConfig(12, stop_strings=(stop,)))
     answer = "".join(session.reply(SAID[0]))
     assert answer == full[: full.index(stop)]
     assert model.tokenizer.decode(session.exchanges[0][1]) == answer

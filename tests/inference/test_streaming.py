@@ -24,8 +24,8 @@ class Bytes:
         return bytes(ids).decode(errors="replace")
 
 
-def pieces(text: str, stops: tuple[str, ...] = ()) -> list[str]:
-    stream = TextStream(Bytes(), stops)
+def pieces(text: str, stop_strings: tuple[str, ...] = ()) -> list[str]:
+    stream = TextStream(Bytes(), stop_strings)
     found = [stream.push(token) for token in Bytes().encode(text)]
     return [*found, stream.finish()]
 
@@ -39,16 +39,16 @@ def test_pieces_make_the_whole(text: str) -> None:
         assert not any("\ufffd" in piece for piece in found)
 
 
-@given(text=st.text("abX", max_size=20), stops=st.lists(st.text("abX", min_size=1, max_size=3), max_size=2))
-def test_stop_strings_end_the_text(text: str, stops: list[str]) -> None:
+@given(text=st.text("abX", max_size=20), stop_strings=st.lists(st.text("abX", min_size=1, max_size=3), max_size=2))
+def test_stop_strings_end_the_text(text: str, stop_strings: list[str]) -> None:
     """What is given out is the text up to the first stop string, none of it given out too early."""
     expected = None
     for size in range(len(text) + 1):
-        positions = [text[:size].find(stop) for stop in stops if stop in text[:size]]
+        positions = [text[:size].find(stop) for stop in stop_strings if stop in text[:size]]
         if positions:
             expected = text[: min(positions)]
             break
-    found = "".join(pieces(text, tuple(stops)))
+    found = "".join(pieces(text, tuple(stop_strings)))
     assert found == (text if expected is None else expected)
 
 

@@ -33,7 +33,7 @@ def test_own_template_equals_transformers(
         messages, add_generation_prompt=answer, tokenize=True, return_dict=False
     )
     assert smollm2.chat.encode(smollm2.tokenizer, TURNS[first:], answer) == expected
-    assert smollm2.chat.stops == (smollm2.tokenizer.end,)
+    assert smollm2.chat.end_tokens == (smollm2.tokenizer.end,)
 
 
 PUBLISHED = {

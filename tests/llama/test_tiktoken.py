@@ -84,7 +84,7 @@ def test_special_tokens(tmp_path: Path) -> None:
     names |= {"<|reserved_special_token_2|>": 5, "<|reserved_special_token_247|>": 255}
     assert {name: tokenizer.special_id(name) for name in names} == {name: base + at for name, at in names.items()}
     assert loaded.chat is not None
-    assert (loaded.chat.name, loaded.chat.stops) == ("llama-3", (base + 9, base + 1))
+    assert (loaded.chat.name, loaded.chat.end_tokens) == ("llama-3", (base + 9, base + 1))
     assert loaded.chat.template == FAMILIES["llama-3"]
     text = naive_ids("user"), naive_ids("hi"), naive_ids("assistant"), naive_ids("\n\n")
     expected = [

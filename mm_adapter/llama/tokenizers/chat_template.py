@@ -51,14 +51,14 @@ class ChatTemplate:
         name: the family, or ``own`` for the template that came with the model.
         template: in Jinja's language, as ``transformers`` uses it; run in Jinja's sandbox, out of reach of Python.
         begin, end: text of the tokenizer's special tokens, empty where it has none.
-        stops: ids that end an answer.
+        end_tokens: ids that end an answer.
     """
 
     name: str
     template: str
     begin: str
     end: str
-    stops: tuple[int, ...]
+    end_tokens: tuple[int, ...]
 
     def render(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
         """Return the conversation as text, as ``apply_chat_template`` of ``transformers`` does.
@@ -142,9 +142,9 @@ def find_chat_template(
     text = template if name == "own" and template is not None else FAMILIES[name]
     end = tokenizer.piece(tokenizer.end)
     ends = [tokenizer.special_id(mark) for mark in _TURN_ENDS if mark in text]
-    stops = dict.fromkeys([*(token for token in ends if token is not None), tokenizer.end])
+    end_tokens = dict.fromkeys([*(token for token in ends if token is not None), tokenizer.end])
     begin = tokenizer.piece(tokenizer.begin[0]) if len(tokenizer.begin) == 1 else ""
-    return ChatTemplate(name, text, begin, end, tuple(stops))
+    return ChatTemplate(name, text, begin, end, tuple(end_tokens))
 
 
 def read_chat_template(folder: Path) -> str | None:

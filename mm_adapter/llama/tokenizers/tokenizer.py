@@ -154,15 +154,15 @@ class TextStream:
 
     Args:
         tokenizer: of the model.
-        stops: strings that end the text; they are not part of it.
+        stop_strings: strings that end the text; they are not part of it.
 
     Attributes:
         text: given out so far.
         stopped: a stop string was met; further tokens change nothing.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
-        self.tokenizer, self.stops = tokenizer, [stop for stop in stops if stop]
+    def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str] = ()) -> None:
+        self.tokenizer, self.stop_strings = tokenizer, [stop for stop in stop_strings if stop]
         self.ids: list[int] = []
         self.text = ""
         self.stopped = False
@@ -173,7 +173,7 @@ class TextStream:
             return ""
         self.ids.append(token)
         whole = self.tokenizer.decode(self.ids)
-        ends = [position for stop in self.stops if (position := whole.find(stop)) >= 0]
+        ends = [position for stop in self.stop_strings if (position := whole.find(stop)) >= 0]
         if ends:
             self.stopped = True
             return self._give(whole[: min(ends)])
@@ -185,7 +185,9 @@ class TextStream:
 
     def _held(self, whole: str) -> int:
         unfinished = len(whole) - len(whole.rstrip(UNFINISHED))
-        begun = [length for stop in self.stops for length in range(1, len(stop)) if whole.endswith(stop[:length])]
+        begun = [
+            length for stop in self.stop_strings for length in range(1, len(stop)) if whole.endswith(stop[:length])
+        ]
         return max([unfinished, *begun])
 
     def _give(self, certain: str) -> str:
