@@ -8,15 +8,17 @@ from cyclopts import Parameter
 from mm_adapter.cli.options import Features, Questions, Quiet, Value
 
 EXAMPLES = (
-    "mm-adapter ablate demo --data data/demo --out runs/ablation",
-    "mm-adapter ablate mine.toml --data data/scienceqa --out runs/grid --dry-run",
+    "mm-adapter ablate demo --data questions --out runs/ablation",
+    "mm-adapter ablate mine.toml --data scienceqa --out runs/grid --dry-run",
 )
 NOTES = ("The same command goes on where it was interrupted.",)
 
 
 def ablate(
     grid: Annotated[
-        str, Parameter(help="Run this grid: a TOML file, or one that comes with the package: demo, scienceqa.")
+        str,
+        Parameter(help="Run this grid: a TOML file, or one that comes with the package: demo, scienceqa."),
+        Value("GRID"),
     ],
     /,
     *,

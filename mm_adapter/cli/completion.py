@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from mm_adapter.cli.options import Value
+
 EXAMPLES = (
     "source <(mm-adapter completion bash)",
     "mm-adapter completion zsh > ~/.zfunc/_mm-adapter",
@@ -12,7 +14,7 @@ EXAMPLES = (
 
 
 def completion(
-    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="Print the script of this shell.")],
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="Print the script of this shell."), Value("SHELL")],
     /,
 ) -> None:
     """Print a script that completes commands and options in a shell."""

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from mm_adapter.cli.options import Count, Seed, Value
 
-EXAMPLES = ("mm-adapter demo-data --out data/demo", "mm-adapter demo-data --out data/small --size 200 --seed 1")
+EXAMPLES = ("mm-adapter demo-data --out questions", "mm-adapter demo-data --out few --size 200 --seed 1")
 
 
 def demo_data(

@@ -19,6 +19,8 @@ from cyclopts import (
 from mm_adapter.cli.help import choices_of, limits_of
 from mm_adapter.core.errors import suggestion
 
+_RATES = ("lr", "learning_rate", "rate")
+
 
 def readable(error: CycloptsError, app: App, words: Sequence[str], commands: Sequence[str]) -> str:
     """Return a sentence or two about ``error``, and where help is."""
@@ -82,6 +84,8 @@ def _unknown_option(name: str, known: Sequence[str]) -> str:
     from mm_adapter.training.checked import RENAMED, renamed_hint
 
     key = name.removeprefix("--").replace("-", "_")
+    if key in _RATES and "--base-lr" in known:
+        return f"there is no option {name}; --base-lr is the learning rate for a batch of 256."
     new = f"--{RENAMED.get(key, '').replace('_', '-')}"
     if new in known:
         hint = renamed_hint(key).replace(RENAMED[key], new, 1)

@@ -22,8 +22,8 @@ from mm_adapter.cli.options import (
 from mm_adapter.core.errors import UserError
 
 EXAMPLES = (
-    "mm-adapter evaluate --adapter runs/first --data data/scienceqa --out runs/first/test",
-    "mm-adapter evaluate --adapter none --template QCM-A --answer-format letter --data data/scienceqa --out runs/base",
+    "mm-adapter evaluate --adapter runs/first --data scienceqa --out runs/first/test",
+    "mm-adapter evaluate --adapter none --template QCM-A --answer-format letter --data scienceqa --out runs/base",
     "mm-adapter evaluate --adapter runs/alpaca --data alpaca.json --split val --out runs/alpaca/val",
 )
 

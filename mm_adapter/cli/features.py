@@ -9,8 +9,8 @@ from cyclopts.validators import Number
 from mm_adapter.cli.options import Device, Questions, Quiet, SkipBad, Value, whole
 
 EXAMPLES = (
-    "mm-adapter features --vision efficientnet-lite0 --data data/scienceqa --out features",
-    "mm-adapter features --vision ViT-L-14/openai --views own,2x2 --data data/scienceqa --out features --device cuda",
+    "mm-adapter features --vision efficientnet-lite0 --data scienceqa --out features",
+    "mm-adapter features --vision ViT-L-14/openai --views own,2x2 --data scienceqa --out features --device cuda",
 )
 
 

@@ -19,8 +19,8 @@ _QUOTED, _SPACE = re.compile("'[^']*'"), "\ue000"
 _VALUES = {"int": "N", "float": "X", "str": "TEXT", "Path": "PATH"}
 EXAMPLES = (
     "mm-adapter demo",
-    "mm-adapter train --preset smollm2 --data data/scienceqa --out runs/first",
-    "mm-adapter evaluate --adapter runs/first --data data/scienceqa --out runs/first/test",
+    "mm-adapter train --preset smollm2 --data scienceqa --out runs/first",
+    "mm-adapter evaluate --adapter runs/first --data scienceqa --out runs/first/test",
 )
 
 

@@ -11,8 +11,8 @@ from mm_adapter.core.errors import UserError
 
 EXAMPLES = (
     "mm-adapter leaderboard --sort IMG --limit 10",
-    "mm-adapter leaderboard --runs runs/first/test --data data/scienceqa",
-    "mm-adapter leaderboard add runs/first/test --data data/scienceqa --method VLM",
+    "mm-adapter leaderboard --runs runs/first/test --data scienceqa",
+    "mm-adapter leaderboard add runs/first/test --data scienceqa --method VLM",
 )
 
 

@@ -93,7 +93,7 @@ class AskingOptions:
     ] = None
     prompt_template: Annotated[
         Literal["alpaca", "own", "chatml", "llama-2", "llama-3", "mistral"] | None,
-        Parameter(help="Put conversations instead of questions, in this template; own is the model's chat format."),
+        Parameter(help="Ask by a conversation, not a multiple-choice question, in this template; own is the model's."),
     ] = None
 
     def prompting(self) -> Any:

@@ -20,8 +20,8 @@ from mm_adapter.cli.options import (
 )
 
 EXAMPLES = (
-    "mm-adapter probe --adapter runs/first --data data/scienceqa --out runs/probes",
-    "mm-adapter probe --adapter runs/first --data data/scienceqa --out runs/blank --probes blank gates --limit 300",
+    "mm-adapter probe --adapter runs/first --data scienceqa --out runs/probes",
+    "mm-adapter probe --adapter runs/first --data scienceqa --out runs/blank --probes blank gates --limit 300",
 )
 
 

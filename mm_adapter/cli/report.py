@@ -8,8 +8,8 @@ from cyclopts import Parameter
 from mm_adapter.cli.options import ReadingOptions, Several, Value
 
 EXAMPLES = (
-    "mm-adapter report runs/first/test runs/base --data data/scienceqa --out report",
-    "mm-adapter report runs/first/test --data data/scienceqa --out report --training runs/first --probes runs/probes",
+    "mm-adapter report runs/first/test runs/base --data scienceqa --out report",
+    "mm-adapter report runs/first/test --data scienceqa --out report --training runs/first --probes runs/probes",
 )
 
 

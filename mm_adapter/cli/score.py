@@ -8,8 +8,8 @@ from cyclopts import Parameter
 from mm_adapter.cli.options import ReadingOptions, Several, Value
 
 EXAMPLES = (
-    "mm-adapter score --predictions runs/first/test/predictions.jsonl --data data/scienceqa",
-    "mm-adapter score --predictions ours.jsonl llava/answers.jsonl --data data/scienceqa --by subject 'grade*context'",
+    "mm-adapter score --predictions runs/first/test/predictions.jsonl --data scienceqa",
+    "mm-adapter score --predictions ours.jsonl llava/answers.jsonl --data scienceqa --by subject 'grade*context'",
 )
 
 

@@ -11,8 +11,8 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.training.sources import resolve
 
 EXAMPLES = (
-    "mm-adapter train --preset smollm2 --data data/scienceqa --out runs/first",
-    "mm-adapter train --config mine.yaml --layers 20 --data data/scienceqa --out runs/deep --resume auto",
+    "mm-adapter train --preset smollm2 --data scienceqa --out runs/first",
+    "mm-adapter train --config mine.yaml --layers 20 --data scienceqa --out runs/deep --resume auto",
     "mm-adapter train --preset alpaca-smollm2 --data alpaca.json --out runs/alpaca --dry-run",
 )
 NOTES = ("Settings come from defaults, --preset, --config and options; later ones win.",)

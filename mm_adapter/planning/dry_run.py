@@ -8,7 +8,7 @@ from mm_adapter.data.conversations import is_conversations, read_splits
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.planning.image_costs import tower_shape
 from mm_adapter.planning.parameters import count_parameters
-from mm_adapter.planning.shapes import open_shape
+from mm_adapter.planning.shapes import is_here, open_shape
 from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.start import check_start
 
@@ -27,18 +27,12 @@ def describe_run(
     start = check_start(out, resume, config)
     examples, counted = _examples(config, data, skip_bad, images)
     lines = [f"data        {data}: {counted}", f"model       {config.llama}, {config.method}, {config.dtype}"]
-    try:
-        base = open_shape(config.llama)
-        counts = count_parameters(base.config, config, tower_shape(config).features)
-        kinds = ", ".join(f"{kind} {count:,}" for kind, count in counts.trained.items())
-        lines.append(f"parameters  {counts.total_trained:,} trained ({kinds}), {counts.frozen:,} frozen")
-    except UserError as error:
-        lines.append(f"parameters  not known before the model is here ({error})")
+    lines.append(f"parameters  {_parameters(config)}")
     lines.append(f"images      {'none' if config.vision == 'none' else f'{config.vision}, views {config.views}'}")
     if examples is not None:
         steps = -(-examples // config.batch_size)
         total = max(1, round(config.epochs * steps))
-        lines.append(f"steps       {total:,} of {config.batch_size}, {steps:,} an epoch, {config.epochs:g} epochs")
+        lines.append(f"steps       {total:,} (batch {config.batch_size}), {steps:,} an epoch, {config.epochs:g} epochs")
     lines.append(f"lr          {config.lr:.2e}, on {config.device}")
     if start.result is not None:
         begins = "this run has come to its end already; nothing would be trained"
@@ -47,6 +41,19 @@ def describe_run(
     lines.append(f"output      {out}: {begins}")
     lines.append("nothing was trained or written")
     return "\n".join(lines)
+
+
+def _parameters(config: TrainingConfig) -> str:
+    """Return trained and frozen parameters by formula, or what has to be fetched or loaded before they are known."""
+    if not is_here(config.llama):
+        if config.llama.count("/") == 1:
+            return f"not known before {config.llama} is fetched"
+        raise UserError(f"{config.llama}: no such file or folder, and not a hub id (owner/name).")
+    if config.vision.startswith("timm:"):
+        return f"not known before {config.vision} is loaded"
+    counts = count_parameters(open_shape(config.llama).config, config, tower_shape(config).features)
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in counts.trained.items())
+    return f"{counts.total_trained:,} trained ({kinds}), {counts.frozen:,} frozen"
 
 
 def _examples(config: TrainingConfig, data: str, skip_bad: bool, images: Path | None) -> tuple[int | None, str]:

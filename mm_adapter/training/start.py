@@ -45,6 +45,8 @@ def check_start(out: Path, resume: str, config: TrainingConfig) -> Start:
         _check_saved(out, config)
         return Start(True)
     if resume == "no":
+        if finished:
+            raise UserError(f"{out}: holds a run already, which has come to its end; choose another --out.")
         if (out / CONFIG_FILE).exists() or states:
             raise UserError(f"{out}: holds a run already; choose another --out, or go on with it by --resume.")
         return Start(False)

@@ -205,7 +205,7 @@ def test_dry_run_writes_nothing(
     assert "46 questions to train on" in outcome.out
     assert str(tiny_folder) in outcome.out
     assert f"{2 * 3 * 48 + 2 * 6:,} trained" in outcome.out
-    assert "6 of 8, 6 an epoch" in outcome.out
+    assert "6 (batch 8), 6 an epoch" in outcome.out
     assert f"{tmp_path / 'run'}: begins anew" in outcome.out
     assert list(tmp_path.iterdir()) == []
 
@@ -285,3 +285,31 @@ def test_origins_are_not_written(text_run: Path) -> None:
     settings = json.loads((text_run / "config.json").read_text())
     assert "base_lr" in settings
     assert "base_rate" not in settings
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--llama", "smollm"], "smollm: no such file or folder"),
+        (["--llama", "llama-7b"], "llama-7b: no such file or folder"),
+        (["--layers", "999"], "999"),
+        (["--vision", "vit"], "knows no 'vit'"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(
+    refused: Callable[..., str],
+    tiny_folder: Path,
+    demo_folder: Path,
+    tmp_path: Path,
+    options: list[str],
+    message: str,
+) -> None:
+    """Names that nobody knows and sizes that cannot be are errors of a dry run too."""
+    where = ["--llama", tiny_folder, "--vision", "none", "--data", demo_folder, "--out", tmp_path / "run"]
+    assert message in refused("train", *where, *options, "--dry-run")
+
+
+@pytest.mark.parametrize("option", ["--lr", "--learning-rate"])
+def test_the_usual_names_of_the_learning_rate_lead_to_ours(refused: Callable[..., str], option: str) -> None:
+    """What people type first is answered by the option that there is, not by one that looks alike."""
+    assert "--base-lr is the learning rate for a batch of 256" in refused("train", option, "0.1")
