@@ -7,10 +7,10 @@ from typing import Any
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.conversation import USER, Turn
+from mm_adapter.data.pictures import PictureSource
 from mm_adapter.data.record import (
     BadRecord,
     convert_records,
-    find_picture,
     parse_records,
     read_text,
     required_text,
@@ -83,5 +83,4 @@ def _from_record(record: Any, folder: Path, raw: bool) -> PromptRecord:
             raise BadRecord("has 'instruction', which is put as a request; --raw continues a 'prompt'")
     if raw and request.context:
         raise BadRecord("has 'input', which goes with a request; --raw continues a 'prompt' alone")
-    named = record.get("image")
-    return PromptRecord(request, None if named is None else find_picture(folder, named))
+    return PromptRecord(request, PictureSource(folder).find(record.get("image")))

@@ -1,6 +1,7 @@
-"""The one record that every reader of questions produces, and the set of them with its splits."""
+"""The one record that every reader of questions produces, the set of them with its splits, and how tables are taken."""
 
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -50,13 +51,20 @@ class Dataset:
         questions: every usable question, each once, in the order of the source.
         splits: split name -> pids in the order of the split file, those that were skipped included.
         bad: pid -> why that question is not usable; empty unless bad questions were to be skipped.
-        source: the folder or hub id, for messages.
+        source: the file, folder or hub id, for messages.
+        summary: what a table was understood as; empty for the official layout.
     """
 
     questions: tuple[Question, ...]
     splits: Mapping[str, tuple[str, ...]]
     bad: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
+    summary: str = ""
+
+    @property
+    def default_split(self) -> str:
+        """The split to evaluate where none is named: ``test``, or all of a table that has no splits."""
+        return default_split(self.splits)
 
     @cached_property
     def by_pid(self) -> dict[str, Question]:
@@ -108,3 +116,53 @@ def refuse_bad(dataset: Dataset, where: str) -> Dataset:
     others = len(dataset.bad) - 1
     more = f" ({others} more {'question is' if others == 1 else 'questions are'} bad.)" if others else ""
     raise UserError(f"{where}: question {pid[:80]!r}: {reason}. Mend it, or leave it out with --skip-bad.{more}")
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How a table is taken, as far as it does not say so itself.
+
+    Attributes:
+        images: folder that names of pictures are relative to; that of the table by default.
+        columns: what columns hold, as ``ROLE=COLUMN``, and ``ignore=COLUMN`` for those to pass over.
+        answers: how answers name an option: ``index`` (from 0), ``letter`` or ``text``; told from all rows by default.
+        val_share: share of the rows that is held out of a table without a ``val`` split.
+        allow_urls: download pictures that are named by URL.
+    """
+
+    images: Path | None = None
+    columns: tuple[str, ...] = ()
+    answers: str | None = None
+    val_share: float = 0.05
+    allow_urls: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.val_share < 1:
+            raise UserError(f"--val-share {self.val_share}: it must be greater than 0 and less than 1.")
+        if self.images is not None and not self.images.is_dir():
+            raise UserError(f"{self.images}: this image folder does not exist. Check the path.")
+
+
+def default_split(splits: Mapping[str, object]) -> str:
+    """Return the split to evaluate where none is named."""
+    return "test" if "test" in splits or "all" not in splits else "all"
+
+
+def hold_out(ids: Sequence[str], share: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the ids to train on and those to validate with: a share drawn by a fixed seed, at least one of each.
+
+    The same table is divided in the same way each time, so what was held out in training can be evaluated later.
+    """
+    order = random.Random(0).sample(range(len(ids)), len(ids))
+    held = set(order[: max(1, int(len(ids) * share))]) if len(ids) > 1 else set()
+    train = tuple(name for index, name in enumerate(ids) if index not in held)
+    return train, tuple(name for index, name in enumerate(ids) if index in held)
+
+
+def divide(splits: dict[str, tuple[str, ...]], share: float) -> dict[str, tuple[str, ...]]:
+    """Return the splits with ``val`` held out of ``train``, or of all rows, where it is missing."""
+    if "val" not in splits:
+        whole = splits.get("train", splits.get("all"))
+        if whole is not None:
+            splits["train"], splits["val"] = hold_out(whole, share)
+    return splits

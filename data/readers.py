@@ -1,10 +1,9 @@
-"""Read questions: ScienceQA's official layout (``problems.json``, ``pid_splits.json``, ``images/``), parquet, a hub id.
+"""Read questions: ScienceQA's official layout (``problems.json``, ``pid_splits.json``, ``images/``), or a table.
 
 Source: Lu et al., "Learn to Explain", arXiv 2209.09513, and the files of github.com/lupantech/ScienceQA.
 """
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from reprlib import repr as shortened
@@ -12,9 +11,9 @@ from typing import Any
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import read_json
-from mm_adapter.data.hub import parquet_splits, read_hub
-from mm_adapter.data.question import Dataset, Question, refuse_bad
-from mm_adapter.data.record import BadRecord, is_plain, question_from_record
+from mm_adapter.data.question import Dataset, Question, TableOptions, refuse_bad
+from mm_adapter.data.record import BadRecord, is_inside, question_from_record
+from mm_adapter.data.tables import is_official, open_table
 
 # The official split file also has minitrain, minival, minitest and trainval: samples and unions of these three,
 # in which a pid may appear again.
@@ -40,13 +39,12 @@ def read_scienceqa(folder: Path, skip_bad: bool = False, check_images: bool = Fa
     problems = _read_object(folder / "problems.json", "the file of questions")
     splits = _read_splits(folder / "pid_splits.json")
     homes, bad = _assign_splits(problems, splits)
-    root = os.path.realpath(folder)
     questions: list[Question] = []
     for pid, record in problems.items():
         if pid in bad:
             continue
         try:
-            image = _find_image(folder, root, homes[pid], pid, record)
+            image = _find_image(folder, homes[pid], pid, record)
             if check_images and image is not None and not os.path.isfile(image):
                 raise BadRecord(f"names a picture that is missing: {image}")
             questions.append(question_from_record(pid, record, homes[pid], image))
@@ -102,11 +100,11 @@ def _assign_splits(
     return homes, bad
 
 
-def _find_image(folder: Path, root: str, split: str, pid: str, record: Any) -> Path | None:
+def _find_image(folder: Path, split: str, pid: str, record: Any) -> Path | None:
     """Return where the record's picture is or should be: under its split in the split file, else under its own one.
 
     Raises:
-        BadRecord: the name is no text, or the path leaves ``root`` (the resolved data folder), be it by a link.
+        BadRecord: the name is no text, or the path leaves the data folder, be it by a link below its split.
     """
     if not isinstance(record, dict) or record.get("image") in (None, ""):
         return None
@@ -115,44 +113,56 @@ def _find_image(folder: Path, root: str, split: str, pid: str, record: Any) -> P
         raise BadRecord("has something else than a file name in 'image'")
     paths = []
     for place in dict.fromkeys((split, own if own and isinstance(own, str) else split)):
-        if not all(is_plain(part) for part in (place, pid, name)):
+        if not all(_is_plain(part) for part in (place, pid, name)):
             raise BadRecord(f"names a picture outside the data folder: {shortened('/'.join((place, pid, name)))}")
         path = folder / "images" / place / pid / name
-        if not os.path.realpath(path).startswith(os.path.join(root, "")):
+        # Links to the folders of pictures are the user's own; one further down may have come with an archive.
+        if not any(is_inside(path, home) for home in (folder, folder / "images" / place)):
             raise BadRecord(f"names a picture outside the data folder, through a link: {path}")
         paths.append(path)
     return next(filter(os.path.exists, paths), paths[0])
 
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+def _is_plain(part: str) -> bool:
+    """Whether ``part`` is one step of a path: no separator of any system, no drive, no way up, nothing unprintable."""
+    return part not in ("", ".", "..") and part.isprintable() and not set(part) & set("/\\:")
 
 
-def read_dataset(source: str, skip_bad: bool = False, check_images: bool = False) -> Dataset:
-    """Return the questions of ``source``: a ScienceQA folder, a folder of parquet files, or a hub id ``owner/name``.
+def read_dataset(
+    source: str, skip_bad: bool = False, check_images: bool = False, options: TableOptions | None = None
+) -> Dataset:
+    """Return the questions of ``source``: a ScienceQA folder, or a table in one of the forms of ``open_table``.
 
     What exists on disk wins over a hub id of the same name.
 
     Args:
         source: what the user gave as ``--data``.
         skip_bad: leave bad questions out and record why, instead of refusing the whole.
-        check_images: a question whose picture file is missing is bad (parquet files carry their pictures anyway).
+        check_images: a question whose picture file is missing is bad.
+        options: how a table is taken.
 
     Raises:
-        UserError: there is nothing to read, or it is bad.
+        UserError: there is nothing to read, or it is bad; or options of tables go with the official layout.
     """
-    # os.path answers False where pathlib raises: names too long, null characters.
-    if os.path.isdir(source):
-        folder = Path(source)
-        if os.path.exists(folder / "problems.json") or os.path.exists(folder / "pid_splits.json"):
-            return read_scienceqa(folder, skip_bad, check_images)
-        if parquet_splits(folder):
-            return read_hub(source, skip_bad)
-        raise UserError(
-            f"{source}: neither problems.json nor parquet files of train, validation or test are in this folder. "
-            "Give the folder that holds them."
-        )
-    if os.path.exists(source):
-        raise UserError(f"{source}: this is a file; give the folder that holds problems.json or the parquet files.")
-    if HUB_ID.fullmatch(source):
-        return read_hub(source, skip_bad)
-    raise UserError(f"{source}: this data folder does not exist. Check the path, or give a hub id (owner/name).")
+    if is_official(source):
+        if options is not None and options != TableOptions():
+            raise UserError(f"{source}: the official ScienceQA layout needs no options of tables; leave them out.")
+        return read_scienceqa(Path(source), skip_bad, check_images)
+    # Imported here: the official layout is read without them.
+    from mm_adapter.data.question_rows import read_questions
+
+    return read_questions(open_table(source), skip_bad, check_images, options)
+
+
+def task_of(source: str, task: str = "auto", options: TableOptions | None = None) -> str:
+    """Return ``questions`` or ``conversations``: the task that is named, or what ``source`` is.
+
+    Raises:
+        UserError: nothing can be read there.
+    """
+    if task != "auto" or is_official(source):
+        return "questions" if task == "auto" else task
+    # Imported here: the official layout is read without it.
+    from mm_adapter.data.conversations import is_conversations
+
+    return "conversations" if is_conversations(source, options) else "questions"

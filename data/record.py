@@ -1,4 +1,4 @@
-"""One untrusted record becomes one `Question`, or a reason why not; its picture is found, its file is read."""
+"""One untrusted record becomes one `Question`, or a reason why not; files of records are read."""
 
 import json
 import os
@@ -57,12 +57,20 @@ def text_field(record: Mapping[str, Any], name: str) -> str:
     Raises:
         BadRecord: something else than text is there, or text that UTF-8 cannot hold.
     """
-    value = record.get(name)
+    return text_of(record.get(name), name)
+
+
+def text_of(value: Any, name: str) -> str:
+    """Return a field's text, empty for None; ``name`` is the field's.
+
+    Raises:
+        BadRecord: it is something else than text, or text that UTF-8 cannot hold.
+    """
     if value is None:
         return ""
     if not isinstance(value, str):
         raise BadRecord(f"has {kind_of(value)} in '{name}' where text belongs")
-    return _writable(value, name)
+    return writable(value, name)
 
 
 def required_text(record: Any, name: str, blank: bool = False) -> str:
@@ -81,8 +89,12 @@ def required_text(record: Any, name: str, blank: bool = False) -> str:
     return text
 
 
-def _writable(text: str, name: str) -> str:
-    """Return ``text`` when UTF-8 can hold it: JSON can smuggle in lone surrogates, which break every later write."""
+def writable(text: str, name: str) -> str:
+    """Return ``text`` when UTF-8 can hold it: JSON can smuggle in lone surrogates, which break every later write.
+
+    Raises:
+        BadRecord: it cannot.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -99,11 +111,13 @@ def _options(value: Any) -> tuple[str, ...]:
         raise BadRecord("has only one option in 'choices' where at least two belong")
     if not all(option.strip() for option in value):
         raise BadRecord("has an empty option in 'choices'")
-    return tuple(_writable(option, "choices") for option in value)
+    return tuple(writable(option, "choices") for option in value)
 
 
 def _answer(value: Any, count: int) -> int:
     # bool is an int in Python, but "true" is no index.
+    if isinstance(value, float):
+        raise BadRecord(f"has {value} in 'answer', which is no whole number and so no index of an option")
     if not isinstance(value, int) or isinstance(value, bool):
         raise BadRecord(f"has {kind_of(value)} in 'answer' where the index of an option belongs")
     if not 0 <= value < count:
@@ -128,27 +142,9 @@ def kind_of(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def is_plain(part: str) -> bool:
-    """Whether ``part`` is one step of a path: no separator of any system, no drive, no way up, nothing unprintable."""
-    return part not in ("", ".", "..") and part.isprintable() and not set(part) & set("/\\:")
-
-
-def find_picture(folder: Path, name: Any) -> Path:
-    """Return the picture that a record names relative to ``folder``.
-
-    Raises:
-        BadRecord: the name is no text, leads out of the folder, be it by a link, or no file is there.
-    """
-    if not isinstance(name, str):
-        raise BadRecord(f"has {kind_of(name)} in 'image' where a file name belongs")
-    if not all(map(is_plain, name.split("/"))):
-        raise BadRecord(f"names a picture outside the image folder: {shortened(name)}")
-    path = folder / name
-    if not os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), "")):
-        raise BadRecord(f"names a picture outside the image folder, through a link: {path}")
-    if not os.path.isfile(path):
-        raise BadRecord(f"names a picture that is missing: {path}")
-    return path
+def is_inside(path: Path, folder: Path) -> bool:
+    """Tell whether a path lies in a folder when all links are followed."""
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))
 
 
 Record = TypeVar("Record")
@@ -187,7 +183,11 @@ def parse_records(path: Path, text: str, what: str) -> list[tuple[str, Any]]:
     Raises:
         UserError: the text is not JSON, or nothing is in it.
     """
-    records = list(_of_list(path, text) if text.lstrip().startswith("[") else _of_lines(path, text))
+    if text.lstrip().startswith("["):
+        records = list(_of_list(path, _parse(path, "", text)))
+    else:
+        whole = _one_object(text)
+        records = list(_of_lines(path, text) if whole is None else _of_list(path, _listed(path, whole)))
     if not records:
         raise UserError(f"{path}: {what} is empty.")
     return records
@@ -219,8 +219,38 @@ def _parse(path: Path, place: str, text: str) -> Any:
         raise UserError(f"{path}{place}: not JSON ({error}). Restore or regenerate the file.") from None
 
 
-def _of_list(path: Path, text: str) -> Iterator[tuple[str, Any]]:
-    for index, record in enumerate(_parse(path, "", text)):
+def _one_object(text: str) -> dict[str, Any] | None:
+    """Return the object that is the whole text and has more than a line; None where lines are values of their own."""
+    first = text.lstrip().split("\n", 1)[0]
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+    return None
+
+
+def _listed(path: Path, value: dict[str, Any]) -> list[Any]:
+    """Return the one list of objects in an object, such as that under ``data``.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    lists = [item for item in value.values() if isinstance(item, list) and item and isinstance(item[0], dict)]
+    if len(lists) != 1:
+        keys = ", ".join(list(value)[:5])
+        raise UserError(
+            f"{path}: valid JSON, but an object ({keys}) where a list of records belongs. Write a list, or one record "
+            "a line."
+        )
+    return lists[0]
+
+
+def _of_list(path: Path, values: list[Any]) -> Iterator[tuple[str, Any]]:
+    for index, record in enumerate(values):
         yield f"record {index}", record
 
 

@@ -31,7 +31,7 @@ import torch
 from bars import bar, write_bars
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.data.conversations import read_split
+from mm_adapter.data.conversations import read_conversations
 from mm_adapter.data.encoding import EncodedQuestion
 from mm_adapter.data.question import Question
 from mm_adapter.inference.prompting import ConversationPrompting
@@ -90,7 +90,9 @@ def perplexity(setting: str, data: str, count: int) -> dict[str, Any]:
     """Measure the base model on the first ``count`` test conversations."""
     model = load(setting)
     model.adapter = None
-    found = measure_responses(model, prepare_conversations(model, read_split(data, "test", None)[:count]), 2048)
+    found = measure_responses(
+        model, prepare_conversations(model, read_conversations(data, split="test")[:count])[0], 2048
+    )
     return {"perplexity": math.exp(found.loss), "tokens": found.tokens}
 
 
@@ -98,7 +100,7 @@ def train(setting: str, data: str, steps: int, length: int) -> dict[str, Any]:
     """Train on the first conversations of the training split, cut to ``length`` tokens."""
     model = load(setting, length)
     assert model.adapter is not None
-    examples = prepare_conversations(model, read_split(data, "train", None)[: steps * BATCH])
+    examples = prepare_conversations(model, read_conversations(data, split="train")[: steps * BATCH])[0]
     optimizer = torch.optim.AdamW(model.adapter.parameters(), lr=RATE)
     losses = []
     start = time.perf_counter()

@@ -7,6 +7,7 @@ from typing import Any
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import write_json, write_text
+from mm_adapter.data.question import TableOptions
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.eval.official_report import markdown_text, to_csv, to_markdown
 from mm_adapter.eval.page.browser import browser_data
@@ -26,7 +27,7 @@ def report(
     runs: Sequence[Path],
     data: str,
     out: Path,
-    split: str = "test",
+    split: str | None = "test",
     names: Sequence[str] | None = None,
     training: Sequence[Path] = (),
     probes: Sequence[Path] = (),
@@ -36,6 +37,7 @@ def report(
     seed: int = 0,
     skip_bad: bool = False,
     explanations: str | None = None,
+    table: TableOptions | None = None,
 ) -> Path:
     """Write ``report.html``, and ``tables/`` and ``plots/`` with each of its parts, into ``out``.
 
@@ -47,6 +49,7 @@ def report(
         reading: what to do with missing and unreadable answers.
         interval: wilson or skill; see ``mm_adapter.eval.scores.score``.
         explanations: score these too, against ``solution`` or ``lecture-solution``.
+        table: how a table is taken.
 
     Returns:
         The page.
@@ -54,7 +57,8 @@ def report(
     Raises:
         UserError: something does not fit together or cannot be read; nothing is written then.
     """
-    dataset = read_dataset(data, skip_bad=skip_bad)
+    dataset = read_dataset(data, skip_bad=skip_bad, options=table)
+    split = split or dataset.default_split
     files = [run / "predictions.jsonl" if run.is_dir() else run for run in runs]
     systems = read_systems(files, dataset, split, reading or Reading(), names)
     scores = score(systems, BY, interval, seed, explanations)

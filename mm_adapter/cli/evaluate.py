@@ -1,5 +1,6 @@
 """``mm-adapter evaluate``."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,12 +12,12 @@ from mm_adapter.cli.options import (
     AskingOptions,
     ExplainOptions,
     Features,
-    ImageFolder,
     ModelOptions,
     Quiet,
     Seed,
     SkipBad,
     Split,
+    TableGroup,
     Value,
 )
 from mm_adapter.core.errors import UserError
@@ -33,10 +34,9 @@ def evaluate(
     model: ModelOptions,
     asking: AskingOptions = AskingOptions(),  # noqa: B008 - frozen
     explaining: ExplainOptions = ExplainOptions(),  # noqa: B008 - frozen
-    data: Annotated[
-        str, Parameter(help=f"Read questions from this place: {DATA}; or conversations from a file."), Value("DATA")
-    ],
-    split: Split = "test",
+    data: Annotated[str, Parameter(help=f"Read questions or conversations from this place: {DATA}."), Value("DATA")],
+    split: Split = None,
+    table: TableGroup = TableGroup(),  # noqa: B008 - frozen
     out: Annotated[Path, Parameter(help="Write predictions and tables into this folder."), Value("FOLDER")],
     images: Annotated[
         Literal["real", "none", "shuffled"],
@@ -45,43 +45,50 @@ def evaluate(
     decoding: Annotated[
         Literal["likelihood", "generate"] | None,
         Parameter(
-            help="Answer by the likeliest option or by writing; by default generate with an adapter that explains "
-            "first, and likelihood with others."
+            help="Answer by the likeliest option or by writing; by default generate for open questions and with an "
+            "adapter that explains first, and likelihood for others.",
         ),
     ] = None,
     features: Features = None,
     seed: Annotated[Seed, Parameter(help="Shuffle pictures by this seed.")] = 0,
-    image_folder: ImageFolder = None,
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
 ) -> None:
     """Answer the questions of a split and report accuracy by class."""
+    from mm_adapter.data.readers import task_of
+
+    # Before torch is imported: a typing error costs no time.
+    task = task_of(data, "auto", table.options())
     from mm_adapter.distributed import init_distributed
     from mm_adapter.inference.prompting import ConversationPrompting
+    from mm_adapter.training.evaluation import trained_on
 
+    seen = None if model.adapter == "none" else trained_on(Path(model.adapter), data)
+    options = table.options(None if seen is None else seen.val_share)
+    if seen is not None and split is None:
+        split = "val"
+        print(f"{model.adapter} was trained on {data}; the part that it held out is evaluated", file=sys.stderr)
+    name = Path(model.adapter).name
     with init_distributed(model.device) as distributed:
         loaded = replace(model, device=distributed.device(model.device)).load(asking, distributed=distributed)
-        name = Path(model.adapter).name
-        if isinstance(loaded.prompting, ConversationPrompting):
-            _refuse_options_of_questions(images=images != "real", decoding=decoding is not None, skip_bad=skip_bad)
-            _refuse_options_of_questions(explain=explaining.explain, max_new_tokens=bool(explaining.max_new_tokens))
-            text = _responses(loaded, name, data, split, out, features, image_folder, quiet, distributed)
+        shared: dict[str, Any] = {
+            "features": features,
+            "table": options,
+            "quiet": quiet,
+            "distributed": distributed,
+            "skip_bad": skip_bad,
+            "decoding": decoding,
+            "max_new_tokens": explaining.max_new_tokens,
+        }
+        own = "conversations" if isinstance(loaded.prompting, ConversationPrompting) else "questions"
+        if task != own:
+            raise UserError(f"{data} holds {task}, and {name} is asked {own}. Give data of its kind.")
+        if own == "conversations":
+            _refuse_options_of_questions(images=images != "real", explain=explaining.explain)
+            text = _responses(loaded, name, data, split, out, shared)
         else:
-            text = _answers(
-                loaded,
-                name,
-                data,
-                split,
-                out,
-                features,
-                images,
-                decoding,
-                seed,
-                skip_bad,
-                quiet,
-                distributed,
-                explaining,
-            )
+            more = {"images": images, "name": name, "seed": seed, "explain": explaining.explain}
+            text = _answers(loaded, name, data, split, out, shared | more)
     if distributed.is_main:
         print(text)
 
@@ -92,59 +99,26 @@ def _refuse_options_of_questions(**given: bool) -> None:
             raise UserError(f"--{option.replace('_', '-')} is of questions; leave it out with conversations.")
 
 
-def _responses(
-    model: Any,
-    name: str,
-    data: str,
-    split: str,
-    out: Path,
-    features: Path | None,
-    images: Path | None,
-    quiet: bool,
-    distributed: Any,
-) -> str:
+def _responses(model: Any, name: str, data: str, split: str | None, out: Path, options: dict[str, Any]) -> str:
     from mm_adapter.training.evaluation import evaluate_responses
 
-    found = evaluate_responses(model, data, split, out, features, images, quiet, distributed)
+    found = evaluate_responses(model, data, split, out, **options)
     perplexity = "beyond all numbers" if found["perplexity"] is None else f"{found['perplexity']:.2f}"
-    return (
+    lines = [
         f"{name}: loss per token {found['loss_per_token']:.4f}, perplexity {perplexity} "
         f"({found['conversations']} conversations, {found['response_tokens']} tokens of responses)"
-    )
+    ]
+    if "open_answers" in found:
+        scores = ", ".join(f"{key.replace('_', ' ')} {value:.2f}" for key, value in found["open_answers"].items())
+        lines.append(f"{name}: {scores}")
+    if found["skipped"]:
+        lines.append(f"left out: {', '.join(found['skipped'])}")
+    return "\n".join(lines)
 
 
-def _answers(
-    model: Any,
-    name: str,
-    data: str,
-    split: str,
-    out: Path,
-    features: Path | None,
-    images: str,
-    decoding: str | None,
-    seed: int,
-    skip_bad: bool,
-    quiet: bool,
-    distributed: Any,
-    explaining: ExplainOptions,
-) -> str:
+def _answers(model: Any, name: str, data: str, split: str | None, out: Path, options: dict[str, Any]) -> str:
     from mm_adapter.eval.official_report import notes, official_table, to_text
     from mm_adapter.training.evaluation import evaluate as evaluate_questions
 
-    metrics = evaluate_questions(
-        model,
-        data,
-        split,
-        out,
-        images,
-        decoding,
-        name,
-        skip_bad,
-        features,
-        seed,
-        quiet,
-        distributed=distributed,
-        explain=explaining.explain,
-        max_new_tokens=explaining.max_new_tokens,
-    )
+    metrics = evaluate_questions(model, data, split, out, **options)
     return f"{to_text(official_table({name: metrics.official}))}\n{notes(metrics)}"

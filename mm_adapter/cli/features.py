@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mm_adapter.cli.options import Device, Questions, Quiet, SkipBad, Value, whole
+from mm_adapter.cli.options import Device, Questions, Quiet, SkipBad, TableGroup, Value, whole
 
 EXAMPLES = (
     "mm-adapter features --vision efficientnet-lite0 --data scienceqa --out features",
@@ -36,6 +36,7 @@ def features(
     ] = "own",
     out: Annotated[Path, Parameter(help="Keep the features in this folder."), Value("FOLDER")],
     data: Questions,
+    table: TableGroup = TableGroup(),  # noqa: B008 - frozen
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
     device: Device = "cpu",
@@ -45,19 +46,18 @@ def features(
     from mm_adapter.vision import VisionConfig
 
     seen = VisionConfig(vision, depths, tuple(view.strip() for view in views.split(",")))
-    path, count, bad = _compute(seen, data, out, skip_bad, device, quiet)
+    path, count, bad = _compute(seen, data, table.options(), out, skip_bad, device, quiet)
     if not is_main_started():
         return
-    print(f"{path}: {count} features, {len(bad)} pictures skipped")
+    print(f"{path}: {count} features, {len(bad)} skipped")
     for pid, reason in bad.items():
         print(f"  skipped {pid}: {reason}")
 
 
 def _compute(
-    vision: Any, data: str, out: Path, skip_bad: bool, device: str, quiet: bool
+    vision: Any, data: str, table: Any, out: Path, skip_bad: bool, device: str, quiet: bool
 ) -> tuple[Path, int, dict[str, str]]:
-    """Return the store's file, how many features it holds, and pid -> reason of pictures that could not be read."""
-    from mm_adapter.data.readers import read_dataset
+    """Return the store's file, how many features it holds, and id -> reason of what was left out."""
     from mm_adapter.distributed import check_device, init_distributed
     from mm_adapter.vision import ImageTower
     from mm_adapter.vision.features import FeatureStore, extract_features
@@ -65,12 +65,26 @@ def _compute(
     with init_distributed(device) as distributed:
         device = distributed.device(device)
         check_device(device)
-        dataset = read_dataset(data, skip_bad=skip_bad)
+        pictures, left_out = _pictures(data, table, skip_bad)
+        images = list(pictures.values())
         tower = ImageTower(vision, device)
-        questions = [question for question in dataset.questions if question.image is not None]
-        images = [question.image for question in questions if question.image is not None]
         progress = not quiet and distributed.is_main
         _, bad = extract_features(tower, images, out, skip_bad=skip_bad, progress=progress, distributed=distributed)
     store = FeatureStore(out, tower)
-    reasons = {question.pid: bad[question.image] for question in questions if question.image in bad}
+    reasons = left_out | {pid: bad[image] for pid, image in pictures.items() if image in bad}
     return store.path, len(store.features), reasons
+
+
+def _pictures(data: str, table: Any, skip_bad: bool) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return id -> picture of questions or conversations, and id -> reason of those that were left out."""
+    from mm_adapter.data.readers import read_dataset, task_of
+
+    if task_of(data, "auto", table) == "questions":
+        dataset = read_dataset(data, skip_bad=skip_bad, options=table)
+        asked = {question.pid: question.image for question in dataset.questions}
+        return {pid: image for pid, image in asked.items() if image is not None}, dict(dataset.bad)
+    from mm_adapter.data.conversations import open_conversations
+
+    found = open_conversations(data, table, skip_bad)
+    told = {item.id: item.image for items in found.splits.values() for item in items}
+    return {name: image for name, image in told.items() if image is not None}, dict(found.bad)

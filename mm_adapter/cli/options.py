@@ -39,21 +39,23 @@ Seed = Annotated[int, Parameter(converter=whole, validator=Number(gte=0, lt=2**6
 Several = Parameter(consume_multiple=(1, None))
 """Takes one value or more: ``--choices cat dog``."""
 
-DATA = "a ScienceQA folder (with problems.json), a folder of parquet files, or a hub id (owner/name)"
+DATA = "a ScienceQA folder (with problems.json), a table (a file, or a folder with its splits), or a hub id"
 Questions = Annotated[str, Parameter(help=f"Read questions from this place: {DATA}."), Value("DATA")]
-Split = Annotated[str, Parameter(help="Take the questions of this split: train, val or test."), Value("SPLIT")]
+Split = Annotated[
+    str | None,
+    Parameter(
+        help="Take this split: train, val, test, or all of a table without splits; by default test, or all where there "
+        "is none.",
+    ),
+    Value("SPLIT"),
+]
 Quiet = Annotated[bool, Parameter(help="Show no progress.")]
 SkipBad = Annotated[
-    bool, Parameter(help="Leave out questions that cannot be used, and name them; they count as wrong answers.")
+    bool, Parameter(help="Leave out what cannot be used, and name it; questions count as wrong answers then.")
 ]
 Features = Annotated[
     Path | None,
     Parameter(help="Keep image features in this folder; by default in the cache folder."),
-    Value("FOLDER"),
-]
-ImageFolder = Annotated[
-    Path | None,
-    Parameter(help="Find pictures of conversations in this folder; by default beside their file."),
     Value("FOLDER"),
 ]
 Device = Annotated[str, Parameter(help="Compute on this device: cpu, cuda, cuda:1 or mps."), Value("DEVICE")]
@@ -68,6 +70,50 @@ ConfigFile = Annotated[
     Parameter(help="Take settings from this TOML or YAML file; they win over the preset's."),
     Value("FILE"),
 ]
+
+
+@Parameter(name="*", group="Tables")
+@dataclass(frozen=True, kw_only=True)
+class TableGroup:
+    """How a table is taken, as far as it does not say so itself."""
+
+    image_folder: Annotated[
+        Path | None,
+        Parameter(help="Find pictures that a table names in this folder; by default in its own."),
+        Value("FOLDER"),
+    ] = None
+    columns: Annotated[
+        tuple[str, ...],
+        Several,
+        Parameter(
+            help="Say what columns hold: question, image, options, answer, context, id, split, solution, lecture, "
+            "subject, topic, category, skill, grade, or ignore; image=photo takes pictures from the column photo.",
+        ),
+        Value("ROLE=COLUMN"),
+    ] = ()
+    answers: Annotated[
+        Literal["index", "letter", "text"] | None,
+        Parameter(help="Take answers as the index of an option (from 0), its letter or its text; by default told."),
+    ] = None
+    val_share: Annotated[
+        float | None,
+        Parameter(
+            validator=Number(gt=0, lt=1),
+            help="Hold out this share of a table without a val split; by default 0.05, or as the run did.",
+        ),
+    ] = None
+    allow_urls: Annotated[bool, Parameter(help="Download pictures that a table names by URL.")] = False
+
+    def options(self, val_share: float | None = None) -> Any:
+        """Return the ``TableOptions`` that the options say.
+
+        Args:
+            val_share: where none is given.
+        """
+        from mm_adapter.data.question import TableOptions
+
+        share = self.val_share or val_share or TableOptions().val_share
+        return TableOptions(self.image_folder, self.columns, self.answers, share, self.allow_urls)
 
 
 @Parameter(name="*", group="Asking the base model")
@@ -246,7 +292,7 @@ class ReadingOptions:
         Parameter(help="Call each system this in the tables; by default as its file is called."),
     ] = None
     data: Questions
-    split: Split = "test"
+    split: Split = None
     interval: Annotated[
         Literal["wilson", "skill"],
         Parameter(help="Compute intervals by Wilson's formula, or by a bootstrap over whole skills."),

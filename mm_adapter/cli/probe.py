@@ -16,6 +16,7 @@ from mm_adapter.cli.options import (
     Several,
     SkipBad,
     Split,
+    TableGroup,
     Value,
 )
 
@@ -30,7 +31,8 @@ def probe(
     model: ModelOptions,
     asking: AskingOptions = AskingOptions(),  # noqa: B008 - frozen
     data: Questions,
-    split: Split = "test",
+    split: Split = None,
+    table: TableGroup = TableGroup(),  # noqa: B008 - frozen
     out: Annotated[Path, Parameter(help="Write report, predictions and plots into this folder."), Value("FOLDER")],
     probes: Annotated[
         tuple[str, ...],
@@ -68,5 +70,6 @@ def probe(
         skip_bad=skip_bad,
         name=Path(model.adapter).name,
         quiet=quiet,
+        table=table.options(),
     )
     print(report.to_text())

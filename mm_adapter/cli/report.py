@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import ReadingOptions, Several, Value
+from mm_adapter.cli.options import ReadingOptions, Several, TableGroup, Value
 
 EXAMPLES = (
     "mm-adapter report runs/first/test runs/base --data scienceqa --out report",
@@ -33,6 +33,7 @@ def report(
     ] = (),
     title: Annotated[str, Parameter(help="Give the page this title.")] = "ScienceQA report",
     reading: ReadingOptions,
+    table: TableGroup = TableGroup(),  # noqa: B008 - frozen
 ) -> None:
     """Write one page of HTML about runs."""
     from mm_adapter.eval.page.report_files import report as write_page
@@ -51,5 +52,6 @@ def report(
         reading.seed,
         reading.skip_bad,
         reading.reference,
+        table.options(),
     )
     print(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB)")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import ReadingOptions, Several, Value
+from mm_adapter.cli.options import ReadingOptions, Several, TableGroup, Value
 
 EXAMPLES = (
     "mm-adapter score --predictions runs/first/test/predictions.jsonl --data scienceqa",
@@ -34,6 +34,7 @@ def score(
         Value("CLASS"),
     ] = (),
     reading: ReadingOptions,
+    table: TableGroup = TableGroup(),  # noqa: B008 - frozen
     json: Annotated[Path | None, Parameter(help="Write everything to this file."), Value("FILE")] = None,
     out: Annotated[
         Path | None,
@@ -48,8 +49,9 @@ def score(
     from mm_adapter.eval.scores import read_systems, to_screen, to_values, write_scores
     from mm_adapter.eval.scores import score as score_systems
 
-    dataset = read_dataset(reading.data, skip_bad=reading.skip_bad)
-    systems = read_systems(predictions, dataset, reading.split, reading.reading(), reading.name)
+    dataset = read_dataset(reading.data, skip_bad=reading.skip_bad, options=table.options())
+    split = reading.split or dataset.default_split
+    systems = read_systems(predictions, dataset, split, reading.reading(), reading.name)
     scores = score_systems(systems, by, reading.interval, reading.seed, reading.reference)
     if json is not None:
         write_json(json, to_values(scores))

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import DATA, ConfigFile, Features, ImageFolder, Preset, Quiet, SkipBad, Value
+from mm_adapter.cli.options import DATA, ConfigFile, Features, Preset, Quiet, SkipBad, TableGroup, Value
 from mm_adapter.cli.settings import Settings
 from mm_adapter.core.errors import UserError
-from mm_adapter.training.sources import resolve
+from mm_adapter.training.sources import refuse_other_task, resolve
 
 EXAMPLES = (
     "mm-adapter train --preset smollm2 --data scienceqa --out runs/first",
@@ -23,7 +23,7 @@ def train(
     data: Annotated[
         str | None,
         Parameter(
-            help=f"Train on this: {DATA}, or a file or folder of conversations; required save with --print-config.",
+            help=f"Train on this: {DATA}; required save with --print-config.",
         ),
         Value("DATA"),
     ] = None,
@@ -50,7 +50,7 @@ def train(
         bool, Parameter(help="Say what would be trained, on what and into which folder, and write nothing.")
     ] = False,
     features: Features = None,
-    image_folder: ImageFolder = None,
+    table: TableGroup = TableGroup(),  # noqa: B008 - frozen
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
     settings: Settings = None,
@@ -66,15 +66,19 @@ def train(
     assert data is not None
     assert out is not None
     resuming = "no" if resume is None else next(iter(resume), "must")
+    from mm_adapter.data.readers import task_of
+
+    # Before torch is imported: a typing error costs no time.
+    refuse_other_task(found, task_of(data, found.config.task, table.options()))
     if dry_run:
         from mm_adapter.planning.dry_run import describe_run
 
-        print(describe_run(found.config, data, out, resuming, skip_bad, image_folder))
+        print(describe_run(found.config, data, out, resuming, skip_bad, table.options()))
         return
     from mm_adapter.distributed import is_main_started
     from mm_adapter.training.run import train as train_run
 
-    result = train_run(found.config, data, out, resuming, skip_bad, features, image_folder, quiet)
+    result = train_run(found.config, data, out, resuming, skip_bad, features, table.options(), quiet)
     if not is_main_started():
         return
     accuracy = f"accuracy {result['best_val_accuracy']:.2f} %, " if "best_val_accuracy" in result else ""

@@ -1,17 +1,19 @@
 """Choosing an option for every example: by likelihood or in writing, with an explanation where one is wanted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from mm_adapter.data.encoding import EXPLANATION_LENGTH, EncodedQuestion
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.eval.parsing import read_choice
 from mm_adapter.eval.predictions import UNREADABLE, Prediction
 from mm_adapter.inference.answer import Images, explain_answers, explain_first, leading_explanation
-from mm_adapter.scoring.encoded_sets import QuestionSet, score_questions, stack_features
+from mm_adapter.scoring.encoded_sets import ConversationSet, QuestionSet, score_questions, stack_features
 from mm_adapter.scoring.likelihoods import AdaptedModel
 
 Result = TypeVar("Result")
@@ -108,6 +110,34 @@ def with_explanations(
     return [replace(found, explanation=texts.get(index, "")) for index, found in enumerate(predictions)]
 
 
+def write_responses(
+    model: AdaptedModel,
+    examples: ConversationSet,
+    distributed: DistributedContext = SINGLE_PROCESS,
+    max_new_tokens: int | None = None,
+) -> list[str]:
+    """Return what the model writes in place of the last response of every conversation, in order.
+
+    Args:
+        max_new_tokens: of a response; by default 64.
+    """
+    samples = examples.conversations
+    prompts = [sample.tokens[: last_response(sample.targets)] for sample in samples]
+
+    def write(indices: Sequence[int], images: Images) -> list[str]:
+        asked = [prompts[index] for index in indices]
+        return model.generate(asked, images.features, images.present, max_new_tokens=max_new_tokens or 64)
+
+    lengths, pictures = [len(prompt) for prompt in prompts], [sample.image for sample in samples]
+    texts = _in_batches(model, lengths, pictures, examples.features, range(len(samples)), write, distributed)
+    return [texts[index] for index in range(len(samples))]
+
+
+def last_response(targets: Sequence[bool]) -> int:
+    """Return where the last response begins: after the last token that is not one of it."""
+    return max((index + 1 for index, learned in enumerate(targets) if not learned), default=0)
+
+
 def _written(
     model: AdaptedModel,
     examples: QuestionSet,
@@ -115,15 +145,33 @@ def _written(
     write: Callable[[Sequence[EncodedQuestion], Images], Sequence[Result]],
     distributed: DistributedContext,
 ) -> dict[int, Result]:
+    """Return index -> what ``write`` makes of each wanted question."""
+    questions = examples.questions
+    lengths, pictures = [len(question.prefix) for question in questions], [question.image for question in questions]
+
+    def write_members(indices: Sequence[int], images: Images) -> Sequence[Result]:
+        return write([questions[index] for index in indices], images)
+
+    return _in_batches(model, lengths, pictures, examples.features, wanted, write_members, distributed)
+
+
+def _in_batches(
+    model: AdaptedModel,
+    lengths: Sequence[int],
+    pictures: Sequence[Path | None],
+    found: Mapping[Path, Tensor],
+    wanted: Sequence[int],
+    write: Callable[[Sequence[int], Images], Sequence[Result]],
+    distributed: DistributedContext,
+) -> dict[int, Result]:
     """Return index -> what ``write`` makes of each wanted example, in batches of like length that the ranks share."""
     own: dict[int, Result] = {}
-    order = sorted(wanted, key=lambda index: len(examples.questions[index].prefix))
+    order = sorted(wanted, key=lambda index: lengths[index])
     for indices in distributed.shard([order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]):
-        members = [examples.questions[index] for index in indices]
-        features, present = stack_features([member.image for member in members], examples.features)
+        features, present = stack_features([pictures[index] for index in indices], found)
         device = model.llama.device
         images = Images(
             None if features is None else features.to(device), None if present is None else present.to(device)
         )
-        own.update(zip(indices, write(members, images), strict=True))
+        own.update(zip(indices, write(indices, images), strict=True))
     return {index: text for part in distributed.gather(own) for index, text in part.items()}

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.conversations import is_conversations, read_splits
-from mm_adapter.data.readers import read_dataset
+from mm_adapter.data.question import TableOptions
+from mm_adapter.data.readers import read_dataset, task_of
 from mm_adapter.planning.image_costs import tower_shape
 from mm_adapter.planning.parameters import count_parameters
 from mm_adapter.planning.shapes import is_here, open_shape
@@ -14,19 +14,26 @@ from mm_adapter.training.start import check_start
 
 
 def describe_run(
-    config: TrainingConfig, data: str, out: Path, resume: str, skip_bad: bool = False, images: Path | None = None
+    config: TrainingConfig,
+    data: str,
+    out: Path,
+    resume: str,
+    skip_bad: bool = False,
+    table: TableOptions | None = None,
 ) -> str:
     """Return lines about a run; nothing is loaded, fetched or written.
 
     Args:
-        config, data, out, resume, skip_bad, images: as ``train`` takes them.
+        config, data, out, resume, skip_bad, table: as ``train`` takes them.
 
     Raises:
         UserError: bad settings or data, or a folder that a run could not be written into.
     """
     start = check_start(out, resume, config)
-    examples, counted = _examples(config, data, skip_bad, images)
-    lines = [f"data        {data}: {counted}", f"model       {config.llama}, {config.method}, {config.dtype}"]
+    examples, counted, summary = _examples(config, data, skip_bad, table)
+    lines = [f"data        {data}: {counted}"]
+    lines += [f"table       {summary}"] if summary else []
+    lines += [f"model       {config.llama}, {config.method}, {config.dtype}"]
     lines.append(f"parameters  {_parameters(config)}")
     lines.append(f"images      {'none' if config.vision == 'none' else f'{config.vision}, views {config.views}'}")
     if examples is not None:
@@ -56,18 +63,19 @@ def _parameters(config: TrainingConfig) -> str:
     return f"{counts.total_trained:,} trained ({kinds}), {counts.frozen:,} frozen"
 
 
-def _examples(config: TrainingConfig, data: str, skip_bad: bool, images: Path | None) -> tuple[int | None, str]:
-    """Return how many examples there are to train on, where that can be told, and a text about it."""
-    kind = config.task
-    if kind == "auto":
-        kind = "conversations" if is_conversations(data) else "questions"
-    if kind == "questions" and images is not None:
-        raise UserError("--image-folder: pictures of questions lie in the dataset's own folder; leave it out.")
+def _examples(
+    config: TrainingConfig, data: str, skip_bad: bool, table: TableOptions | None
+) -> tuple[int | None, str, str]:
+    """Return how many examples there are to train on, where that can be told, a text about it, and about a table."""
     if not os.path.exists(data) and data.count("/") == 1:
-        return None, f"{kind} of the hub, counted when they are fetched"
+        return None, "examples of the hub, counted when they are fetched", ""
+    kind = task_of(data, config.task, table)
     if kind == "conversations":
-        splits = {name: len(found) for name, found in read_splits(data, images).items()}
+        from mm_adapter.data.conversations import open_conversations
+
+        found = open_conversations(data, table, skip_bad)
+        splits, summary = {name: len(found.split(name)) for name in ("train", "val")}, found.summary
     else:
-        dataset = read_dataset(data, skip_bad=skip_bad)
-        splits = {name: len(dataset.split(name)) for name in ("train", "val")}
-    return splits["train"], f"{splits['train']:,} {kind} to train on, {splits['val']:,} to validate"
+        dataset = read_dataset(data, skip_bad=skip_bad, options=table)
+        splits, summary = {name: len(dataset.split(name)) for name in ("train", "val")}, dataset.summary
+    return splits["train"], f"{splits['train']:,} {kind} to train on, {splits['val']:,} to validate", summary

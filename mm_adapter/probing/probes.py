@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.question import Question
+from mm_adapter.data.question import Question, TableOptions
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.data.templates import LETTERS, Prompting, QuestionTemplate
 from mm_adapter.eval.metrics import judge
@@ -46,7 +46,7 @@ ATTENTION_SAMPLE = 64
 def probe(
     model: MultimodalLlama,
     data: str,
-    split: str,
+    split: str | None,
     out: Path,
     names: Sequence[str] = ("all",),
     features: Path | None = None,
@@ -56,13 +56,14 @@ def probe(
     name: str = "run",
     quiet: bool = False,
     log: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    table: TableOptions | None = None,
 ) -> ProbeReport:
     """Probe a model; write probe.md, probe.json, probe.csv, PNGs and the predictions of each probe into ``out``.
 
     Args:
         model: with an adapter, or a base model.
-        data: ScienceQA folder, parquet folder or hub id.
-        split: ``train``, ``val`` or ``test``.
+        data: ScienceQA folder, or a table of questions with options.
+        split: ``train``, ``val``, ``test``, or ``all`` of a table without splits; by default the one to evaluate.
         out: folder; the predictions of a probe are written when it is done.
         names: of ``PROBES``, or ``all`` for those that apply.
         features: folder of the feature store. Features of changed pictures go there too, under their own content.
@@ -72,6 +73,7 @@ def probe(
         name: of the run, in the report.
         quiet: show no progress.
         log: receives lines for a person.
+        table: how a table is taken.
 
     Raises:
         UserError: bad data or arguments, or a probe that was named and does not apply; nothing is written then.
@@ -79,7 +81,8 @@ def probe(
     chosen = choose_probes(names)
     if not isinstance(model.prompting, Prompting):
         raise UserError("this adapter was taught conversations; probes ask questions with options. Name another one.")
-    dataset = read_dataset(data, skip_bad=skip_bad)
+    dataset = read_dataset(data, skip_bad=skip_bad, options=table)
+    split = split or dataset.default_split
     questions = dataset.split(split)
     drawn_from = len(questions) if limit is not None and limit < len(questions) else None
     if drawn_from is not None and limit is not None:

@@ -5,21 +5,26 @@ import math
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.core.files import write_json, write_text
-from mm_adapter.data.conversations import read_split
-from mm_adapter.data.question import Dataset, Question
+from mm_adapter.core.files import file_sha256, write_json, write_text
+from mm_adapter.data.question import Dataset, Question, TableOptions
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.eval.leaderboard.submission import RECORD, answers_digest
 from mm_adapter.eval.metrics import Metrics, evaluate_predictions
 from mm_adapter.eval.official_report import write_report
+from mm_adapter.eval.open_answers import score_open_answers
 from mm_adapter.eval.predictions import UNREADABLE, Prediction, write_official, write_predictions
-from mm_adapter.inference.answer_sets import choose_by_generation, choose_by_likelihood, with_explanations
+from mm_adapter.inference.answer_sets import (
+    choose_by_generation,
+    choose_by_likelihood,
+    with_explanations,
+    write_responses,
+)
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import measure_responses
 from mm_adapter.training.prepare import Prepared, count_cut, prepare, prepare_conversations, without_images
@@ -31,7 +36,7 @@ DECODINGS = ("likelihood", "generate")
 def evaluate(
     model: MultimodalLlama,
     data: str,
-    split: str,
+    split: str | None,
     out: Path,
     images: str = "real",
     decoding: str | None = None,
@@ -44,13 +49,14 @@ def evaluate(
     distributed: DistributedContext = SINGLE_PROCESS,
     explain: bool = False,
     max_new_tokens: int | None = None,
+    table: TableOptions | None = None,
 ) -> Metrics:
     """Answer every question of a split; write predictions, the official result format, and the tables.
 
     Args:
         model: a base model, or one with an adapter.
-        data: ScienceQA folder, parquet folder or hub id.
-        split: ``train``, ``val`` or ``test``.
+        data: ScienceQA folder, or a table of questions with options.
+        split: ``train``, ``val``, ``test``, or ``all`` of a table without splits; by default the one to evaluate.
         out: folder for predictions.jsonl, official.json, evaluation.json, metrics.json, metrics.csv and report.md.
         images: ``real``; ``none`` (every question without its picture); ``shuffled`` (with another question's).
         decoding: ``likelihood`` ranks the options; ``generate`` writes an answer and reads the choice from it. By
@@ -64,6 +70,7 @@ def evaluate(
         distributed: the processes that share the questions; the first one writes.
         explain: have every choice explained; an adapter that explains first does so anyway.
         max_new_tokens: of an explanation; by default 128 after an answer, and as in training before one.
+        table: how a table is taken.
 
     Raises:
         UserError: bad data or arguments; nothing is written then.
@@ -73,7 +80,8 @@ def evaluate(
     for option, value, known in (("--images", images, IMAGES), ("--decoding", decoding, DECODINGS)):
         if value not in known:
             raise UserError(f"{option} {value!r} is not known{suggestion(value, known)}; {', '.join(known)} are.")
-    dataset: Dataset = read_dataset(data, skip_bad=skip_bad)
+    dataset: Dataset = read_dataset(data, skip_bad=skip_bad, options=table)
+    split = split or dataset.default_split
     questions = dataset.split(split)
     asked = _with_images(model, questions, images, seed)
     progress = not quiet and distributed.is_main
@@ -161,49 +169,101 @@ _LARGEST = 700.0  # beyond it, or for NaN, a perplexity is no number any more
 def evaluate_responses(
     model: MultimodalLlama,
     data: str,
-    split: str,
+    split: str | None,
     out: Path,
     features: Path | None = None,
-    images: Path | None = None,
+    table: TableOptions | None = None,
     quiet: bool = False,
     distributed: DistributedContext = SINGLE_PROCESS,
+    skip_bad: bool = False,
+    decoding: str | None = None,
+    max_new_tokens: int | None = None,
 ) -> dict[str, Any]:
-    """Measure the loss per token of every response of a split; write metrics.json and responses.jsonl.
+    """Measure the loss of every response of a split, and what the model writes; save metrics.json and responses.jsonl.
 
     Args:
         model: its template puts the requests.
-        data: file of conversations, or folder with a file for each split.
-        split: ``train``, ``val`` or ``test``; a single file is all of every split.
+        data: table of open questions or conversations.
+        split: ``train``, ``val``, ``test``, or ``all`` of a table without splits; by default the one to evaluate.
         out: folder for the two files.
         features: folder of the feature store.
-        images: folder of the pictures; beside the file by default.
+        table: how the table is taken.
         quiet: show no progress bars.
         distributed: the processes that share the conversations; the first one writes.
+        skip_bad: leave out what cannot be used; an open question counts as wrong then.
+        decoding: ``likelihood`` measures the loss alone; ``generate`` lets the model write the last response too, and
+            scores it. By default the latter with open questions, the former with conversations.
+        max_new_tokens: of a response that is written; by default 64.
 
     Returns:
-        What ``metrics.json`` holds: loss per token, perplexity (None where it is beyond all numbers), counts.
+        What ``metrics.json`` holds: loss per token, perplexity (None where it is beyond all numbers), counts, and
+        scores of what was written.
 
     Raises:
         UserError: bad data; nothing is written then.
     """
+    # Imported here: questions are evaluated without it.
+    from mm_adapter.data.conversations import open_conversations
+
     progress = not quiet and distributed.is_main
-    examples = prepare_conversations(model, read_split(data, split, images), features, progress, distributed)
-    found = measure_responses(model, examples, distributed=distributed)
-    if math.isnan(found.loss):
+    found = open_conversations(data, table, skip_bad)
+    split = split or found.default_split
+    conversations = found.split(split)
+    examples, skipped = prepare_conversations(model, conversations, features, progress, distributed, skip_bad=skip_bad)
+    skipped = {**found.bad, **skipped}
+    measured = measure_responses(model, examples, distributed=distributed)
+    if math.isnan(measured.loss):
         raise UserError(f"{data}: the loss of the responses is not a number; the adapter or the model is damaged.")
-    metrics = {
-        "loss_per_token": found.loss,
-        "perplexity": math.exp(found.loss) if found.loss < _LARGEST else None,
-        "response_tokens": found.tokens,
+    metrics: dict[str, Any] = {
+        "split": split,
+        "loss_per_token": measured.loss,
+        "perplexity": math.exp(measured.loss) if measured.loss < _LARGEST else None,
+        "response_tokens": measured.tokens,
         "conversations": len(examples.conversations),
         "shortened": count_cut(examples),
+        "skipped": skipped,
     }
-    if not distributed.is_main:
-        return metrics
-    rows = [
-        json.dumps({"id": sample.id, "loss_per_token": loss, "response_tokens": sum(sample.targets)})
-        for sample, loss in zip(examples.conversations, found.by_conversation, strict=True)
+    rows: list[dict[str, Any]] = [
+        {"id": sample.id, "loss_per_token": loss, "response_tokens": sum(sample.targets)}
+        for sample, loss in zip(examples.conversations, measured.by_conversation, strict=True)
     ]
-    write_text(out / "responses.jsonl", "".join(row + "\n" for row in rows))
-    write_json(out / "metrics.json", metrics)
+    if (decoding or ("generate" if found.is_open else "likelihood")) == "generate":
+        written = write_responses(model, examples, distributed, max_new_tokens)
+        by_id = {conversation.id: conversation for conversation in conversations}
+        asked = [by_id[sample.id] for sample in examples.conversations]
+        scores = score_open_answers(written, [item.references or (item.turns[-1].text,) for item in asked])
+        metrics["open_answers"] = scores.to_json()
+        for row, text, item, own in zip(rows, written, asked, scores.each, strict=True):
+            references = list(item.references) or [item.turns[-1].text]
+            row |= {"request": item.turns[-2].text, "response": text, "references": references, **own}
+    if distributed.is_main:
+        write_text(out / "responses.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_json(out / "metrics.json", metrics)
     return metrics
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a run says of a lone file that it was trained on.
+
+    Attributes:
+        val_share: share of the file that it held out.
+    """
+
+    val_share: float
+
+
+def trained_on(run: Path, data: str) -> TrainedOn | None:
+    """Return how ``run`` divided the file ``data``, or None where it was not trained on that very file.
+
+    Such a file has no rows that the run has not seen but those that it held out.
+    """
+    try:
+        facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    digest = facts.get("data_sha256") if isinstance(facts, dict) else None
+    if digest is None or not Path(data).is_file() or file_sha256(Path(data)) != digest:
+        return None
+    share = facts.get("val_share")
+    return TrainedOn(share if isinstance(share, float) and 0 < share < 1 else TableOptions().val_share)

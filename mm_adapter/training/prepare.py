@@ -9,10 +9,9 @@ from torch import Tensor
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import cache_folder
 from mm_adapter.data.conversation import Conversation
-from mm_adapter.data.conversations import is_conversations, read_splits
 from mm_adapter.data.encoding import count_shortened, encode_conversation, encode_questions
-from mm_adapter.data.question import Question
-from mm_adapter.data.readers import read_dataset
+from mm_adapter.data.question import Question, TableOptions
+from mm_adapter.data.readers import read_dataset, task_of
 from mm_adapter.data.templates import Prompting, QuestionTemplate
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.inference.prompting import ConversationPrompting
@@ -96,12 +95,14 @@ class PreparedTask:
         shortened: split -> examples that were cut to fit.
         skipped: id -> reason of examples that had to be left out.
         explained: how many of those to train on come with an explanation; None where none is to be learned.
+        summary: what a table was understood as; empty for the official layout.
     """
 
     task: Task
     shortened: dict[str, int]
     skipped: dict[str, str]
     explained: int | None = None
+    summary: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,12 +120,11 @@ class Parts:
     tower: ImageTower | None = None
 
 
-def make_prompting(config: TrainingConfig, data: str) -> Prompting | ConversationPrompting:
+def make_prompting(
+    config: TrainingConfig, data: str, table: TableOptions | None = None
+) -> Prompting | ConversationPrompting:
     """Return how questions or requests are put under ``config``; an automatic task is what ``data`` is."""
-    kind = config.task
-    if kind == "auto":
-        kind = "conversations" if is_conversations(data) else "questions"
-    if kind == "conversations":
+    if task_of(data, config.task, table) == "conversations":
         return ConversationPrompting(config.prompt_template, config.max_length)
     return question_prompting(config)
 
@@ -140,26 +140,23 @@ def prepare_task(
     data: str,
     skip_bad: bool = False,
     features: Path | None = None,
-    images: Path | None = None,
+    table: TableOptions | None = None,
     progress: bool = True,
     distributed: DistributedContext = SINGLE_PROCESS,
 ) -> PreparedTask:
     """Read and encode what a model is to be trained on, as its prompting says.
 
     Args:
-        skip_bad: leave out questions that cannot be used, by name, instead of stopping.
+        skip_bad: leave out what cannot be used, by name, instead of stopping.
         features: folder of the feature store.
-        images: folder of the pictures of conversations; beside the file by default.
+        table: how a table is taken.
         distributed: the processes that share the work of image features.
 
     Raises:
         UserError: nothing usable is there.
     """
-    if isinstance(model.prompting, Prompting):
-        if images is not None:
-            raise UserError("--image-folder: pictures of questions lie in the dataset's own folder; leave it out.")
-        return _questions(model, config, data, skip_bad, features, progress, distributed)
-    return _conversations(model, config, data, features, images, progress, distributed)
+    prepare_kind = _questions if isinstance(model.prompting, Prompting) else _conversations
+    return prepare_kind(model, config, data, skip_bad, features, table, progress, distributed)
 
 
 def _questions(
@@ -168,10 +165,11 @@ def _questions(
     data: str,
     skip_bad: bool,
     features: Path | None,
+    table: TableOptions | None,
     progress: bool,
     distributed: DistributedContext,
 ) -> PreparedTask:
-    dataset = read_dataset(data, skip_bad=skip_bad)
+    dataset = read_dataset(data, skip_bad=skip_bad, options=table)
     questions = {split: dataset.split(split) for split in ("train", "val")}
     if model.vision is None:
         questions = {split: without_images(members) for split, members in questions.items()}
@@ -180,7 +178,7 @@ def _questions(
         for split, members in questions.items()
     }
     skipped = {pid: reason for split in questions for pid, reason in dataset.skipped(split).items()}
-    return question_task(model, config, prepared, skipped)
+    return replace(question_task(model, config, prepared, skipped), summary=dataset.summary)
 
 
 def question_task(
@@ -218,18 +216,26 @@ def _conversations(
     model: MultimodalLlama,
     config: TrainingConfig,
     data: str,
+    skip_bad: bool,
     features: Path | None,
-    images: Path | None,
+    table: TableOptions | None,
     progress: bool,
     distributed: DistributedContext,
 ) -> PreparedTask:
-    splits = read_splits(data, images, config.seed)
-    sets = {
-        split: prepare_conversations(model, members, features, progress, distributed)
-        for split, members in splits.items()
-    }
+    # Imported here: runs on questions do without it.
+    from mm_adapter.data.conversations import open_conversations
+
+    found = open_conversations(data, table, skip_bad)
+    sets: dict[str, ConversationSet] = {}
+    skipped = dict(found.bad)
+    for split in ("train", "val"):
+        sets[split], bad = prepare_conversations(
+            model, found.split(split), features, progress, distributed, skip_bad=skip_bad
+        )
+        skipped |= bad
     shortened = {split: count_cut(part) for split, part in sets.items()}
-    return PreparedTask(ResponseTask(model, sets["train"], sets["val"], config), shortened, {})
+    task = ResponseTask(model, sets["train"], sets["val"], config)
+    return PreparedTask(task, shortened, skipped, summary=found.summary)
 
 
 def prepare_conversations(
@@ -238,13 +244,18 @@ def prepare_conversations(
     features: Path | None = None,
     progress: bool = True,
     distributed: DistributedContext = SINGLE_PROCESS,
-) -> ConversationSet:
+    skip_bad: bool = False,
+) -> tuple[ConversationSet, dict[str, str]]:
     """Encode conversations in the model's template, with image features where it takes pictures.
 
+    Returns:
+        The set, and id -> reason of those that were left out.
+
     Raises:
-        UserError: a picture that cannot be read, or one for a model that takes none.
+        UserError: a picture that cannot be read, unless ``skip_bad``; one for a model that takes none; or none is left.
     """
     found: dict[Path, Tensor] = {}
+    skipped: dict[str, str] = {}
     pictured = [conversation for conversation in conversations if conversation.image is not None]
     if pictured and model.vision is None:
         raise UserError(
@@ -254,10 +265,16 @@ def prepare_conversations(
     if pictured:
         paths = [conversation.image for conversation in pictured if conversation.image is not None]
         store = features or cache_folder() / "features"
-        found, _ = extract_features(model.tower, paths, store, progress=progress, distributed=distributed)
+        found, bad = extract_features(
+            model.tower, paths, store, skip_bad=skip_bad, progress=progress, distributed=distributed
+        )
+        skipped = {sample.id: bad[sample.image] for sample in pictured if sample.image in bad}
+    usable = [sample for sample in conversations if sample.id not in skipped]
+    if not usable:
+        raise UserError(f"none of the {len(conversations)} conversations can be used: {next(iter(skipped.values()))}")
     template = model.conversation_template
-    encoded = [encode_conversation(sample, template, model.tokenizer, model.max_length) for sample in conversations]
-    return ConversationSet(encoded, found)
+    encoded = [encode_conversation(sample, template, model.tokenizer, model.max_length) for sample in usable]
+    return ConversationSet(encoded, found), skipped
 
 
 def count_cut(examples: ConversationSet) -> int:

@@ -1,5 +1,6 @@
 """``mm-adapter train``: a preset and a dataset become a run folder."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,8 @@ import torch
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.core.errors import Stopped, UserError
-from mm_adapter.core.files import write_json
+from mm_adapter.core.files import file_sha256, write_json
+from mm_adapter.data.question import TableOptions
 from mm_adapter.data.templates import Prompting
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext, check_device, init_distributed
 from mm_adapter.inference.prompting import ConversationPrompting
@@ -34,7 +36,7 @@ def train(
     resume: str = "no",
     skip_bad: bool = False,
     features: Path | None = None,
-    images: Path | None = None,
+    table: TableOptions | None = None,
     quiet: bool = False,
     log: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
     parts: Parts | None = None,
@@ -43,14 +45,13 @@ def train(
 
     Args:
         config: settings.
-        data: ScienceQA folder, parquet folder or hub id; for conversations a file (JSON, JSONL, CSV) or a folder with
-            train.json and val.json.
+        data: ScienceQA folder, or a table: a file, a folder or a hub id.
         out: run folder, which the first rank writes; gets the best adapter, config.json, metrics.jsonl, curve.png and
             run.json.
         resume: ``must`` go on from the last state in ``out``; ``auto``: where there is one; or ``no``.
-        skip_bad: leave out questions that cannot be used, and say which.
+        skip_bad: leave out what cannot be used, and say which.
         features: folder of the feature store.
-        images: folder of the pictures of conversations; beside their file by default.
+        table: how a table is taken.
         quiet: show no progress bars.
         log: receives lines for a person.
         parts: what several runs have in common, as ``config`` and ``data`` say; then nothing of it is read again.
@@ -69,7 +70,7 @@ def train(
             return result
         log = log if distributed.is_main else _silent
         quiet = quiet or not distributed.is_main
-        return _train(config, data, out, begun.resume, skip_bad, features, images, quiet, log, parts, distributed)
+        return _train(config, data, out, begun.resume, skip_bad, features, table, quiet, log, parts, distributed)
 
 
 def _silent(line: str) -> None:
@@ -83,17 +84,17 @@ def _train(
     resume: bool,
     skip_bad: bool,
     features: Path | None,
-    images: Path | None,
+    table: TableOptions | None,
     quiet: bool,
     log: Callable[[str], None],
     parts: Parts | None,
     distributed: DistributedContext,
 ) -> dict[str, Any]:
-    prompting = make_prompting(config, data)
+    prompting = make_prompting(config, data, table)
     if parts is None:
         model = build_model(config, prompting=prompting, distributed=distributed)
         prepared = prepare_task(
-            model, config, data, skip_bad, features, images, progress=not quiet, distributed=distributed
+            model, config, data, skip_bad, features, table, progress=not quiet, distributed=distributed
         )
     else:
         model = build_model(config, parts.base, prompting, distributed, parts.tower)
@@ -124,11 +125,19 @@ def _train(
         "steps_left_out": trainer.progress.skipped,
         "shortened": prepared.shortened,
         "skipped": prepared.skipped,
+        **_table_facts(data, table),
     }
     if distributed.is_main:
         write_json(out / RUN_FILE, result)
     trainer.finish()
     return result
+
+
+def _table_facts(data: str, table: TableOptions | None) -> dict[str, Any]:
+    """Return what evaluation must know to keep from scoring rows that were trained on: a lone file and its share."""
+    if not os.path.isfile(data):
+        return {}
+    return {"data_sha256": file_sha256(Path(data)), "val_share": (table or TableOptions()).val_share}
 
 
 def build_model(
@@ -201,6 +210,8 @@ def _log_start(
     if distributed.world_size > 1:
         log(f"{distributed.world_size} ranks share every batch of {config.batch_size}")
     trained = trained_parameters(model.trained)
+    if prepared.summary:
+        log(f"table: {prepared.summary}")
     log(f"{config.llama}: {count_frozen(model.llama):,} parameters frozen, {trained:,} trained")
     task, skipped = prepared.task, prepared.skipped
     shortened = sum(prepared.shortened.values())

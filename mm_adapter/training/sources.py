@@ -60,6 +60,31 @@ def resolve(preset: str | None = None, file: Path | None = None, options: Mappin
     return Settings(replace(TrainingConfig(), **values), origins)
 
 
+# Settings that say how one task is asked and learned; the other takes no notice of them.
+OF_TASK = {
+    "questions": (
+        *("template", "chat", "answer_format", "explanation", "explanation_place", "ranking", "score_end"),
+        *("ranking_weight", "language_weight", "label_smoothing"),
+    ),
+    "conversations": ("prompt_template",),
+}
+
+
+def refuse_other_task(settings: Settings, task: str) -> None:
+    """Refuse settings of the other task that were given as options.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    for other, keys in OF_TASK.items():
+        given = [key for key in keys if settings.origins[key] == "option"]
+        if other != task and given:
+            raise UserError(
+                f"--{given[0].replace('_', '-')} is a setting of {other}, and this data is trained on as {task}; leave "
+                "it out."
+            )
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """Return what a TOML or YAML file says; its ending tells which of the two.
 

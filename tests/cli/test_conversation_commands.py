@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from mm_adapter.data.conversation import USER, Turn
-from mm_adapter.data.conversations import read_split
+from mm_adapter.data.conversations import read_conversations
 from mm_adapter.data.encoding import encode_request
 from mm_adapter.model import MultimodalLlama
 
@@ -164,6 +164,6 @@ def test_ids_that_come_again_are_numbered(instructions, tmp_path):
     """Merged sets repeat ids; what is kept for one conversation is never taken for another."""
     records = [{"id": name, "instruction": "a", "output": "b"} for name in ("1", "1", "1 (2)", "1")]
     (tmp_path / "merged.json").write_text(json.dumps(records))
-    names = [conversation.id for conversation in read_split(str(tmp_path / "merged.json"), "train")]
+    names = [conversation.id for conversation in read_conversations(str(tmp_path / "merged.json"))]
     assert len(set(names)) == 4
     assert names[0] == "1"

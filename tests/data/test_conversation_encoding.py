@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from test_templates import Letters
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Instruction, Turn
+from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Turn
 from mm_adapter.data.encoding import EncodedConversation, encode_conversation, encode_request
 from mm_adapter.data.templates import AlpacaTemplate
 
 TEMPLATE, LETTERS = AlpacaTemplate(), Letters()
-PLAIN = Instruction("1", "Name a bird.", "An owl.")
-ABOUT = Instruction("2", "Translate.", "Eule", input="owl")
+PLAIN = Conversation("1", (Turn(USER, "Name a bird."), Turn(ASSISTANT, "An owl.")))
+ABOUT = Conversation("2", (Turn(USER, "Translate.", "owl"), Turn(ASSISTANT, "Eule")))
 FRAME = len(LETTERS.begin) + len(TEMPLATE.render(Turn(USER, "")).text)
 
 
@@ -47,12 +47,11 @@ def test_later_requests_have_the_headings_alone() -> None:
     assert TEMPLATE.render(Turn(USER, "Why?"), first=False).text == "\n\n### Instruction:\nWhy?\n\n### Response:"
 
 
-@pytest.mark.parametrize("instruction", [PLAIN, ABOUT])
-def test_the_response_and_its_end_are_learned(instruction: Instruction) -> None:
+@pytest.mark.parametrize("conversation", [PLAIN, ABOUT])
+def test_the_response_and_its_end_are_learned(conversation: Conversation) -> None:
     """Nothing of the request is a target, the end token is; the beginning is the tokenizer's."""
-    conversation = instruction.to_conversation()
     encoded = encode(conversation)
-    assert learned(encoded) == [*LETTERS.encode(instruction.output), LETTERS.end]
+    assert learned(encoded) == [*LETTERS.encode(conversation.turns[1].text), LETTERS.end]
     asked = encode_request(conversation.turns[0], TEMPLATE, LETTERS)
     assert list(encoded.tokens[: len(asked)]) == asked
     assert asked[:1] == list(LETTERS.begin)
@@ -68,12 +67,12 @@ def test_every_response_of_a_conversation_is_learned() -> None:
 
 def test_an_empty_response_is_an_end() -> None:
     """A few of the 52K say nothing; that is what is learned then."""
-    assert learned(encode(Instruction("3", "Say nothing.", "").to_conversation())) == [LETTERS.end]
+    assert learned(encode(talk("Say nothing.", ""))) == [LETTERS.end]
 
 
 def test_the_request_yields_first() -> None:
     """Its input loses its end; instruction, headings and the whole response stay."""
-    conversation = Instruction("4", "Sum up.", "Short.", input="x" * 50).to_conversation()
+    conversation = Conversation("4", (Turn(USER, "Sum up.", "x" * 50), Turn(ASSISTANT, "Short.")))
     whole = len(encode(conversation).tokens)
     encoded = encode(conversation, whole - 30)
     assert encoded.cut_request == 30
@@ -107,4 +106,4 @@ def test_nothing_is_too_long_and_no_response_is_cut_without_need(texts: list[tup
 def test_no_room_for_the_template() -> None:
     """A limit below the template's own length is refused, by number."""
     with pytest.raises(UserError, match=f"has {FRAME} tokens, max_length is {FRAME}"):
-        encode(PLAIN.to_conversation(), FRAME)
+        encode(PLAIN, FRAME)

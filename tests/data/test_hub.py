@@ -3,7 +3,6 @@
 import hashlib
 from io import BytesIO
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import datasets
@@ -13,7 +12,6 @@ from scienceqa_records import problem
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.images import content_hash, open_image
-from mm_adapter.data.hub import read_hub
 from mm_adapter.data.readers import read_dataset
 
 
@@ -67,25 +65,25 @@ def test_fields_splits_and_pictures_arrive(tmp_path):
 
 def test_picture_is_written_once(tmp_path):
     folder = write(tmp_path / "hub", "test", [row(png("red"))])
-    (question,) = read_hub(str(folder), cache=tmp_path / "own").questions
+    (question,) = read_dataset(str(folder)).questions
     assert question.image is not None
     before = question.image.stat().st_mtime_ns
-    assert read_hub(str(folder), cache=tmp_path / "own").questions == (question,)
+    assert read_dataset(str(folder)).questions == (question,)
     assert question.image.stat().st_mtime_ns == before
-    assert [path for path in (tmp_path / "own").rglob("*") if path.is_file()] == [question.image]
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == [question.image]
 
 
 def test_pid_column_is_used(tmp_path):
     folder = write(tmp_path / "hub", "train", [row(pid="7"), row(pid="9")], image=False)
-    assert [question.pid for question in read_hub(str(folder)).questions] == ["7", "9"]
+    assert [question.pid for question in read_dataset(str(folder)).questions] == ["7", "9"]
 
 
 def test_same_pid_twice_is_bad(tmp_path):
     folder = write(tmp_path / "hub", "train", [row(pid=1), row(pid=2)], image=False)
     write(folder, "test", [row(pid=1)], image=False)
     with pytest.raises(UserError, match="question '1': is there twice"):
-        read_hub(str(folder))
-    dataset = read_hub(str(folder), skip_bad=True)
+        read_dataset(str(folder))
+    dataset = read_dataset(str(folder), skip_bad=True)
     assert list(dataset.skipped("train")) == list(dataset.skipped("test")) == ["1"]
     assert [question.pid for question in dataset.questions] == ["2"]
 
@@ -96,29 +94,29 @@ def test_same_pid_twice_is_bad(tmp_path):
         (row(answer=3), "out of range"),
         (row(choices=["a"]), "only one option"),
         (row(question=""), "no text in 'question'"),
-        ({**row(), "image": {"bytes": None, "path": "/etc/passwd"}}, "picture without its bytes"),
+        ({**row(), "image": {"bytes": None, "path": "/etc/passwd"}}, "picture outside the image folder"),
         ({**row(), "image": {"bytes": b"", "path": None}}, "picture without its bytes"),
     ],
 )
 def test_bad_row_is_refused_by_name_and_skipped_on_request(tmp_path, bad, reason):
     folder = write(tmp_path / "hub", "test", [row(png("red")), bad])
     with pytest.raises(UserError, match="question 'test-1'") as error:
-        read_hub(str(folder))
+        read_dataset(str(folder))
     assert reason in str(error.value)
-    dataset = read_hub(str(folder), skip_bad=True)
+    dataset = read_dataset(str(folder), skip_bad=True)
     assert list(dataset.skipped("test")) == ["test-1"]
     assert len(dataset.split("test")) == 1
 
 
 def test_plain_struct_of_bytes_is_read_like_the_image_feature(tmp_path):
     folder = write(tmp_path / "hub", "test", [row(png("red"))], image=False)
-    (question,) = read_hub(str(folder)).questions
+    (question,) = read_dataset(str(folder)).questions
     assert question.image is not None
 
 
 def test_bytes_that_are_no_picture_are_not_decoded_while_reading(tmp_path):
     folder = write(tmp_path / "hub", "test", [row(b"no picture")])
-    (question,) = read_hub(str(folder)).questions
+    (question,) = read_dataset(str(folder)).questions
     assert question.image is not None
     with pytest.raises(UserError, match="not an image"):
         open_image(question.image)
@@ -129,13 +127,15 @@ def test_damaged_parquet_is_refused(tmp_path):
     path = folder / "test-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match="cannot be loaded, a damaged file"):
-        read_hub(str(folder))
+        read_dataset(str(folder))
 
 
-def test_folder_without_named_splits_is_refused(tmp_path):
-    write(tmp_path / "hub", "other", [row()])
-    with pytest.raises(UserError, match="no parquet file is named train"):
-        read_hub(str(tmp_path / "hub"))
+def test_folder_without_named_splits_is_one_table_or_refused(tmp_path):
+    write(tmp_path / "hub", "other", [row(), row()])
+    assert len(read_dataset(str(tmp_path / "hub")).split("all")) == 2
+    write(tmp_path / "hub", "another", [row()])
+    with pytest.raises(UserError, match="which of its 2 tables is meant"):
+        read_dataset(str(tmp_path / "hub"))
 
 
 def test_hub_id_is_loaded_through_the_library(tmp_path, monkeypatch):
@@ -153,7 +153,7 @@ def test_hub_without_network_is_a_user_error(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(UserError, match=r"owner/name: .*not to be had from the hub \(Couldn't reach the Hub\)"):
-        read_hub("owner/name")
+        read_dataset("owner/name")
 
 
 def test_old_library_is_told_to_run_no_script(monkeypatch):
@@ -164,21 +164,6 @@ def test_old_library_is_told_to_run_no_script(monkeypatch):
         return {}
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    read_hub("owner/name")
+    with pytest.raises(UserError, match="no column holds"):
+        read_dataset("owner/name")
     assert asked == {"trust": False}
-
-
-def test_text_that_is_not_utf8_is_a_user_error(tmp_path, monkeypatch):
-    class Broken(list):
-        column_names = ("question",)
-        features = MappingProxyType({})
-
-        def select_columns(self, _names: list[str]) -> "Broken":
-            return self
-
-        def __iter__(self):
-            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
-
-    monkeypatch.setattr(datasets, "load_dataset", lambda _name: {"train": Broken()})
-    with pytest.raises(UserError, match="split 'train' cannot be read"):
-        read_hub("owner/name")

@@ -25,9 +25,9 @@ def test_folder_with_only_the_split_file_misses_the_questions(make_folder):
 
 
 def test_what_exists_but_holds_no_questions_is_refused(tmp_path, make_folder):
-    with pytest.raises(UserError, match=r"neither problems\.json nor parquet"):
+    with pytest.raises(UserError, match=r"no table and no problems\.json"):
         read_dataset(str(tmp_path))
-    with pytest.raises(UserError, match="this is a file"):
+    with pytest.raises(UserError, match="give the folder that holds it"):
         read_dataset(str(make_folder() / "problems.json"))
 
 

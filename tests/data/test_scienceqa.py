@@ -95,7 +95,7 @@ BAD_RECORDS = {
     "answer huge": (problem(answer=10**400), "out of range"),
     "answer negative": (problem(answer=-1), "out of range"),
     "answer true": (problem(answer=True), "true or false in 'answer'"),
-    "answer float": (problem(answer=1.0), "a number in 'answer'"),
+    "answer float": (problem(answer=1.0), "which is no whole number"),
     "answer text": (problem(answer="1"), "text in 'answer'"),
     "answer missing": (problem(answer=None), "nothing in 'answer'"),
     "question missing": (problem(question=None), "no text in 'question'"),
@@ -202,7 +202,7 @@ def test_pid_and_split_lead_out_of_the_folder_no_more_than_the_name(make_folder,
         read_scienceqa(folder)
 
 
-@pytest.mark.parametrize("linked", ["images/train/1/image.png", "images/train/1", "images"])
+@pytest.mark.parametrize("linked", ["images/train/1/image.png", "images/train/1"])
 def test_link_that_leaves_the_folder_is_refused(make_folder, put_image, tmp_path, linked):
     folder = make_folder({"1": problem(image="image.png")}, {"train": ["1"]})
     put_image(tmp_path / "outside" / "train" / "1" / "image.png")
@@ -219,6 +219,18 @@ def test_link_to_the_whole_folder_is_welcome(make_folder, put_image, tmp_path):
     put_image(folder / "images" / "train" / "1" / "image.png")
     os.symlink(folder, tmp_path / "link")
     (question,) = read_scienceqa(tmp_path / "link", check_images=True).questions
+    assert question.image is not None
+    assert question.image.is_file()
+
+
+@pytest.mark.parametrize("linked", ["images", "images/train"])
+def test_link_to_a_folder_of_pictures_is_welcome(make_folder, put_image, tmp_path, linked):
+    """Everyone links data sets: a link that is no part of a record is the user's own."""
+    folder = make_folder({"1": problem(image="image.png")}, {"train": ["1"]})
+    put_image(tmp_path / "elsewhere" / "train" / "1" / "image.png")
+    (folder / linked).parent.mkdir(parents=True, exist_ok=True)
+    os.symlink(tmp_path / "elsewhere" / linked.removeprefix("images").strip("/"), folder / linked)
+    (question,) = read_scienceqa(folder, check_images=True).questions
     assert question.image is not None
     assert question.image.is_file()
 
