@@ -1,9 +1,15 @@
-"""Pictures from untrusted files: decoded whole, or refused by name."""
+"""Pictures from untrusted sources, whatever they come as: decoded whole, or refused by name."""
 
+import contextlib
 import hashlib
+import io
+import os
 import threading
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -21,46 +27,111 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _WARNINGS_LOCK = threading.Lock()
 
 
-def open_image(path: Path) -> Image.Image:
-    """Return the picture in ``path`` as RGB, fully decoded and upright.
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | np.ndarray | Image.Image"
+"""What a picture may come as: a file by name, its bytes, an open file, an array, or a picture of Pillow's."""
 
-    The camera's orientation tag is applied, transparency is laid over white, 16-bit and floating-point greys are
-    scaled to 8 bits, and of an animation the first frame is taken.
+
+def open_image(source: ImageSource) -> Image.Image:
+    """Return a picture as RGB, fully decoded and upright; the same whatever it comes as.
+
+    The camera's orientation tag is applied where it can be read, transparency is laid over white, 16-bit and
+    floating-point greys are scaled to 8 bits, and of an animation the first frame is taken.
+
+    Args:
+        source: a file name, the bytes of a file, a file opened for reading bytes, a picture of Pillow's, or an array:
+            ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` or ``(H, W, 4)`` of bool, uint8, or uint16 and float for greys;
+            colours in float are 0 to 1.
 
     Raises:
         UserError: the file is missing, unreadable, truncated, no picture, empty, or larger than ``MAX_PIXELS``
-            (checked in the header, before anything is decoded).
+            (checked in the header, before anything is decoded); or the source is of another kind.
     """
-    path = Path(path)
+    if isinstance(source, Image.Image):
+        return _decoded("the picture", lambda: contextlib.nullcontext(source))
+    if isinstance(source, np.ndarray):
+        return _of_array(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        content = io.BytesIO(source)
+        return _decoded("the picture in bytes", lambda: _read_header(content))
+    if isinstance(source, str) and source.startswith(("http://", "https://", "data:")):
+        raise UserError(f"{source[:80]}: this is a URL, not a file; download the picture and give its file or bytes.")
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        return _decoded(str(path), lambda: _read_file(path))
+    if callable(getattr(source, "read", None)):
+        return _decoded(str(getattr(source, "name", "the open file")), lambda: _read_header(source))
+    raise UserError(
+        f"a picture is given as {type(source).__name__}; give a file name, bytes, an open file, an array of NumPy or "
+        "a picture of Pillow."
+    )
+
+
+def _decoded(name: str, read: Callable[[], AbstractContextManager[Image.Image]]) -> Image.Image:
+    """Return what ``read`` opens as RGB; ``name`` stands in messages.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
     try:
-        # A pipe or device instead of a file would be read without end.
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: this is no file, so no picture. Give a picture file.")
-        with _read_header(path) as image:
-            _check_size(path, image)
+        with read() as image:
+            _check_size(name, image)
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return _to_rgb(_upright(image))
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(f"{path}: this picture does not exist. Check the path.") from None
+        raise UserError(f"{name}: this picture does not exist. Check the path.") from None
     except Image.DecompressionBombError:
-        raise _too_large(path) from None
+        raise _too_large(name) from None
     except UnidentifiedImageError:
         raise UserError(
-            f"{path}: this is not an image of a known format, or it has 0 pixels. Use a PNG, JPEG or WebP."
+            f"{name}: this is not an image of a known format, or it has 0 pixels. Use a PNG, JPEG or WebP."
         ) from None
     except MemoryError:
-        raise UserError(f"{path}: there is not enough memory to decode this picture. Scale it down.") from None
+        raise UserError(f"{name}: there is not enough memory to decode this picture. Scale it down.") from None
     except OSError as error:
         # Errors of the system carry its words; those of decoders ("image file is truncated") only their own.
         reason = error.strerror or str(error)
-        raise UserError(f"{path}: this picture cannot be read ({reason}). Replace the file.") from error
+        raise UserError(f"{name}: this picture cannot be read ({reason}). Replace the file.") from error
     except Exception as error:
         # Pillow's format plugins meet hostile bytes with SyntaxError, struct.error, IndexError, zlib.error and more.
         raise UserError(
-            f"{path}: this picture is damaged ({error or type(error).__name__}). Replace the file."
+            f"{name}: this picture is damaged ({error or type(error).__name__}). Replace the file."
         ) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return the picture turned as its camera says; as it is where the tag cannot be read over whole pixels."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
+    except Exception:
+        return image
+
+
+def _of_array(array: np.ndarray) -> Image.Image:
+    """Return the picture in an array.
+
+    Raises:
+        UserError: shape, type or values are not those of a picture.
+    """
+    pixels = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
+        raise UserError(
+            f"a picture is an array of shape {array.shape}; it must be (height, width), or (height, width, channels) "
+            "with 1, 3 or 4 channels."
+        )
+    kind = pixels.dtype.kind
+    if pixels.ndim == 3 and kind == "f":
+        if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
+            raise UserError("a picture is an array of floats beyond 0 to 1; scale them, or give uint8.")
+        pixels = (pixels * 255).round().astype(np.uint8)
+    if not (pixels.dtype in (np.uint8, np.bool_) or (pixels.ndim == 2 and (kind == "f" or pixels.dtype.itemsize <= 4))):
+        raise UserError(f"a picture is an array of {array.dtype} of shape {array.shape}; give uint8.")
+    if pixels.ndim == 2 and pixels.dtype not in (np.uint8, np.bool_):
+        pixels = pixels.astype(np.float32 if kind == "f" else np.uint16 if pixels.dtype == np.uint16 else np.int32)
+    return _decoded("the picture", lambda: contextlib.nullcontext(Image.fromarray(pixels)))
 
 
 def content_hash(path: Path) -> str:
@@ -84,27 +155,34 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_header(path: Path) -> Image.Image:
+def _read_file(path: Path) -> Image.Image:
+    # A pipe or device instead of a file would be read without end.
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: this is no file, so no picture. Give a picture file.")
+    return _read_header(path)
+
+
+def _read_header(source: Any) -> Image.Image:
     # Pillow warns from 89 megapixels on and refuses from 179 on; our own lower bound comes right after.
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path, formats=FORMATS)
+        return Image.open(source, formats=FORMATS)
 
 
-def _check_size(path: Path, image: Image.Image) -> None:
+def _check_size(name: str, image: Image.Image) -> None:
     if image.width * image.height == 0:
-        raise UserError(f"{path}: this picture has 0 pixels. Replace the file.")
+        raise UserError(f"{name}: this picture has 0 pixels. Replace the file.")
     if image.width * image.height > MAX_PIXELS:
-        raise _too_large(path, f" of {image.width} x {image.height}")
+        raise _too_large(name, f" of {image.width} x {image.height}")
     if max(image.size) > MAX_ASPECT * min(image.size):
         raise UserError(
-            f"{path}: this picture of {image.width} x {image.height} is too narrow to be shown to a tower. Crop it."
+            f"{name}: this picture of {image.width} x {image.height} is too narrow to be shown to a tower. Crop it."
         )
 
 
-def _too_large(path: Path, size: str = "") -> UserError:
+def _too_large(name: str, size: str = "") -> UserError:
     return UserError(
-        f"{path}: this picture{size} has more than {MAX_PIXELS // 1_000_000} megapixels, which may be a "
+        f"{name}: this picture{size} has more than {MAX_PIXELS // 1_000_000} megapixels, which may be a "
         "decompression bomb. Scale it down."
     )
 
