@@ -4,34 +4,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from mm_adapter.adapter import Adapter
 from mm_adapter.adapter.finetune import FinetunedWeights
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.images import open_image
-from mm_adapter.data.templates import ConversationTemplate, Prompting, QuestionTemplate
+from mm_adapter.core.images import ImageSource, open_image
+from mm_adapter.data.templates import Prompting
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
-from mm_adapter.inference.answer import Answer, answer_question
+from mm_adapter.inference.answer import Answer, answer_question, answer_questions
 from mm_adapter.inference.generation import Sampling, stream_tokens
-from mm_adapter.inference.prompting import (
-    ConversationPrompting,
-    make_conversation_template,
-    question_template_of_chat,
-    question_template_of_conversations,
-)
+from mm_adapter.inference.prompting import ConversationPrompting, PromptedModel
 from mm_adapter.llama.attention import AttentionPrefix
 from mm_adapter.llama.checkpoints.load import LoadedLlama
-from mm_adapter.llama.tokenizers.chat_template import ChatTemplate, find_chat_template
-from mm_adapter.llama.tokenizers.tokenizer import TextStream, Tokenizer, stream_texts
+from mm_adapter.llama.tokenizers.tokenizer import TextStream, stream_texts
 from mm_adapter.pretrained import read_parts, write_pretrained
 from mm_adapter.scoring.batching import OptionBatch
 from mm_adapter.scoring.likelihoods import OptionScores, score_options
-from mm_adapter.vision import ImageTower, VisionConfig
+from mm_adapter.vision import ImageTower, VisionConfig, check_tower
 
 
-class MultimodalLlama(nn.Module):
+class MultimodalLlama(PromptedModel, nn.Module):
     """Answers questions about pictures with a frozen LLaMA (LLaMA-Adapter, arXiv 2303.16199).
 
     Attributes:
@@ -115,17 +108,6 @@ class MultimodalLlama(nn.Module):
         write_pretrained(Path(folder), trained, base, self.vision, tower, self.prompting)
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer.
-
-        Raises:
-            UserError: the model's files have none.
-        """
-        if self._tokenizer is None:
-            raise UserError(f"{self.base_name}: has no tokenizer to read text with; add tokenizer.json beside it.")
-        return self._tokenizer
-
-    @property
     def tower(self) -> ImageTower:
         """The image tower, loaded when the first picture comes.
 
@@ -136,11 +118,7 @@ class MultimodalLlama(nn.Module):
             raise UserError("this model takes no pictures: its adapter was trained without an image tower.")
         if self._tower is None:
             tower = ImageTower(self.vision, self.llama.device)
-            if self.vision_fingerprint not in (None, tower.fingerprint):
-                raise UserError(
-                    f"image tower {self.vision.tower}: its weights ({tower.fingerprint[:12]}) are not those that the "
-                    f"adapter was trained with ({(self.vision_fingerprint or '')[:12]})."
-                )
+            check_tower(tower, self.vision_fingerprint)
             object.__setattr__(self, "_tower", tower)
         return self._tower  # type: ignore[return-value]
 
@@ -194,23 +172,22 @@ class MultimodalLlama(nn.Module):
         first = 0 if self.adapter is None else self.adapter.first_layer
         return score_options(self.llama, batch, self.prefixes(image_features, has_image), states, first)
 
-    def image_features(self, image: str | Path | Image.Image) -> Tensor:
-        """Return global features ``(1, F)`` of one picture.
+    def image_features(self, image: ImageSource) -> Tensor:
+        """Return global features ``(1, F)`` of one picture, whatever it comes as; see ``open_image``.
 
         Raises:
             UserError: the picture cannot be read, or the model takes none.
         """
         if self.adapter is None:
             raise UserError("the base model takes no pictures; name an adapter that was trained with an image tower.")
-        picture = image if isinstance(image, Image.Image) else open_image(Path(image))
-        views = self.tower.preprocess(picture.convert("RGB"))
+        views = self.tower.preprocess(open_image(image))
         return self.tower.encode(views[None].to(self.llama.device))
 
     @torch.no_grad()
     def answer(
         self,
         question: str,
-        image: str | Path | Image.Image | None = None,
+        image: ImageSource | None = None,
         choices: Sequence[str] | None = None,
         context: str = "",
         max_new_tokens: int | None = None,
@@ -219,6 +196,7 @@ class MultimodalLlama(nn.Module):
         """Answer one question: the most likely of ``choices``, or freely without them.
 
         Args:
+            image: file name, bytes, open file, array or picture of Pillow; see ``open_image``.
             max_new_tokens: of what is written; by default 64 for a free answer, 128 for an explanation after an answer,
                 and as in training for one before it.
             explain: have the choice explained; an adapter that explains first does so anyway.
@@ -228,46 +206,29 @@ class MultimodalLlama(nn.Module):
         """
         return answer_question(self, question, image, choices, context, max_new_tokens, explain)
 
-    @property
-    def template(self) -> QuestionTemplate:
-        """How questions are put: in a chat format where one is asked for, as in conversations where those were taught.
+    @torch.no_grad()
+    def answer_batch(
+        self,
+        questions: Sequence[str],
+        images: Sequence[ImageSource | None] | None = None,
+        choices: Sequence[Sequence[str] | None] | None = None,
+        contexts: Sequence[str] | None = None,
+        max_new_tokens: int | None = None,
+        explain: bool = False,
+    ) -> list[Answer]:
+        """Answer many questions, packed as in evaluation: what ``answer`` says of each, sooner.
+
+        Args:
+            questions: B of them.
+            images: one for each, or None where there is none.
+            choices: of each; None for a free answer.
+            contexts: of each.
+            max_new_tokens, explain: as in ``answer``.
 
         Raises:
-            UserError: the chat format is not known, or the model has none of its own.
+            UserError: as in ``answer``; or there are not as many of something as questions.
         """
-        if isinstance(self.prompting, ConversationPrompting):
-            return question_template_of_conversations(self.conversation_template, self.tokenizer)
-        if self.prompting.chat == "none":
-            return self.prompting.make_template()
-        chat = self._chat_template(self.prompting.chat)
-        return question_template_of_chat(self.prompting, chat, self.tokenizer, self.base_name)
-
-    @property
-    def ranking(self) -> str:
-        """Options are ranked by the ``mean`` or ``sum`` of their tokens' log-likelihoods."""
-        return self.prompting.ranking if isinstance(self.prompting, Prompting) else "mean"
-
-    @property
-    def conversation_template(self) -> ConversationTemplate:
-        """How requests are put in a conversation: as the adapter was taught, else as the model itself was.
-
-        Raises:
-            UserError: the model has no chat format of its own, and was taught none.
-        """
-        if isinstance(self.prompting, ConversationPrompting):
-            name = self.prompting.prompt_template
-        else:
-            name = "alpaca" if self._chat is None else "own"
-        chat = None if name == "alpaca" else self._chat_template(name)
-        return make_conversation_template(name, chat, self.base_name)
-
-    def _chat_template(self, family: str) -> ChatTemplate | None:
-        return self._chat if family == "own" else find_chat_template(self.tokenizer, family=family)
-
-    @property
-    def max_length(self) -> int:
-        """Tokens of prompt and answer together: as taught, and no more than the base model can read."""
-        return min(self.prompting.max_length, self.llama.config.context_length)
+        return answer_questions(self, questions, images, choices, contexts, max_new_tokens, explain)
 
     def generate(
         self,
@@ -279,7 +240,13 @@ class MultimodalLlama(nn.Module):
         generator: torch.Generator | None = None,
         stop_strings: Sequence[str] = (),
     ) -> list[str]:
-        """Continue prompts (text or token ids), see ``inference.generation.stream_tokens``, up to a stop string."""
+        """Continue prompts (text or token ids), see ``inference.generation.stream_tokens``, up to a stop string.
+
+        Raises:
+            UserError: one prompt stands where a list of them belongs.
+        """
+        if isinstance(prompts, str):
+            raise UserError(f"generate takes a list of prompts; write [{prompts[:40]!r}].")
         encoded = [
             [*self.tokenizer.begin, *self.tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
             for prompt in prompts
@@ -291,9 +258,3 @@ class MultimodalLlama(nn.Module):
         for _ in stream_texts(steps, texts):
             pass
         return [text.text for text in texts]
-
-    @property
-    def end_tokens(self) -> set[int]:
-        """Ids that end what the model writes; those that end a turn in its chat format among them."""
-        turn_ends = () if self._chat is None else self._chat.end_tokens
-        return {self.tokenizer.end, *self.llama.config.end_tokens, *turn_ends}

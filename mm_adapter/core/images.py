@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, Union
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -27,7 +27,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _WARNINGS_LOCK = threading.Lock()
 
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | np.ndarray | Image.Image"
+ImageSource: TypeAlias = Union[str, os.PathLike[str], bytes, IO[bytes], np.ndarray, Image.Image]  # noqa: UP007 - a value
 """What a picture may come as: a file by name, its bytes, an open file, an array, or a picture of Pillow's."""
 
 

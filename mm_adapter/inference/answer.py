@@ -1,23 +1,26 @@
-"""One question answered: by the likeliest of its choices or freely, with an explanation where one is wanted.
+"""Questions answered: by the likeliest of its choices or freely, with an explanation where one is wanted.
 
 An explanation comes after the answer (QCM-AE, QCM-ALE) or before it (QCM-EA, QCM-LEA), as in the dataset's paper,
 arXiv 2209.09513.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from PIL import Image
+import torch
 from torch import Tensor
 
 from mm_adapter.core.errors import UserError
+from mm_adapter.core.images import ImageSource
 from mm_adapter.data.encoding import EXPLANATION_LENGTH, EncodedQuestion, encode_question
 from mm_adapter.data.question import Question
 from mm_adapter.data.templates import ANSWER_LINE, BECAUSE, make_template
-from mm_adapter.scoring.batching import collate
+from mm_adapter.scoring.batching import collate, token_batches
 from mm_adapter.scoring.likelihoods import AdaptedModel
 
+_BATCH_TOKENS = 4096
+_BATCH = 16  # free answers that are written at a time
 _FREE_LENGTH = 64  # tokens of an answer without choices
 AFTER_LENGTH = 128
 """Tokens that an explanation after an answer may have, unless told otherwise."""
@@ -128,38 +131,149 @@ class Answer:
 def answer_question(
     model: AdaptedModel,
     question: str,
-    image: str | Path | Image.Image | None = None,
+    image: ImageSource | None = None,
     choices: Sequence[str] | None = None,
     context: str = "",
     max_new_tokens: int | None = None,
     explain: bool = False,
 ) -> Answer:
     """Answer one question; see ``MultimodalLlama.answer``."""
-    if explain and choices is None:
-        raise UserError("an explanation is of a choice; give choices, or leave it out for a free answer.")
-    if choices is not None and len(choices) < 2:
-        raise UserError(f"{len(choices)} choices; give at least two, or none for a free answer.")
-    if choices is not None and not all(choice.strip() for choice in choices):
-        raise UserError("a choice is empty; every choice needs a text.")
-    features = None if image is None else model.image_features(image)
-    options = tuple(choices) if choices else ("",)
-    asked = Question(pid="asked", question=question, options=options, answer=-1, context=context)
+    if not isinstance(question, str):
+        raise UserError(f"a question is given as {type(question).__name__}; give a text, or many with answer_batch.")
+    [answer] = answer_questions(model, [question], [image], [choices], [context], max_new_tokens, explain)
+    return answer
+
+
+def answer_questions(
+    model: AdaptedModel,
+    questions: Sequence[str],
+    images: Sequence[ImageSource | None] | None = None,
+    choices: Sequence[Sequence[str] | None] | None = None,
+    contexts: Sequence[str] | None = None,
+    max_new_tokens: int | None = None,
+    explain: bool = False,
+) -> list[Answer]:
+    """Answer many questions; see ``MultimodalLlama.answer_batch``."""
+    count = _counted(questions, images=images, choices=choices, contexts=contexts)
+    offered = [None] * count if choices is None else [_checked(options, explain) for options in choices]
+    asked = [
+        Question(str(index), question, options or ("",), answer=-1, context=context)
+        for index, (question, options, context) in enumerate(
+            zip(questions, offered, [""] * count if contexts is None else contexts, strict=True)
+        )
+    ]
+    seen = _seen(model, [None] * count if images is None else images)
+    answers: list[Answer | None] = [None] * count
+    chosen = [index for index, options in enumerate(offered) if options is not None]
+    encoded = [encode_question(asked[index], model.template, model.tokenizer, model.max_length) for index in chosen]
+    if not model.template.explains_first:
+        lengths = [question.length for question in encoded]
+    else:
+        # An explanation comes on top; how long it is shows only when it is written.
+        lengths = [question.length + EXPLANATION_LENGTH for question in encoded]
+    for batch in token_batches(lengths, _BATCH_TOKENS):
+        members = [chosen[place] for place in batch]
+        found = _choose(model, [encoded[place] for place in batch], seen.of(members), max_new_tokens, explain)
+        for index, answer in zip(members, found, strict=True):
+            answers[index] = answer
+    free = [index for index, options in enumerate(offered) if options is None]
+    for start in range(0, len(free), _BATCH):
+        members = free[start : start + _BATCH]
+        written = _write(model, [asked[index] for index in members], seen.of(members), max_new_tokens)
+        for index, answer in zip(members, written, strict=True):
+            answers[index] = answer
+    return [answer for answer in answers if answer is not None]
+
+
+def _counted(questions: Sequence[str], **others: Sequence[object] | None) -> int:
+    """Return how many questions there are.
+
+    Raises:
+        UserError: they are no list of texts, or there are not as many of something else.
+    """
+    if isinstance(questions, str) or not all(isinstance(question, str) for question in questions):
+        raise UserError("questions must be a list of texts; answer takes a single one.")
+    for name, given in others.items():
+        if given is not None and (isinstance(given, str | bytes) or len(given) != len(questions)):
+            raise UserError(f"{name} must be a list with one for each of the {len(questions)} questions.")
+    return len(questions)
+
+
+def _checked(choices: Sequence[str] | None, explain: bool) -> tuple[str, ...] | None:
+    """Return the choices of one question.
+
+    Raises:
+        UserError: they are not at least two texts, or there are none to explain.
+    """
     if choices is None:
-        return _write(model, asked, features, _FREE_LENGTH if max_new_tokens is None else max_new_tokens)
-    encoded = encode_question(asked, model.template, model.tokenizer, model.max_length)
-    explanation, images = "", Images(features)
+        if explain:
+            raise UserError("an explanation is of a choice; give choices, or leave it out for a free answer.")
+        return None
+    if isinstance(choices, str | bytes) or not all(isinstance(choice, str) for choice in choices):
+        raise UserError(f'choices must be a list of texts, such as ["red", "blue"]; {choices!r:.60} is none.')
+    if len(choices) < 2:
+        raise UserError(f"{len(choices)} choices; give at least two, or none for a free answer.")
+    if not all(choice.strip() for choice in choices):
+        raise UserError("a choice is empty; every choice needs a text.")
+    return tuple(choices)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Features ``(1, F)`` by question; None where it has no picture."""
+
+    features: Sequence[Tensor | None]
+
+    def of(self, indices: Sequence[int]) -> Images:
+        """Return the features of a batch."""
+        found = [self.features[index] for index in indices]
+        known = [feature for feature in found if feature is not None]
+        if not known:
+            return Images()
+        blank = torch.zeros_like(known[0])
+        stacked = torch.cat([blank if feature is None else feature for feature in found])  # (B, F)
+        present = torch.tensor([feature is not None for feature in found], device=stacked.device)
+        return Images(stacked, None if len(known) == len(found) else present)
+
+
+def _seen(model: AdaptedModel, images: Sequence[ImageSource | None]) -> _Seen:
+    """Return the features of all pictures; one that is given for several questions is looked at once."""
+    known: dict[str | int, Tensor] = {}
+    features: list[Tensor | None] = []
+    for image in images:
+        key = str(image) if isinstance(image, str | os.PathLike) else id(image)
+        if image is not None and key not in known:
+            known[key] = model.image_features(image)
+        features.append(None if image is None else known[key])
+    return _Seen(features)
+
+
+def _choose(
+    model: AdaptedModel,
+    encoded: Sequence[EncodedQuestion],
+    images: Images,
+    max_new_tokens: int | None,
+    explain: bool,
+) -> list[Answer]:
+    explanations = [""] * len(encoded)
     if model.template.explains_first:
-        [(explanation, encoded)] = explain_first(model, [encoded], images, max_new_tokens)
-    batch = collate([encoded], with_tail=False).to(model.llama.device)
-    scores = model.score_choices(batch, features).ranking_scores(model.ranking)
-    probabilities = scores.softmax(dim=-1).tolist()
-    choice = int(scores.argmax())
+        told = explain_first(model, encoded, images, max_new_tokens)
+        explanations, encoded = [text for text, _ in told], [question for _, question in told]
+    batch = collate(encoded, with_tail=False).to(model.llama.device)
+    scores = model.score_choices(batch, images.features, images.present).ranking_scores(model.ranking)  # (O,)
+    probabilities = [own.softmax(dim=-1) for own in scores.split(list(batch.option_counts))]
+    choices = [int(own.argmax()) for own in probabilities]
     if explain and not model.template.explains_first:
-        [explanation] = explain_answers(model, [encoded], [choice], images, max_new_tokens)
-    return Answer(options[choice], choice, tuple(probabilities), explanation)
+        explanations = explain_answers(model, encoded, choices, images, max_new_tokens)
+    return [
+        Answer(question.question.options[choice], choice, tuple(own.tolist()), explanation)
+        for question, choice, own, explanation in zip(encoded, choices, probabilities, explanations, strict=True)
+    ]
 
 
-def _write(model: AdaptedModel, asked: Question, features: Tensor | None, max_new_tokens: int) -> Answer:
+def _write(model: AdaptedModel, asked: Sequence[Question], images: Images, max_new_tokens: int | None) -> list[Answer]:
     free = make_template("QC-A", "text", frame=model.template.frame)
-    encoded = encode_question(asked, free, model.tokenizer, model.max_length)
-    return Answer(model.generate([encoded.prefix], features, max_new_tokens=max_new_tokens)[0].strip(), -1, ())
+    prefixes = [encode_question(question, free, model.tokenizer, model.max_length).prefix for question in asked]
+    limit = _FREE_LENGTH if max_new_tokens is None else max_new_tokens
+    written = model.generate(prefixes, images.features, images.present, max_new_tokens=limit)
+    return [Answer(text.strip(), -1, ()) for text in written]

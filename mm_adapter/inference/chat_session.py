@@ -2,12 +2,11 @@
 
 from collections.abc import Generator, Sequence
 from itertools import takewhile
-from pathlib import Path
 
 import torch
-from PIL import Image
 
 from mm_adapter.core.errors import UserError
+from mm_adapter.core.images import ImageSource
 from mm_adapter.data.conversation import USER, Turn
 from mm_adapter.data.encoding import encode_later_request, encode_request
 from mm_adapter.inference.generation import GenerationConfig, stream_tokens
@@ -42,7 +41,7 @@ class ChatSession:
         self,
         model: AdaptedModel,
         config: GenerationConfig | None = None,
-        image: str | Path | Image.Image | None = None,
+        image: ImageSource | None = None,
         context: int | None = None,
     ) -> None:
         most = model.llama.config.context_length
@@ -59,7 +58,7 @@ class ChatSession:
         self._prefixes: Prefixes | None = None
         self.show(image)
 
-    def show(self, image: str | Path | Image.Image | None) -> None:
+    def show(self, image: ImageSource | None) -> None:
         """Let the conversation, also what was said, be about another picture or none.
 
         Raises:

@@ -13,7 +13,8 @@ from mm_adapter.data.templates import (
     Request,
     make_template,
 )
-from mm_adapter.llama.tokenizers.chat_template import FAMILIES, ChatTemplate
+from mm_adapter.llama.model import Llama
+from mm_adapter.llama.tokenizers.chat_template import FAMILIES, ChatTemplate, find_chat_template
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
 
 PROMPT_TEMPLATES = ("alpaca", "own", *FAMILIES)
@@ -105,3 +106,77 @@ def question_template_of_chat(
         known = ", ".join(FAMILIES)
         raise UserError(f"{where}: its files tell no chat format; name one of {known}, or none.")
     return prompting.make_template(Frame(*chat_template.around_request(tokenizer)))
+
+
+class PromptedModel:
+    """How a model is asked: the part of ``MultimodalLlama`` that knows its tokenizer and its templates.
+
+    Attributes:
+        llama: the frozen decoder.
+        base_name: of the base model, for messages.
+        prompting: how questions or requests are put.
+    """
+
+    llama: Llama
+    base_name: str
+    prompting: Prompting | ConversationPrompting
+    _tokenizer: Tokenizer | None
+    _chat: ChatTemplate | None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer.
+
+        Raises:
+            UserError: the model's files have none.
+        """
+        if self._tokenizer is None:
+            raise UserError(f"{self.base_name}: has no tokenizer to read text with; add tokenizer.json beside it.")
+        return self._tokenizer
+
+    @property
+    def template(self) -> QuestionTemplate:
+        """How questions are put: in a chat format where one is asked for, as in conversations where those were taught.
+
+        Raises:
+            UserError: the chat format is not known, or the model has none of its own.
+        """
+        if isinstance(self.prompting, ConversationPrompting):
+            return question_template_of_conversations(self.conversation_template, self.tokenizer)
+        if self.prompting.chat == "none":
+            return self.prompting.make_template()
+        chat = self._chat_template(self.prompting.chat)
+        return question_template_of_chat(self.prompting, chat, self.tokenizer, self.base_name)
+
+    @property
+    def ranking(self) -> str:
+        """Options are ranked by the ``mean`` or ``sum`` of their tokens' log-likelihoods."""
+        return self.prompting.ranking if isinstance(self.prompting, Prompting) else "mean"
+
+    @property
+    def conversation_template(self) -> ConversationTemplate:
+        """How requests are put in a conversation: as the adapter was taught, else as the model itself was.
+
+        Raises:
+            UserError: the model has no chat format of its own, and was taught none.
+        """
+        if isinstance(self.prompting, ConversationPrompting):
+            name = self.prompting.prompt_template
+        else:
+            name = "alpaca" if self._chat is None else "own"
+        chat = None if name == "alpaca" else self._chat_template(name)
+        return make_conversation_template(name, chat, self.base_name)
+
+    def _chat_template(self, family: str) -> ChatTemplate | None:
+        return self._chat if family == "own" else find_chat_template(self.tokenizer, family=family)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of prompt and answer together: as taught, and no more than the base model can read."""
+        return min(self.prompting.max_length, self.llama.config.context_length)
+
+    @property
+    def end_tokens(self) -> set[int]:
+        """Ids that end what the model writes; those that end a turn in its chat format among them."""
+        turn_ends = () if self._chat is None else self._chat.end_tokens
+        return {self.tokenizer.end, *self.llama.config.end_tokens, *turn_ends}

