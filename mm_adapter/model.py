@@ -180,7 +180,8 @@ class MultimodalLlama(PromptedModel, nn.Module):
         """
         if self.adapter is None:
             raise UserError("the base model takes no pictures; name an adapter that was trained with an image tower.")
-        views = self.tower.preprocess(open_image(image))
+        picture = open_image(image)  # before a tower is loaded, or perhaps fetched
+        views = self.tower.preprocess(picture)
         return self.tower.encode(views[None].to(self.llama.device))
 
     @torch.no_grad()

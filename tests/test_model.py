@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from mm_adapter import MultimodalLlama
@@ -28,6 +30,8 @@ class FakeTower:
     """Stands for an image tower: the mean colour of a picture, repeated."""
 
     fingerprint = "t" * 64
+    weights_fingerprint = "w" * 64
+    is_corrected = False
 
     def __init__(self, config: VisionConfig, device: Any = "cpu") -> None:
         self.config = config
@@ -137,7 +141,25 @@ def test_other_weights_of_the_tower_are_refused(tmp_path: Path, make_model: Call
     model = make_model()
     model.vision_fingerprint = "u" * 64
     model.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"timm:test_vit: its weights \(t{12}\) are not those .*\(u{12}\)"):
+    with pytest.raises(UserError, match=r"timm:test_vit: its features \(t{12}\) are not those .*\(u{12}\)"):
+        MultimodalLlama.from_pretrained(adapter=tmp_path).image_features(Image.new("RGB", (4, 4)))
+
+
+@pytest.mark.usefixtures("fake_tower")
+def test_an_adapter_that_knows_only_the_weights_of_its_tower(
+    tmp_path: Path,
+    make_model: Callable[..., MultimodalLlama],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of version 0.1 is taken with a note; not where its tower computes otherwise since."""
+    model = make_model()
+    model.vision_fingerprint = FakeTower.weights_fingerprint
+    model.save_pretrained(tmp_path)
+    MultimodalLlama.from_pretrained(adapter=tmp_path).image_features(Image.new("RGB", (4, 4)))
+    assert "only the weights could be compared" in capsys.readouterr().err
+    monkeypatch.setattr(FakeTower, "is_corrected", True)
+    with pytest.raises(UserError, match="its weights need QuickGELU"):
         MultimodalLlama.from_pretrained(adapter=tmp_path).image_features(Image.new("RGB", (4, 4)))
 
 
@@ -157,6 +179,54 @@ def test_pictures_from_files_and_memory(tmp_path: Path, make_model: Callable[...
     assert model.image_features(red.convert("L")).shape == (1, FEATURES)
     with pytest.raises(UserError, match=r"absent\.png"):
         model.answer("Which?", tmp_path / "absent.png", choices)
+
+
+@pytest.mark.usefixtures("fake_tower")
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_many_questions_are_answered_as_each_alone(make_model: Callable[..., MultimodalLlama], data: Any) -> None:
+    """Packed together: pictures or none, two to five choices or free, contexts of any length."""
+    model = make_model()
+    drawn = data.draw(
+        st.lists(
+            st.tuples(
+                st.text("abc ?", min_size=1, max_size=30),
+                st.sampled_from([None, "red", "blue"]),
+                st.none() | st.lists(st.text("xyz", min_size=1, max_size=8), min_size=2, max_size=5),
+                st.text("abc ", max_size=40),
+            ),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    questions, colours, choices, contexts = (list(part) for part in zip(*drawn, strict=True))
+    images = [None if colour is None else Image.new("RGB", (4, 4), colour) for colour in colours]
+    together = model.answer_batch(questions, images, choices, contexts, max_new_tokens=4)
+    for found, question, image, options, context in zip(together, questions, images, choices, contexts, strict=True):
+        alone = model.answer(question, image, options, context, max_new_tokens=4)
+        assert (found.text, found.choice) == (alone.text, alone.choice)
+        assert found.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+
+
+def test_the_wrong_kind_of_thing(make_model: Callable[..., MultimodalLlama]) -> None:
+    """A text where a list belongs is not taken letter by letter; lists must be of one length."""
+    model = make_model()
+    with pytest.raises(UserError, match=r"choices must be a list of texts.*'red'"):
+        model.answer("Which?", choices="red")
+    with pytest.raises(UserError, match="choices must be a list of texts"):
+        model.answer("Which?", choices=[1, 2])
+    with pytest.raises(UserError, match=r"write \['hello'\]"):
+        model.generate("hello")
+    with pytest.raises(UserError, match="a question is given as list"):
+        model.answer(["Which?"])
+    with pytest.raises(UserError, match="questions must be a list"):
+        model.answer_batch("Which?")
+    with pytest.raises(UserError, match="images must be a list with one for each of the 2 questions"):
+        model.answer_batch(["a?", "b?"], images=[None])
+    with pytest.raises(UserError, match="a picture is given as int"):
+        model.answer("Which?", 3)
+    with pytest.raises(UserError, match="this is a URL"):
+        model.answer("Which?", "https://example.org/a.png")
 
 
 @pytest.mark.usefixtures("fake_tower")

@@ -204,3 +204,81 @@ def test_damaged_bytes_give_a_picture_or_a_user_error(tmp_path_factory, content,
     except UserError:
         return
     assert mode == "RGB"
+
+
+def kinds() -> dict[str, Image.Image]:
+    """A picture of noise in every mode that files hold."""
+    draw = np.random.default_rng(0).integers
+    colours = Image.fromarray(draw(0, 256, (20, 30, 3), dtype=np.uint8))
+    grey, alpha = colours.convert("L"), Image.fromarray(draw(0, 256, (20, 30), dtype=np.uint8))
+    grey_alpha, colours_alpha = grey.copy(), colours.copy()
+    grey_alpha.putalpha(alpha)
+    colours_alpha.putalpha(alpha)
+    return {
+        "1": grey.convert("1"),
+        "L": grey,
+        "LA": grey_alpha,
+        "P": colours.quantize(32),
+        "P and transparency": colours_alpha.quantize(32),
+        "RGB": colours,
+        "RGBA": colours_alpha,
+        "CMYK": colours.convert("CMYK"),
+        "YCbCr": colours.convert("YCbCr"),
+        "I;16": Image.fromarray(draw(0, 65536, (20, 30), dtype=np.uint16)),
+        "I": Image.fromarray(draw(0, 70000, (20, 30), dtype=np.int32)),
+        "F": Image.fromarray(draw(0, 1000, (20, 30)).astype(np.float32) / 7),
+    }
+
+
+@pytest.mark.parametrize("mode", kinds())
+def test_a_picture_is_the_same_whatever_it_comes_as(tmp_path, mode):
+    """A file, its bytes, the open file, a picture of Pillow's, and an array where one holds all of it."""
+    suffix = "png" if mode in ("1", "L", "LA", "P", "P and transparency", "RGB", "RGBA", "I;16") else "tiff"
+    path = saved(tmp_path / f"a.{suffix}", kinds()[mode])
+    expected = open_image(path).tobytes()
+    assert len(set(expected)) > 1
+    assert open_image(str(path)).tobytes() == expected
+    assert open_image(path.read_bytes()).tobytes() == expected
+    with open(path, "rb") as file:
+        assert open_image(file).tobytes() == expected
+    with Image.open(path) as picture:
+        assert open_image(picture).tobytes() == expected
+        if picture.mode in ("1", "L", "RGB", "RGBA", "I;16", "I", "F"):
+            assert open_image(np.asarray(picture)).tobytes() == expected
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr"])
+def test_modes_without_transparency_are_read_as_pillow_reads_them(tmp_path, mode):
+    path = saved(tmp_path / ("a.png" if mode in ("1", "L", "P", "RGB") else "a.tiff"), kinds()[mode])
+    assert open_image(path).tobytes() == Image.open(path).convert("RGB").tobytes()
+
+
+def test_a_turned_picture_is_upright_from_memory_too(tmp_path):
+    """The camera's tag is obeyed; a damaged one is passed over, since the pixels are whole."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    path = saved(tmp_path / "a.jpg", kinds()["RGB"], exif=exif.tobytes())
+    assert open_image(path).size == open_image(Image.open(path)).size == (20, 30)
+    content = path.read_bytes()
+    place = content.index(b"Exif") + 6
+    path.write_bytes(content[:place] + b"XXXX" + content[place + 4 :])
+    assert open_image(path).size == (30, 20)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("https://example.org/a.png", "this is a URL"),
+        (3, "given as int"),
+        (None, "given as NoneType"),
+        (np.zeros((3, 4, 5)), "shape"),
+        (np.full((4, 4, 3), 200.0), "beyond 0 to 1"),
+        (np.zeros((4, 4), dtype=complex), "array of complex128"),
+        (np.zeros((0, 4, 3), dtype=np.uint8), "0 pixels"),
+        (b"no picture", "not an image"),
+        (b"", "not an image"),
+    ],
+)
+def test_what_is_no_picture_is_refused_by_name(source, said):
+    with pytest.raises(UserError, match=said):
+        open_image(source)

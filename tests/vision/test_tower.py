@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,89 @@ def test_fingerprints(clip_names: dict[str, str], small_tower: ImageTower, tower
     torch.save(timm.create_model("test_efficientnet", num_classes=0).state_dict(), tmp_path / "other.pth")
     other = ImageTower(VisionConfig(f"timm:test_efficientnet/{tmp_path}/other.pth"))
     assert other.fingerprint != small_tower.fingerprint
+
+
+@pytest.fixture
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A tiny ViT with two tags: one trained with QuickGELU, one with GELU and other statistics of pictures."""
+    text = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+    config = {"embed_dim": 16, "vision_cfg": VIT, "text_cfg": text}
+    (tmp_path / "tiny-two.json").write_text(json.dumps(config))
+    (tmp_path / "tiny-two-quickgelu.json").write_text(json.dumps(config | {"quick_gelu": True}))
+    for name in ("tiny-two", "tiny-two-quickgelu"):
+        open_clip.add_model_config(tmp_path / f"{name}.json")
+    torch.manual_seed(0)
+    torch.save(open_clip.create_model("tiny-two").state_dict(), tmp_path / "two.pt")
+    tags = {"quick": {"quick_gelu": True}, "plain": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}
+    table = {name: {tag: {"url": "", **facts} for tag, facts in tags.items()} for name in ("tiny-two",)}
+    for name, value in table.items():
+        monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, value)
+    return str(tmp_path / "two.pt")
+
+
+def test_activation_and_preprocessing_come_from_the_tag(quick: str) -> None:
+    """As with OpenAI's weights: QuickGELU whatever the architecture's name says; the fingerprint knows which."""
+    towers = {tag: ImageTower(VisionConfig(f"tiny-two/{tag}@{quick}", depths=1)) for tag in ("quick", "plain")}
+    reference = ImageTower(VisionConfig(f"tiny-two-quickgelu/{quick}", depths=1))
+    found = {tag: features_of(tower, noise(0)) for tag, tower in towers.items()}
+    assert torch.equal(found["quick"], features_of(reference, noise(0)))
+    assert not torch.allclose(found["quick"], found["plain"])
+    assert towers["quick"].fingerprint == reference.fingerprint != towers["plain"].fingerprint
+    assert towers["quick"].weights_fingerprint == towers["plain"].weights_fingerprint
+    assert towers["quick"].is_corrected
+    assert not reference.is_corrected
+
+
+def test_a_file_that_does_not_say_how_it_was_trained_is_refused(quick: str) -> None:
+    """Where the tags of its architecture disagree; one of them has to be named."""
+    with pytest.raises(UserError, match=r"trained in 2 ways.*such as tiny-two/(quick|plain)@"):
+        ImageTower(VisionConfig(f"tiny-two/{quick}"))
+    with pytest.raises(UserError, match="neither a known tag"):
+        ImageTower(VisionConfig("tiny-two/quick@absent.pt"))
+
+
+def test_weights_of_another_input_size_are_refused(tmp_path: Path, clip_names: dict[str, str]) -> None:
+    """open_clip would stretch their positions to this size without a word."""
+    text = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+    config = {"embed_dim": 16, "vision_cfg": VIT | {"image_size": 64}, "text_cfg": text}
+    (tmp_path / "tiny-vit-64.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "tiny-vit-64.json")
+    with pytest.raises(UserError, match="the weights have 17 positions, tiny-vit-64 has 64"):
+        ImageTower(VisionConfig(f"tiny-vit-64/{clip_names['tiny-vit'].partition('/')[2]}"))
+
+
+def test_a_folder_in_open_clips_layout(tmp_path: Path, clip_names: dict[str, str]) -> None:
+    """``local-dir:`` as open_clip saves and names it; a folder without its configuration is refused."""
+    weights = clip_names["tiny-vit"].partition("/")[2]
+    text = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+    model = {"embed_dim": 16, "vision_cfg": VIT, "text_cfg": text}
+    facts = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": facts}))
+    shutil.copy(weights, tmp_path / "open_clip_pytorch_model.bin")
+    tower = ImageTower(VisionConfig(f"local-dir:{tmp_path}", depths=1))
+    reference, prepare = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path}")
+    with torch.no_grad():
+        expected = reference.eval().encode_image(prepare(noise(0))[None])
+    assert (features_of(tower, noise(0))[:, -16:] - expected).abs().max() < 1e-5
+    with pytest.raises(UserError, match=r"no open_clip_config\.json"):
+        ImageTower(VisionConfig("local-dir:nowhere"))
+
+
+def test_timm_tags_and_files_with_their_classifier(tmp_path: Path) -> None:
+    """NAME.TAG is timm's own way of naming; a file may hold the head that is not needed."""
+    name = next(iter(timm.list_pretrained("test_vit.*")))
+    torch.manual_seed(0)
+    whole = timm.create_model("test_vit", num_classes=1000)
+    torch.save(whole.state_dict(), tmp_path / "whole.pth")
+    tower = ImageTower(VisionConfig(f"timm:{name}/{tmp_path}/whole.pth", depths=1))
+    whole.reset_classifier(0)
+    with torch.no_grad():
+        expected = whole.eval()(tower.preprocess(noise(0)))
+    assert (features_of(tower, noise(0))[:, -64:] - expected).abs().max() < 1e-5
+    with pytest.raises(UserError, match="there is no tag 'zzz'"):
+        ImageTower(VisionConfig(f"timm:test_vit.zzz/{tmp_path}/whole.pth"))
+    with pytest.raises(UserError, match=r"prepared in \d+ ways"):
+        ImageTower(VisionConfig(f"timm:vit_base_patch16_224/{tmp_path}/whole.pth"))
 
 
 @pytest.mark.parametrize(
