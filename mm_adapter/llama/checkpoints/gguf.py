@@ -100,6 +100,8 @@ def _read_config(file: GGUFFile) -> LlamaConfig:
         rope_scaling=_rope_divisors(file, number, head_dim),
         tied_embeddings="output.weight" not in file.tensors,
         attention_bias="blk.0.attn_q.bias" in file.tensors,
+        mlp_bias="blk.0.ffn_gate.bias" in file.tensors,
+        position_limit=window or None,
         begin_token=values.get("tokenizer.ggml.bos_token_id"),
         end_tokens=() if end is None else (end,),
     )

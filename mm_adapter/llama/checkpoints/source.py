@@ -175,6 +175,17 @@ def store_mapped(tensor: Tensor, file: MappedFile, heads: int | None = None) -> 
     return StoredTensor(tuple(tensor.shape), dtype_name(tensor.dtype), read, granule, mapped)
 
 
+def same_values(one: StoredTensor, other: StoredTensor) -> bool:
+    """Tell whether two stored tensors have one shape and the same values; rows are compared a slab at a time."""
+    if one.shape != other.shape:
+        return False
+    rows = max(1, _SLAB // max(1, math.prod(one.shape[1:])))
+    return all(
+        torch.equal(one.read(first, first + rows).float(), other.read(first, first + rows).float())
+        for first in range(0, one.shape[0], rows)
+    )
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """Return ``float32`` for ``torch.float32``."""
     return str(dtype).removeprefix("torch.")
