@@ -214,8 +214,8 @@ class Llama(nn.Module):
         limit = self.config.position_limit
         if limit is not None and positions.numel() and int(positions.max()) >= limit:
             raise UserError(
-                f"a sequence of {int(positions.max()) + 1} tokens: up to {limit} this model is computed as it was trained; "
-                "its sliding window or dynamic rotary scaling beyond them is not supported. Shorten the sequence."
+                f"a sequence of {int(positions.max()) + 1} tokens: this model is computed up to {limit}; its sliding "
+                "window or dynamic rotary scaling beyond them is not supported. Shorten the sequence."
             )
 
     def run_layers(

@@ -34,7 +34,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def read_config(path: Path) -> LlamaConfig:
-    """Return the shape of a ``llama`` or ``mistral`` model, with the defaults of ``transformers`` where the file is silent.
+    """Return the shape of a ``llama`` or ``mistral`` model; where the file is silent, the defaults of ``transformers``.
 
     Positions beyond a sliding window, or where dynamic rotary scaling sets in, are refused when they come: up to there
     it is ordinary attention.
