@@ -59,6 +59,32 @@ def after_newline(encode: Callable[[str], list[int]], text: str) -> list[int]:
     return ids[len(newline) :] if ids[: len(newline)] == newline else encode(text)
 
 
+SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+"""What may stand beside the vocabulary in a Hugging Face folder."""
+
+_USUAL_ENDS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>")
+
+
+def choose_end(path: Path, named: int | None, end_tokens: Sequence[int], backend: tokenizers.Tokenizer) -> int:
+    """Return the id that ends a sequence.
+
+    Args:
+        path: of the vocabulary, for the message.
+        named: what the tokenizer's settings name; None where they name nothing.
+        end_tokens: of the model's configuration, which counts next; early conversions state the id of ``<s>`` there.
+        backend: whose usual names count last.
+
+    Raises:
+        UserError: nothing says it.
+    """
+    stated = [token for token in end_tokens if backend.id_to_token(token) != "<s>"]
+    usual = [token for token in map(backend.token_to_id, _USUAL_ENDS) if token is not None]
+    candidates = [*([] if named is None else [named]), *stated, *usual, *end_tokens]
+    if not candidates:
+        raise UserError(f"{path}: no end-of-sequence token is named in tokenizer_config.json or config.json.")
+    return candidates[0]
+
+
 class FastTokenizer:
     """A vocabulary that the ``tokenizers`` library runs (tokenizer.json, GGUF)."""
 
