@@ -24,7 +24,8 @@ from mm_adapter.core.fingerprint import join_digests, tensors_fingerprint
 from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, check_tensors, check_tokenizer, identify, open_source
 from mm_adapter.llama.checkpoints.source import StoredTensor, WeightSource
 from mm_adapter.llama.config import LlamaConfig, RopeScaling
-from mm_adapter.llama.tokenizers.chat_template import find_chat_template
+from mm_adapter.llama.tokenizers.chat_template import ChatTemplate, find_chat_template
+from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
 
 _STORE_KEYS = ("tower", "fingerprint", "depths", "views")
 
@@ -102,7 +103,8 @@ def _inspect_model(name: str, source: WeightSource) -> Inspection:
             "end": tokenizer.piece(tokenizer.end),
         }
         chat = find_chat_template(tokenizer, source.chat_template())
-        facts["chat"] = None if chat is None else chat.name
+        facts["chat"] = None if chat is None else _chat_name(chat)
+        facts |= _version_note(Path(name).expanduser(), tokenizer)
         weights = join_digests({key: tensor.digest() for key, tensor in stored.items()})
         facts |= {"fingerprint": identify(weights, config, tokenizer).fingerprint, "weights_fingerprint": weights}
     except UserError as error:
@@ -113,6 +115,23 @@ def _inspect_model(name: str, source: WeightSource) -> Inspection:
         reason = f"it takes {needed:.1f} GB in half precision, this machine has {there:.1f} GB."
         return Inspection(name, "model", False, reason, facts)
     return Inspection(name, "model", True, facts=facts)
+
+
+def _version_note(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    if not (folder / "config.json").is_file() or getattr(tokenizer, "names", None) is None:
+        return {}
+    from mm_adapter.llama.tokenizers.settings import about_versions
+
+    note = about_versions(folder, tokenizer)
+    return {} if note is None else {"note": note}
+
+
+def _chat_name(chat: ChatTemplate) -> str:
+    try:
+        chat.render([{"role": "user", "content": "Hello"}])
+    except UserError as error:
+        return f"{chat.name}, not usable: {error}"
+    return chat.name
 
 
 def _shape(config: LlamaConfig) -> dict[str, Any]:

@@ -52,6 +52,13 @@ class PiecesAndTokens(SentencePieceTokenizer):
         self._pattern = re.compile(
             "|".join(_pattern(text, settings.added.get(text, {})) for text in _longest(self._tokens))
         )
+        proto = {
+            "bos_token": self.backend.bos_id(),
+            "eos_token": self.backend.eos_id(),
+            "unk_token": self.backend.unk_id(),
+        }
+        pieces_by_role = {role: self.backend.id_to_piece(token) for role, token in proto.items() if token >= 0}
+        self.names = pieces_by_role | settings.names
         named = {role: self._tokens[text] for role, text in settings.names.items()}
         self.end = named.get("eos_token", self.end)
         first = named.get("bos_token", self.backend.bos_id())

@@ -4,6 +4,7 @@ Beside ``tokenizer.json``, what ``tokenizer_config.json``, ``special_tokens_map.
 decided by ``transformers`` itself, which is imported here alone. Of a ``tokenizer.model``, see ``pieces.py``.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ class FolderSettings:
         folder: of the model.
 
     Attributes:
-        values: ``tokenizer_config.json``, under it ``special_tokens_map.json`` and the class that ``config.json`` names.
+        values: ``tokenizer_config.json``, else ``special_tokens_map.json``; the class perhaps of ``config.json``.
         names: role of a special token -> its text; an empty one, as early conversions have it, is no name.
         empty: roles whose name is empty.
         added: text of a token -> its ``id`` and perhaps ``special``, ``lstrip``, ``rstrip``, ``single_word``.
@@ -76,18 +77,19 @@ class FolderSettings:
         return found
 
 
-def about_versions(folder: Path, begin: Sequence[int]) -> str | None:
-    """Return a line for a person where version 4 of ``transformers`` begins sequences otherwise; None where not."""
-    if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer.model").is_file():
-        return None
-    flag = FolderSettings(folder).flag("add_bos_token")
-    if (folder / "tokenizer.json").is_file():
-        if flag is None or flag == bool(begin):
+def about_versions(folder: Path, tokenizer: Any) -> str | None:
+    """Return a line for a person where versions 4 and 5 of ``transformers`` give other ids; None where they agree."""
+    flag, file = FolderSettings(folder).flag("add_bos_token"), folder / "tokenizer.json"
+    if not file.is_file():
+        if flag is not None or not tokenizer.begin:
             return None
+        return "begins as tokenizer.model says and transformers 4 does; 5 begins with nothing without add_bos_token"
+    if flag is not None and flag != bool(tokenizer.begin):
         return f"add_bos_token {str(flag).lower()} beside tokenizer.json is obeyed by transformers 4 and ignored by 5"
-    if flag is not None or not begin:
-        return None
-    return "begins as tokenizer.model says and transformers 4 does; 5 begins with nothing without add_bos_token"
+    stored, read = json.loads(file.read_text(encoding="utf-8")), json.loads(tokenizer.backend.to_str())
+    if any(stored.get(step) != read.get(step) for step in ("normalizer", "pre_tokenizer")):
+        return "transformers 5 splits text as its tokenizer_class does, 4 as tokenizer.json says; here as in 5"
+    return None
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -128,7 +130,8 @@ def read_by_transformers(settings: FolderSettings, end_tokens: Sequence[int]) ->
     backend.no_padding()
     end = choose_end(folder / "tokenizer.json", library.eos_token_id, end_tokens, backend)
     begin = [token for token in backend.encode("", add_special_tokens=True).ids if token != end]
-    return FastTokenizer(backend, begin, end)
+    special = {role: str(text) for role, text in library.special_tokens_map.items() if isinstance(text, str)}
+    return FastTokenizer(backend, begin, end, special)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Tokenizers: text to ids and back, and text that comes piece by piece while ids are written."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -86,10 +86,20 @@ def choose_end(path: Path, named: int | None, end_tokens: Sequence[int], backend
 
 
 class FastTokenizer:
-    """A vocabulary that the ``tokenizers`` library runs (tokenizer.json, GGUF)."""
+    """A vocabulary that the ``tokenizers`` library runs (tokenizer.json, GGUF).
 
-    def __init__(self, backend: tokenizers.Tokenizer, begin: Sequence[int], end: int) -> None:
+    Args:
+        backend: of the library.
+        begin, end: ids around a sequence.
+        names: text of the special tokens by role, such as ``bos_token``, as a Hugging Face folder names them; None
+            elsewhere.
+    """
+
+    def __init__(
+        self, backend: tokenizers.Tokenizer, begin: Sequence[int], end: int, names: Mapping[str, str] | None = None
+    ) -> None:
         self.backend = backend
+        self.names = names
         self.begin = tuple(begin)
         self.end = end
         # Ids may have gaps where tokens were added by hand: the largest counts.

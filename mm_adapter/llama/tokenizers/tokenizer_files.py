@@ -185,7 +185,7 @@ def _read_fast(path: Path, end_tokens: Sequence[int]) -> FastTokenizer:
     backend.no_padding()
     end = choose_end(path, None, end_tokens, backend)
     begin = [token for token in backend.encode("", add_special_tokens=True).ids if token != end]
-    return FastTokenizer(backend, begin, end)
+    return FastTokenizer(backend, begin, end, names={})
 
 
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # llama.cpp's token types
