@@ -12,7 +12,7 @@ from torch import Tensor
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.finetune import FinetuneConfig
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.files import read_json, write_atomically, write_json
+from mm_adapter.core.files import read_json, refuse_pointer, write_atomically, write_json
 from mm_adapter.core.fingerprint import ModelIdentity
 from mm_adapter.llama.config import LlamaConfig
 
@@ -182,6 +182,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UserError(f"{path}: the adapter's weights are missing.") from None
     except (SafetensorError, OSError) as error:
+        refuse_pointer(path)
         raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or train it again.") from error
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:

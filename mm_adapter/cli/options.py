@@ -9,6 +9,7 @@ from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
 from mm_adapter.core.errors import UserError, whole_number
+from mm_adapter.core.files import DEFAULT_LLAMA, check_place, read_json
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,17 @@ class ModelOptions:
         Parameter(help="Hold frozen matrices smaller, for more time; blocks: as they lie in a GGUF file."),
     ] = "none"
 
+    def check(self) -> None:
+        """Refuse names that stand for nothing, before torch is imported.
+
+        Raises:
+            UserError: there is no such model or adapter.
+        """
+        if self.llama is not None:
+            check_place(self.llama, [DEFAULT_LLAMA])
+        if self.adapter != "none":
+            read_json(Path(self.adapter) / "adapter_config.json", "adapter configuration")
+
     def load(self, asking: AskingOptions | None = None, **more: Any) -> Any:
         """Return the ``MultimodalLlama`` that the options name; torch is imported only here.
 
@@ -148,6 +160,7 @@ class ModelOptions:
         Raises:
             UserError: the options contradict one another, or the model cannot be loaded.
         """
+        self.check()
         from mm_adapter.model import MultimodalLlama
 
         named = asdict(self) | {"adapter": None if self.adapter == "none" else self.adapter}

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from mm_adapter.cli.options import DATA, ConfigFile, Features, ImageFolder, Preset, Quiet, SkipBad, Value
 from mm_adapter.cli.settings import Settings
 from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import DEFAULT_LLAMA, check_place
 from mm_adapter.training.sources import resolve
 
 EXAMPLES = (
@@ -66,6 +67,7 @@ def train(
     assert data is not None
     assert out is not None
     resuming = "no" if resume is None else next(iter(resume), "must")
+    check_place(found.config.llama, [DEFAULT_LLAMA])
     if dry_run:
         from mm_adapter.planning.dry_run import describe_run
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import check_place
 from mm_adapter.data.conversations import is_conversations, read_splits
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.planning.image_costs import tower_shape
@@ -46,9 +47,8 @@ def describe_run(
 def _parameters(config: TrainingConfig) -> str:
     """Return trained and frozen parameters by formula, or what has to be fetched or loaded before they are known."""
     if not is_here(config.llama):
-        if config.llama.count("/") == 1:
-            return f"not known before {config.llama} is fetched"
-        raise UserError(f"{config.llama}: no such file or folder, and not a hub id (owner/name).")
+        check_place(config.llama)
+        return f"not known before {config.llama} is fetched"
     if config.vision.startswith("timm:"):
         return f"not known before {config.vision} is loaded"
     counts = count_parameters(open_shape(config.llama).config, config, tower_shape(config).features)

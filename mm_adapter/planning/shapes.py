@@ -37,7 +37,7 @@ class BaseShape:
 
 
 def open_shape(name: str) -> BaseShape:
-    """Return the shape of a built-in name, a file, a folder or a hub id; no tensor is read.
+    """Return the shape of a built-in name, a file, a folder or ``hub:owner/name``; no tensor is read.
 
     Raises:
         UserError: nothing usable has that name.

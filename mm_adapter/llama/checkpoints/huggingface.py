@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.files import read_json
+from mm_adapter.core.files import read_json, refuse_pointer
 from mm_adapter.llama.checkpoints.source import (
     MappedFile,
     StoredTensor,
@@ -208,6 +208,7 @@ def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor, MappedFile]]:
         with safe_open(path, framework="pt") as content:
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a mapping
     except Exception as error:  # a header may name dtypes and shapes at which torch fails in its own ways
+        refuse_pointer(path)
         raise UserError(f"{path}: not a readable safetensors file ({error}). Fetch it again.") from error
     file = MappedFile(path)
     yield from ((name, tensor, file) for name, tensor in tensors.items())

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from mm_adapter.core import QUANTIZATIONS
 from mm_adapter.core.errors import UserError, located, suggestion
-from mm_adapter.core.files import SMOLLM2_135M, fetch
+from mm_adapter.core.files import DEFAULT_LLAMA, HUB, SMOLLM2_135M, check_place, fetch, refuse_pointer
 from mm_adapter.core.fingerprint import ModelIdentity, Sampler, join_digests
 from mm_adapter.llama.attention import rotary_frequencies
 from mm_adapter.llama.checkpoints.gguf import open_gguf
+from mm_adapter.llama.checkpoints.gguf_file import are_parts
 from mm_adapter.llama.checkpoints.huggingface import open_huggingface
 from mm_adapter.llama.checkpoints.meta import open_meta
 from mm_adapter.llama.checkpoints.source import StoredTensor, WeightSource
@@ -24,7 +25,6 @@ from mm_adapter.llama.model import Llama
 from mm_adapter.llama.tokenizers.chat_template import ChatTemplate, find_chat_template
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
 
-DEFAULT_LLAMA = "smollm2-135m"
 _HUB_FILES = ["*.json", "*.safetensors", "tokenizer.model", "params.json", "chat_template.jinja"]
 _PADDING = 1024  # rows of an embedding beyond its vocabulary; published models have up to a few hundred
 
@@ -88,7 +88,7 @@ def load_llama(
     quantization: str = "none",
     offload: bool = False,
 ) -> LoadedLlama:
-    """Load a LLaMA from ``smollm2-135m``, a GGUF file, a Hugging Face or Meta folder, or a hub id.
+    """Load a LLaMA from ``smollm2-135m``, a GGUF file, a Hugging Face or Meta folder, or ``hub:owner/name``.
 
     Weights of the wanted dtype stay memory-mapped where the format allows it; others are converted some rows at a time,
     so that little beyond the model itself is ever in memory. Quantised, the model is never whole in memory otherwise;
@@ -138,11 +138,14 @@ def open_source(name: str) -> WeightSource:
     Raises:
         UserError: nothing usable has that name.
     """
-    path = fetch(SMOLLM2_135M) if name == DEFAULT_LLAMA else Path(name).expanduser()
+    check_place(name, [DEFAULT_LLAMA])
+    if name.startswith(HUB):
+        path = _hub_folder(name.removeprefix(HUB))
+    else:
+        path = fetch(SMOLLM2_135M) if name == DEFAULT_LLAMA else Path(name).expanduser()
     if path.is_file() and path.suffix != ".gguf":
+        refuse_pointer(path)
         raise UserError(f"{path}: a model file must be .gguf; for other formats name the folder.")
-    if not path.is_file() and not path.is_dir():
-        path = _hub_folder(name)
     with located(path):
         return _open(path)
 
@@ -155,14 +158,12 @@ def _open(path: Path) -> WeightSource:
     if (path / "params.json").is_file():
         return open_meta(path)
     files = sorted(path.glob("*.gguf"))
-    if len(files) == 1:
+    if files and (len(files) == 1 or are_parts(files)):
         return open_gguf(files[0])
     raise UserError(f"{path}: no config.json (Hugging Face), params.json (Meta) or single .gguf file in this folder.")
 
 
 def _hub_folder(name: str) -> Path:
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith(".gguf"):
-        raise UserError(f"{name}: no such file or folder, and not a hub id (owner/name) or {DEFAULT_LLAMA!r}.")
     from huggingface_hub import snapshot_download
 
     try:

@@ -14,7 +14,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.core.files import read_json
+from mm_adapter.core.files import read_json, refuse_pointer
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
 
 _REQUEST = "\ue000"  # stands in for a request's text: private use, so no template has it
@@ -181,6 +181,7 @@ def read_chat_template(folder: Path) -> str | None:
     plain, settings = folder / "chat_template.jinja", folder / "tokenizer_config.json"
     template = None
     if plain.is_file():
+        refuse_pointer(plain)
         try:
             template = plain.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:

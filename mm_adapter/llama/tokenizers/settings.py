@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.files import read_json
+from mm_adapter.core.files import read_json, refuse_pointer
 from mm_adapter.llama.tokenizers.tokenizer import SETTINGS_FILES, FastTokenizer, choose_end
 
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -124,6 +124,7 @@ def read_by_transformers(settings: FolderSettings, end_tokens: Sequence[int]) ->
             library = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **names)
             backend: Backend = library.backend_tokenizer
     except Exception as error:  # the library lets through whatever a malformed file leads it to
+        refuse_pointer(folder / "tokenizer.json")
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"{folder / 'tokenizer.json'}: not a tokenizer that transformers reads ({reason}).") from error
     backend.no_truncation()

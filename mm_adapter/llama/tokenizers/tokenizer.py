@@ -8,6 +8,7 @@ import sentencepiece
 import tokenizers
 
 from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import refuse_pointer
 
 
 class Tokenizer(Protocol):
@@ -135,6 +136,7 @@ class SentencePieceTokenizer:
         try:
             self.backend = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (OSError, RuntimeError) as error:
+            refuse_pointer(path)
             raise UserError(f"{path}: not a SentencePiece model ({error}).") from error
         self.begin: tuple[int, ...] = (self.backend.bos_id(),) if self.backend.bos_id() >= 0 else ()
         self.end = self.backend.eos_id()

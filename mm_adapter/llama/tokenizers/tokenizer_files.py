@@ -13,7 +13,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.files import read_json
+from mm_adapter.core.files import read_json, refuse_pointer
 from mm_adapter.llama.tokenizers.tokenizer import (
     SETTINGS_FILES,
     FastTokenizer,
@@ -27,7 +27,7 @@ _LLAMA3_SPLIT = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 LLAMA3_WORDS = ("llama-bpe", "llama3", "llama-v3")
-WORDS = (*LLAMA3_WORDS, "smollm", "gpt-2", "default")
+WORDS = (*LLAMA3_WORDS, "smaug-bpe", "smollm", "gpt-2", "default")
 
 
 def byte_level_tokenizer(
@@ -40,8 +40,9 @@ def byte_level_tokenizer(
         merges: pairs of pieces that are joined, the first first.
         words: how text is split before pieces are joined, by llama.cpp's names; one of ``WORDS``.
     """
-    of_llama3 = words in LLAMA3_WORDS
-    backend = tokenizers.Tokenizer(models.BPE(vocab=dict(vocabulary), merges=list(merges), ignore_merges=of_llama3))
+    whole = words in LLAMA3_WORDS  # a word that is a piece is taken whole; Smaug's split is the same without that
+    of_llama3 = whole or words == "smaug-bpe"
+    backend = tokenizers.Tokenizer(models.BPE(vocab=dict(vocabulary), merges=list(merges), ignore_merges=whole))
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not of_llama3)
     steps: list[pre_tokenizers.PreTokenizer] = [byte_level]
     if words == "smollm":
@@ -179,6 +180,7 @@ def _read_fast(path: Path, end_tokens: Sequence[int]) -> FastTokenizer:
     try:
         backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a plain Exception for every malformed file
+        refuse_pointer(path)
         raise UserError(f"{path}: not a tokenizer file ({error}).") from error
     # Files may ask for truncation and padding; here neither is ever wanted.
     backend.no_truncation()
