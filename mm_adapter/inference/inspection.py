@@ -100,10 +100,10 @@ def _foreign_kind(path: Path) -> Inspection | None:
     files += [file for end in _OF_LITGPT for file in path.glob(f"*{end}")] if path.is_dir() else []
     found = next((file for file in files if file.name.endswith(_OF_LITGPT)), None)
     if found is not None:
-        from mm_adapter.adapter.formats.litgpt import is_second_version
+        from mm_adapter.adapter.formats.litgpt import of_second_version
 
         try:
-            version = 2 if is_second_version(read_tensors(found)) else 1
+            version = 1 if of_second_version(read_tensors(found)) is None else 2
         except UserError as error:
             return Inspection(str(path), "adapter", False, str(error))
         advice = "not supported" if version == 2 else "convert it with mm-adapter convert --from litgpt"

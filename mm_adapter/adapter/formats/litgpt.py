@@ -51,10 +51,11 @@ def read_litgpt(path: Path, llama: LlamaConfig, qkv: str = "concatenated") -> Ad
         second = path / f"{WEIGHTS_FILE}_v2"
         path = second if second.is_file() and not (path / WEIGHTS_FILE).is_file() else path / WEIGHTS_FILE
     tensors = read_tensors(path)
-    if is_second_version(tensors):
+    second = of_second_version(tensors)
+    if second is not None:
         raise UserError(
-            f"{path}: an adapter v2 of litgpt, which also trains a scale and a bias of every matrix: not supported. "
-            "Train version 1 there (litgpt finetune_adapter)."
+            f"{path}: an adapter v2 of litgpt, not supported: {second} has no place in this format, nor has any other "
+            "scale or bias of a matrix. Train version 1 there (litgpt finetune_adapter)."
         )
     found = {int(match[1]) for name in tensors if (match := _TENSOR.fullmatch(name))}
     if not found:
@@ -75,9 +76,9 @@ def read_litgpt(path: Path, llama: LlamaConfig, qkv: str = "concatenated") -> Ad
     return build_adapter(path, config, llama, [tensors[name] for name in prompts], [tensors[name] for name in gates])
 
 
-def is_second_version(tensors: Iterable[str]) -> bool:
-    """Tell by the names of its tensors whether a file is of litgpt's ``adapter_v2``."""
-    return any(name.endswith((".adapter_bias", ".adapter_scale")) for name in tensors)
+def of_second_version(names: Iterable[str]) -> str | None:
+    """Return the first of a file's tensors that litgpt's ``adapter_v2`` alone has; None where there is none."""
+    return next((name for name in names if name.endswith((".adapter_bias", ".adapter_scale"))), None)
 
 
 def write_litgpt(path: Path, adapter: Adapter, llama: LlamaConfig, qkv: str = "concatenated") -> None:
