@@ -9,6 +9,7 @@ from reprlib import repr as shortened
 from typing import Any, TypeVar
 
 from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import refuse_pointer
 from mm_adapter.data.question import Question
 
 TEXT_FIELDS = ("hint", "subject", "topic", "category", "skill", "lecture", "solution")
@@ -156,6 +157,7 @@ def read_text(path: Path, what: str) -> str:
     Raises:
         UserError: the file is missing, unreadable, or not UTF-8.
     """
+    refuse_pointer(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

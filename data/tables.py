@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mm_adapter.core.errors import UserError, suggestion
+from mm_adapter.core.files import refuse_pointer
 from mm_adapter.data.record import read_records, read_text
 
 TEXT_FORMS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
@@ -26,7 +27,9 @@ ALL = "all"
 _SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
 _SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test)(?![A-Za-z])")
 _CELL_LIMIT = 1 << 28  # characters of one cell: a picture in base64 has millions
-HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?::([\w.-]+))?", re.ASCII)
+_HUB_NAME = re.compile(r"(hub:)?([A-Za-z0-9][\w.-]*/[\w.-]+)(?::([\w.-]+))?", re.ASCII)
+# What these name is plain enough without ``hub:``; any other name could be a mistyped path.
+_KNOWN = ("derek-thomas/ScienceQA", "lmms-lab/ScienceQA", "tatsu-lab/alpaca")
 
 Row = tuple[str, Any]
 
@@ -63,8 +66,8 @@ def open_table(source: str) -> Table:
     """Return the table in ``source``.
 
     It is a file (CSV, TSV, JSON, JSON lines, parquet, Arrow); a folder with a file or folder for each split, with one
-    file, with pictures and their ``metadata``, or that ``datasets`` saved; or a hub id ``owner/name``, with
-    ``owner/name:CONFIGURATION`` where the dataset has several.
+    file, with pictures and their ``metadata``, or that ``datasets`` saved; or ``hub:owner/name``, with
+    ``hub:owner/name:CONFIGURATION`` where the dataset has several.
 
     Raises:
         UserError: nothing can be read there, or it cannot be told what is meant.
@@ -79,10 +82,23 @@ def open_table(source: str) -> Table:
         if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
             return _loaded_table(source, _load(source, "load_from_disk", source))
         return _of_files(source, find_tables(folder))
-    hub = HUB_ID.fullmatch(source)
-    if hub is None or os.path.exists(source.partition("/")[0]) or Path(source).suffix.lower() in FORMS:
-        raise UserError(f"{source}: this file or folder does not exist. Check the path, or give a hub id (owner/name).")
-    return _loaded_table(source, _load(source, "load_dataset", *(part for part in hub.groups() if part)))
+    hub = hub_name(source)
+    if hub is None:
+        raise UserError(
+            f"{source}: this file or folder does not exist. Check the path; a dataset of the hub is hub:owner/name."
+        )
+    return _loaded_table(source, _load(source, "load_dataset", *hub))
+
+
+def hub_name(source: str) -> tuple[str, ...] | None:
+    """Return the hub id that ``source`` names, and its configuration where it names one; None where it is no hub id.
+
+    Nothing is looked for on the hub that is not said to be there: ``hub:owner/name``, or one of a few known names.
+    """
+    found = None if os.path.exists(source) else _HUB_NAME.fullmatch(source)
+    if found is None or not (found[1] or found[2] in _KNOWN):
+        return None
+    return tuple(part for part in found.groups()[1:] if part)
 
 
 def find_tables(folder: Path) -> dict[str, list[Path]]:
@@ -181,6 +197,8 @@ def _of_files(source: str, files: Mapping[str, list[Path]]) -> Table:
     kinds = {".parquet": "parquet", ".arrow": "arrow"}
     if form not in kinds:
         raise UserError(f"{source}: a table is a file of {', '.join(FORMS)}; this one is of another form.")
+    for path in chain.from_iterable(files.values()):
+        refuse_pointer(path)
     # "all" is a word of its own to the library.
     names = {"whole" if split == ALL else split: [str(path) for path in paths] for split, paths in files.items()}
     found = _load(source, "load_dataset", kinds[form], data_files=names)

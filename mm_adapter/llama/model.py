@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mm_adapter.core.errors import UserError
 from mm_adapter.llama.attention import Attention, AttentionPrefix, LayerCache, Mask, rotary_frequencies, rotary_tables
 from mm_adapter.llama.config import LlamaConfig
 
@@ -85,9 +86,9 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.up = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Map ``(B, T, D)`` to ``(B, T, D)``."""
@@ -209,6 +210,14 @@ class Llama(nn.Module):
         """Return the rotation tables of ``positions`` ``(T,)`` or ``(B, T)``."""
         return rotary_tables(positions, self.frequencies, self.dtype)
 
+    def _check_positions(self, positions: Tensor) -> None:
+        limit = self.config.position_limit
+        if limit is not None and positions.numel() and int(positions.max()) >= limit:
+            raise UserError(
+                f"a sequence of {int(positions.max()) + 1} tokens: this model is computed up to {limit}; its sliding "
+                "window or dynamic rotary scaling beyond them is not supported. Shorten the sequence."
+            )
+
     def run_layers(
         self,
         hidden_states: Tensor,
@@ -227,7 +236,11 @@ class Llama(nn.Module):
 
         Returns:
             ``(B, T, D)``, or ``(B, U, D)``.
+
+        Raises:
+            UserError: a position lies where the model would compute something else, see ``LlamaConfig.position_limit``.
         """
+        self._check_positions(positions)
         if mask is None and cache is not None and cache.length and hidden_states.shape[1] > 1:
             mask = _continuation_mask(cache.length, hidden_states)
         rotary = self.rotary(positions)

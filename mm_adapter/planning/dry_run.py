@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import check_place
 from mm_adapter.data.question import TableOptions
 from mm_adapter.data.readers import read_dataset, task_of
+from mm_adapter.data.tables import hub_name
 from mm_adapter.planning.image_costs import tower_shape
 from mm_adapter.planning.parameters import count_parameters
 from mm_adapter.planning.shapes import is_here, open_shape
@@ -53,9 +55,8 @@ def describe_run(
 def _parameters(config: TrainingConfig) -> str:
     """Return trained and frozen parameters by formula, or what has to be fetched or loaded before they are known."""
     if not is_here(config.llama):
-        if config.llama.count("/") == 1:
-            return f"not known before {config.llama} is fetched"
-        raise UserError(f"{config.llama}: no such file or folder, and not a hub id (owner/name).")
+        check_place(config.llama)
+        return f"not known before {config.llama} is fetched"
     if config.vision.startswith("timm:"):
         return f"not known before {config.vision} is loaded"
     counts = count_parameters(open_shape(config.llama).config, config, tower_shape(config).features)
@@ -67,7 +68,7 @@ def _examples(
     config: TrainingConfig, data: str, skip_bad: bool, table: TableOptions | None
 ) -> tuple[int | None, str, str]:
     """Return how many examples there are to train on, where that can be told, a text about it, and about a table."""
-    if not os.path.exists(data) and data.count("/") == 1:
+    if hub_name(data) is not None:
         return None, "examples of the hub, counted when they are fetched", ""
     kind = task_of(data, config.task, table)
     if kind == "conversations":

@@ -37,7 +37,7 @@ class BaseShape:
 
 
 def open_shape(name: str) -> BaseShape:
-    """Return the shape of a built-in name, a file, a folder or a hub id; no tensor is read.
+    """Return the shape of a built-in name, a file, a folder or ``hub:owner/name``; no tensor is read.
 
     Raises:
         UserError: nothing usable has that name.
@@ -87,5 +87,6 @@ def layer_matrices(config: LlamaConfig) -> dict[str, tuple[int, int]]:
 
 def layer_vectors(config: LlamaConfig) -> int:
     """Return the numbers of a decoder layer that are in no matrix: two norms, and biases where it has them."""
-    rows = [size for name, (size, _) in layer_matrices(config).items() if name.startswith("attention.")]
-    return 2 * config.hidden_size + (sum(rows) if config.attention_bias else 0)
+    biased = {"attention": config.attention_bias, "mlp": config.mlp_bias}
+    rows = [size for name, (size, _) in layer_matrices(config).items() if biased[name.partition(".")[0]]]
+    return 2 * config.hidden_size + sum(rows)

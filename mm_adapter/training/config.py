@@ -40,7 +40,7 @@ class TrainingConfig:
         Literal["alpaca", "own", "chatml", "llama-2", "llama-3", "mistral"],
         about("Put requests of conversations in this template; own is the chat format that comes with the model."),
     ] = "alpaca"
-    llama: Annotated[str, about("Adapt this base model: a name, a file, a folder or a hub id.")] = "smollm2-135m"
+    llama: Annotated[str, about("Adapt this base model: a name, a file, a folder or hub:owner/name.")] = "smollm2-135m"
     vision: Annotated[str, about("See pictures through this image tower; none trains an adapter of text alone.")] = (
         "efficientnet-lite0"
     )

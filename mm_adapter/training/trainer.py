@@ -263,9 +263,14 @@ class Trainer:
         saved = self.distributed.broadcast(saved)
         assert saved is not None
         self.progress, parts = saved.progress, saved.parts
-        changed = [name for name, value in parts["origin"].items() if self.origin.get(name) != value]
+        # Older states note the fingerprint of the weights alone.
+        known = {*self.origin.values(), self.model.base_description.get("weights")}
+        changed = [name for name, value in parts["origin"].items() if value not in known]
         if changed:
-            what = {"base": f"weights of {self.model.base_name}", "questions": "questions"}[changed[0]]
+            what = {
+                "base": f"weights of {self.model.base_name}, or what it computes with them,",
+                "questions": "questions",
+            }[changed[0]]
             raise UserError(f"{self.folder}: cannot go on, the {what} are not those it was begun with; use the same.")
         self.notes += [f"{path}: {reason}; left out" for path, reason in saved.damaged.items()]
         self.notes.append(f"going on after step {self.progress.step}")

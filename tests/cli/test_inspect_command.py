@@ -17,8 +17,10 @@ def facts(command: Callable[..., Any]) -> Callable[[Path], dict[str, Any]]:
 
     def run(path: Path) -> dict[str, Any]:
         outcome = command("inspect", path, "--json")
-        assert outcome.status == 0, outcome
-        return json.loads(outcome.out)
+        found = json.loads(outcome.out)
+        assert outcome.status == (0 if found["usable"] else 2), outcome
+        assert found["reason"] in outcome.err
+        return found
 
     return run
 

@@ -152,8 +152,8 @@ def test_hub_without_network_is_a_user_error(monkeypatch):
         raise ConnectionError("Couldn't reach the Hub")
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(UserError, match=r"owner/name: .*not to be had from the hub \(Couldn't reach the Hub\)"):
-        read_dataset("owner/name")
+    with pytest.raises(UserError, match=r"hub:owner/name: .*not to be had from the hub \(Couldn't reach the Hub\)"):
+        read_dataset("hub:owner/name")
 
 
 def test_old_library_is_told_to_run_no_script(monkeypatch):
@@ -165,5 +165,5 @@ def test_old_library_is_told_to_run_no_script(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(UserError, match="no column holds"):
-        read_dataset("owner/name")
+        read_dataset("hub:owner/name")
     assert asked == {"trust": False}

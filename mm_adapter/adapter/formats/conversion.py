@@ -9,6 +9,7 @@ from mm_adapter.adapter.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     AdapterDescription,
+    base_name,
     check_base,
     load_adapter,
     read_description,
@@ -19,8 +20,8 @@ from mm_adapter.adapter.formats.litgpt import WEIGHTS_FILE as LITGPT_FILE
 from mm_adapter.adapter.formats.official import GATES, read_official, write_official
 from mm_adapter.adapter.formats.peft import read_peft, write_peft
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.core.fingerprint import join_digests
-from mm_adapter.llama.checkpoints.load import open_source
+from mm_adapter.core.fingerprint import ModelIdentity, join_digests
+from mm_adapter.llama.checkpoints.load import check_tokenizer, describe_base, identify, open_source
 from mm_adapter.llama.config import LlamaConfig
 
 OWN = "mm-adapter"
@@ -34,7 +35,7 @@ class _Base:
 
     name: str
     config: LlamaConfig
-    fingerprint: str
+    identity: ModelIdentity
 
 
 def convert(
@@ -76,8 +77,9 @@ def convert(
     notes: list[str] = []
     if source == OWN:
         description = read_description(adapter)
-        base = _open_base(llama or description.llama["name"])
-        check_base(adapter, description, base.name, base.fingerprint)
+        base = _open_base(llama or base_name(adapter, description))
+        note = check_base(adapter, description, base.name, base.identity.fingerprint, base.identity)
+        notes += [] if note is None else [note]
         converted, _ = load_adapter(adapter, base.config)
         notes += _write(target, out, converted, base, gate or "tanh", qkv or QKV[0])
         if description.task:
@@ -87,7 +89,7 @@ def convert(
             raise UserError(f"--llama is missing: an adapter of {source} does not say for certain what it belongs to.")
         base = _open_base(llama)
         converted, notes = _read(source, adapter, base.config, layers, gate or "tanh", qkv or QKV[0])
-        bound = {"name": base.name, "fingerprint": base.fingerprint}
+        bound = describe_base(base.name, base.identity.fingerprint, base.identity)
         save_adapter(out, converted.state_dict(), AdapterDescription(converted.config, bound, None, {}))
     config = converted.config
     log(f"{adapter}: {config.layers} layers of {config.prompt_length} prompts, from layer {converted.first_layer}")
@@ -124,7 +126,7 @@ def _open_base(name: str) -> _Base:
     # Tensor by tensor, never the whole model: 7B would not fit where an adapter is converted.
     source = open_source(name)
     digests = {key: tensor.digest() for key, tensor in source.tensors()}
-    return _Base(name, source.config, join_digests(digests))
+    return _Base(name, source.config, identify(join_digests(digests), source.config, check_tokenizer(name, source)))
 
 
 def _read(

@@ -8,6 +8,7 @@ same, so whoever reads or writes one has to say which it is for.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -46,8 +47,16 @@ def read_litgpt(path: Path, llama: LlamaConfig, qkv: str = "concatenated") -> Ad
         UserError: the file is missing or damaged, or a tensor is missing, surplus or misshapen.
     """
     _check_qkv(qkv)
-    path = path / WEIGHTS_FILE if path.is_dir() else path
+    if path.is_dir():
+        second = path / f"{WEIGHTS_FILE}_v2"
+        path = second if second.is_file() and not (path / WEIGHTS_FILE).is_file() else path / WEIGHTS_FILE
     tensors = read_tensors(path)
+    second = of_second_version(tensors)
+    if second is not None:
+        raise UserError(
+            f"{path}: an adapter v2 of litgpt, not supported: {second} has no place in this format, nor has any other "
+            "scale or bias of a matrix. Train version 1 there (litgpt finetune_adapter)."
+        )
     found = {int(match[1]) for name in tensors if (match := _TENSOR.fullmatch(name))}
     if not found:
         raise UserError(f"{path}: no transformer.h.N.attn.adapter_wte.weight is there; not an adapter of litgpt.")
@@ -65,6 +74,11 @@ def read_litgpt(path: Path, llama: LlamaConfig, qkv: str = "concatenated") -> Ad
         layers=len(adapted), prompt_length=length, gate_activation="none", prompt_heads=_heads(qkv, llama)
     )
     return build_adapter(path, config, llama, [tensors[name] for name in prompts], [tensors[name] for name in gates])
+
+
+def of_second_version(names: Iterable[str]) -> str | None:
+    """Return the first of a file's tensors that litgpt's ``adapter_v2`` alone has; None where there is none."""
+    return next((name for name in names if name.endswith((".adapter_bias", ".adapter_scale"))), None)
 
 
 def write_litgpt(path: Path, adapter: Adapter, llama: LlamaConfig, qkv: str = "concatenated") -> None:

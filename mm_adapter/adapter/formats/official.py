@@ -124,6 +124,7 @@ def _refuse_other_models(llama: LlamaConfig) -> None:
     differences = {
         "grouped queries": llama.num_kv_heads != llama.num_heads,
         "a bias in its attention": llama.attention_bias,
+        "a bias in its feed-forward network": llama.mlp_bias,
         "scaled rotary frequencies": llama.rope_scaling is not None,
         f"rotary base {llama.rope_theta:g}": llama.rope_theta != 10000.0,
         "heads that are not D / H wide": llama.head_dim * llama.num_heads != llama.hidden_size,

@@ -20,7 +20,7 @@ from mm_adapter.adapter.formats.foreign import (
     refuse_inexpressible,
 )
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.files import read_json, write_atomically, write_json
+from mm_adapter.core.files import read_json, refuse_pointer, write_atomically, write_json
 from mm_adapter.llama.checkpoints.meta import read_tensors
 from mm_adapter.llama.config import LlamaConfig
 
@@ -115,6 +115,7 @@ def _read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     except FileNotFoundError:
         raise UserError(f"{path}: the adapter's weights are missing.") from None
     except (SafetensorError, OSError) as error:
+        refuse_pointer(path)
         raise UserError(f"{path}: not a readable safetensors file ({error}). Copy it again.") from error
 
 

@@ -39,7 +39,7 @@ _LAYER_NAMES = {
 
 
 def open_gguf(path: Path) -> WeightSource:
-    """Open a GGUF file of the ``llama`` architecture.
+    """Open a GGUF file of the ``llama`` architecture; of one that was split, all parts beside it.
 
     Raises:
         UserError: the file is missing, truncated, not GGUF, or of another architecture.
@@ -100,6 +100,8 @@ def _read_config(file: GGUFFile) -> LlamaConfig:
         rope_scaling=_rope_divisors(file, number, head_dim),
         tied_embeddings="output.weight" not in file.tensors,
         attention_bias="blk.0.attn_q.bias" in file.tensors,
+        mlp_bias="blk.0.ffn_gate.bias" in file.tensors,
+        position_limit=window or None,
         begin_token=values.get("tokenizer.ggml.bos_token_id"),
         end_tokens=() if end is None else (end,),
     )
@@ -130,7 +132,7 @@ def _rope_divisors(file: GGUFFile, number: Any, head_dim: int) -> RopeDivisors |
 
 
 def _tensors(file: GGUFFile, config: LlamaConfig) -> Iterator[tuple[str, StoredTensor]]:
-    mapped = MappedFile(file.path)
+    mapped = {path: MappedFile(path) for path in {tensor.path for tensor in file.tensors.values()}}
     kinds: set[GGMLQuantizationType] = set()
     for name, tensor in file.tensors.items():
         if name == _FACTORS:
@@ -144,7 +146,7 @@ def _tensors(file: GGUFFile, config: LlamaConfig) -> Iterator[tuple[str, StoredT
             heads = config.num_heads
         elif ".attention.key." in canonical:
             heads = config.num_kv_heads
-        yield canonical, _stored(file.path, name, tensor, mapped, heads)
+        yield canonical, _stored(tensor.path, name, tensor, mapped[tensor.path], heads)
 
 
 def _stored(path: Path, name: str, tensor: GGUFTensor, mapped: MappedFile, heads: int | None) -> StoredTensor:

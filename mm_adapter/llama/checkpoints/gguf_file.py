@@ -5,6 +5,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 an
 
 import math
 import mmap
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,14 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import refuse_pointer
 
 _NUMBERS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "|b1", 10: "<u8", 11: "<i8"}
 _NUMBERS |= {12: "<f8"}
 _STRING, _ARRAY = 8, 9
 _LONGEST_KEY, _MOST_ITEMS, _MOST_AXES = 1 << 16, 1 << 22, 4
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+_MOST_PARTS = 10000
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,13 @@ class GGUFTensor:
         shape: outermost axis first, the reverse of the file's order.
         kind: of quantisation.
         blocks: ``(rows, bytes of a row)`` uint8, mapped.
+        path: of the file, or part of one, in which it lies.
     """
 
     shape: tuple[int, ...]
     kind: GGMLQuantizationType
     blocks: np.ndarray
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -56,15 +62,57 @@ class _Damage(Exception):
 
 
 def read_gguf(path: Path) -> GGUFFile:
-    """Map a file and read its header.
+    """Map a file and read its header; of a file that was split, those of all parts, which lie beside it.
 
     Raises:
-        UserError: the file is missing, truncated, not GGUF, or says something about itself that cannot be.
+        UserError: the file or a part is missing, truncated, not GGUF, or says something about itself that cannot be.
     """
+    refuse_pointer(path)
+    file = _read_one(path)
+    return file if file.values.get("split.count", 0) in (0, 1) else _join(file)
+
+
+def are_parts(paths: list[Path]) -> bool:
+    """Tell whether files are parts of one model, by their names."""
+    found = [_PART.fullmatch(path.name) for path in paths]
+    return len({(match["stem"], match["count"]) for match in found if match is not None}) == 1 and all(found)
+
+
+def _join(one: GGUFFile) -> GGUFFile:
+    """Return the model of which ``one`` is a part: the metadata of the first part, and the tensors of all."""
+    number, count = one.values.get("split.no"), one.values["split.count"]
+    if type(number) is not int or type(count) is not int or not 0 <= number < count <= _MOST_PARTS:
+        raise UserError(f"{one.path}: not a readable GGUF file (part {number!r} of {count!r}). Fetch it again.")
+    named = _PART.fullmatch(one.path.name)
+    advice = "Put all parts into one folder, or join them with llama-gguf-split --merge."
+    where = f"{one.path}: part {number + 1} of {count} of a model"
+    if named is None or (int(named["number"]), int(named["count"])) != (number + 1, count):
+        raise UserError(f"{where}, but its name does not end in -{number + 1:05d}-of-{count:05d}.gguf. {advice}")
+    paths = [one.path.with_name(f"{named['stem']}-{place:05d}-of-{count:05d}.gguf") for place in range(1, count + 1)]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        rest = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise UserError(f"{where}; {', '.join(missing[:3])}{rest} missing beside it. {advice}")
+    for path in paths:
+        refuse_pointer(path)
+    parts = [_read_one(path) for path in paths]
+    tensors: dict[str, GGUFTensor] = {}
+    for place, part in enumerate(parts):
+        total = part.values.get("split.tensors.count", one.values.get("split.tensors.count"))
+        same = (part.values.get("split.no"), part.values.get("split.count")) == (place, count)
+        if not same or total != one.values.get("split.tensors.count") or tensors.keys() & part.tensors.keys():
+            raise UserError(f"{part.path}: not a part of the same model as {one.path.name}. Fetch the parts again.")
+        tensors |= part.tensors
+    if one.values.get("split.tensors.count", len(tensors)) != len(tensors):
+        raise UserError(f"{where} of {one.values['split.tensors.count']} tensors, but all parts hold {len(tensors)}.")
+    return GGUFFile(parts[0].path, parts[0].values, tensors)
+
+
+def _read_one(path: Path) -> GGUFFile:
     try:
         with open(path, "rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return _Header(mapped).read(path)
+        return _Header(mapped, path).read()
     except FileNotFoundError:
         raise UserError(f"{path}: no such model file.") from None
     except (_Damage, ValueError, OSError) as error:  # ValueError: an empty file, text that is not UTF-8
@@ -74,12 +122,13 @@ def read_gguf(path: Path) -> GGUFFile:
 class _Header:
     """A cursor over the mapped file that never goes past its end."""
 
-    def __init__(self, mapped: mmap.mmap) -> None:
+    def __init__(self, mapped: mmap.mmap, path: Path) -> None:
         self.mapped = mapped
+        self.path = path
         self.size = len(mapped)
         self.place = 0
 
-    def read(self, path: Path) -> GGUFFile:
+    def read(self) -> GGUFFile:
         """Read all of the header and map the tensors."""
         if self._take(4) != b"GGUF":
             raise _Damage("it does not begin with GGUF")
@@ -107,7 +156,7 @@ class _Header:
             if name in tensors:
                 raise _Damage(f"the tensor {name} stands twice")
             tensors[name] = self._tensor(name, shape, kind, start + offset)
-        return GGUFFile(path, values, tensors)
+        return GGUFFile(self.path, values, tensors)
 
     def _left(self) -> int:
         return self.size - self.place
@@ -179,4 +228,4 @@ class _Header:
         if start + rows * width > self.size:
             raise _Damage(f"the tensor {name} ends at byte {start + rows * width}, the file at {self.size}")
         blocks = np.frombuffer(self.mapped, np.uint8, rows * width, start).reshape(rows, width)
-        return GGUFTensor(shape, kind, blocks)
+        return GGUFTensor(shape, kind, blocks, self.path)

@@ -2,18 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mm_adapter.core import QUANTIZATIONS
 from mm_adapter.core.errors import UserError, located, suggestion
-from mm_adapter.core.files import SMOLLM2_135M, fetch
-from mm_adapter.core.fingerprint import Sampler, join_digests
+from mm_adapter.core.files import DEFAULT_LLAMA, HUB, SMOLLM2_135M, check_place, fetch, refuse_pointer
+from mm_adapter.core.fingerprint import ModelIdentity, Sampler, join_digests
+from mm_adapter.llama.attention import rotary_frequencies
 from mm_adapter.llama.checkpoints.gguf import open_gguf
+from mm_adapter.llama.checkpoints.gguf_file import are_parts
 from mm_adapter.llama.checkpoints.huggingface import open_huggingface
 from mm_adapter.llama.checkpoints.meta import open_meta
 from mm_adapter.llama.checkpoints.source import StoredTensor, WeightSource
+from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.frozen.matrix import Matrix, place_matrices
 from mm_adapter.llama.frozen.offload import offload_layers
 from mm_adapter.llama.frozen.quantized import GROUP, Int4Matrix, Int8Matrix
@@ -21,7 +25,6 @@ from mm_adapter.llama.model import Llama
 from mm_adapter.llama.tokenizers.chat_template import ChatTemplate, find_chat_template
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
 
-DEFAULT_LLAMA = "smollm2-135m"
 _HUB_FILES = ["*.json", "*.safetensors", "tokenizer.model", "params.json", "chat_template.jinja"]
 _PADDING = 1024  # rows of an embedding beyond its vocabulary; published models have up to a few hundred
 
@@ -34,8 +37,9 @@ class LoadedLlama:
         model: in evaluation mode, no parameter requires a gradient.
         tokenizer: None where the files have none.
         name: as the user gave it.
-        fingerprint: of shapes and sampled weights; the same for the same weights in another format or dtype.
+        fingerprint: of sampled weights and of what is computed with them; the same in another format or dtype.
         chat: how conversations are written for it; None where neither its files nor its special tokens say.
+        identity: what the fingerprint stands for; None of a model that is in no file.
     """
 
     model: Llama
@@ -43,6 +47,38 @@ class LoadedLlama:
     name: str
     fingerprint: str
     chat: ChatTemplate | None = None
+    identity: ModelIdentity | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return what an adapter's file says of its base; a path is absolute there, so that it holds in any folder."""
+        return describe_base(self.name, self.fingerprint, self.identity)
+
+
+def describe_base(name: str, fingerprint: str, identity: ModelIdentity | None) -> dict[str, Any]:
+    """Return name, fingerprint and identity of a base model, ready for JSON."""
+    path = Path(name).expanduser()
+    where = str(path.resolve()) if name != DEFAULT_LLAMA and path.exists() else name
+    parts = {} if identity is None else {"weights": identity.weights, "computes": dict(identity.computes)}
+    return {"name": where, "fingerprint": fingerprint, **parts}
+
+
+def identify(weights: str, config: LlamaConfig, tokenizer: Tokenizer | None) -> ModelIdentity:
+    """Return what makes a model the one that it is.
+
+    Args:
+        weights: fingerprint of its tensors; biases and a head of its own are among them.
+        config: its shape.
+        tokenizer: its begin tokens stand before every question; None where it has none.
+    """
+    computes: dict[str, Any] = {
+        "activation": "silu",
+        "query heads, key heads, head width": [config.num_heads, config.num_kv_heads, config.head_dim],
+        "norm epsilon": float(config.norm_epsilon),
+        "rotary frequencies": [float(f"{value:.6g}") for value in rotary_frequencies(config).tolist()],
+        "position limit": config.position_limit,
+    }
+    begin = {} if tokenizer is None else {"begin tokens": list(tokenizer.begin)}
+    return ModelIdentity(weights, computes | begin)
 
 
 def load_llama(
@@ -52,7 +88,7 @@ def load_llama(
     quantization: str = "none",
     offload: bool = False,
 ) -> LoadedLlama:
-    """Load a LLaMA from ``smollm2-135m``, a GGUF file, a Hugging Face or Meta folder, or a hub id.
+    """Load a LLaMA from ``smollm2-135m``, a GGUF file, a Hugging Face or Meta folder, or ``hub:owner/name``.
 
     Weights of the wanted dtype stay memory-mapped where the format allows it; others are converted some rows at a time,
     so that little beyond the model itself is ever in memory. Quantised, the model is never whole in memory otherwise;
@@ -92,7 +128,8 @@ def load_llama(
     if offload:
         offload_layers(model, torch.device(device))
     model.to(device)
-    return LoadedLlama(model, tokenizer, name, join_digests(digests), chat)
+    identity = identify(join_digests(digests), source.config, tokenizer)
+    return LoadedLlama(model, tokenizer, name, identity.fingerprint, chat, identity)
 
 
 def open_source(name: str) -> WeightSource:
@@ -101,11 +138,14 @@ def open_source(name: str) -> WeightSource:
     Raises:
         UserError: nothing usable has that name.
     """
-    path = fetch(SMOLLM2_135M) if name == DEFAULT_LLAMA else Path(name).expanduser()
+    check_place(name, [DEFAULT_LLAMA])
+    if name.startswith(HUB):
+        path = _hub_folder(name.removeprefix(HUB))
+    else:
+        path = fetch(SMOLLM2_135M) if name == DEFAULT_LLAMA else Path(name).expanduser()
     if path.is_file() and path.suffix != ".gguf":
+        refuse_pointer(path)
         raise UserError(f"{path}: a model file must be .gguf; for other formats name the folder.")
-    if not path.is_file() and not path.is_dir():
-        path = _hub_folder(name)
     with located(path):
         return _open(path)
 
@@ -118,14 +158,12 @@ def _open(path: Path) -> WeightSource:
     if (path / "params.json").is_file():
         return open_meta(path)
     files = sorted(path.glob("*.gguf"))
-    if len(files) == 1:
+    if files and (len(files) == 1 or are_parts(files)):
         return open_gguf(files[0])
     raise UserError(f"{path}: no config.json (Hugging Face), params.json (Meta) or single .gguf file in this folder.")
 
 
 def _hub_folder(name: str) -> Path:
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith(".gguf"):
-        raise UserError(f"{name}: no such file or folder, and not a hub id (owner/name) or {DEFAULT_LLAMA!r}.")
     from huggingface_hub import snapshot_download
 
     try:

@@ -3,9 +3,11 @@
 A file that ``torch.save`` wrote (``.pth``, ``.bin``) is read as tensors alone: no pickled code is ever run.
 """
 
+import argparse
 import ctypes
 import math
 import mmap
+import pathlib
 import re
 import sys
 import zipfile
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import refuse_pointer
 from mm_adapter.core.fingerprint import Sampler
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.frozen.matrix import Matrix
@@ -175,6 +178,17 @@ def store_mapped(tensor: Tensor, file: MappedFile, heads: int | None = None) -> 
     return StoredTensor(tuple(tensor.shape), dtype_name(tensor.dtype), read, granule, mapped)
 
 
+def same_values(one: StoredTensor, other: StoredTensor) -> bool:
+    """Tell whether two stored tensors have one shape and the same values; rows are compared a slab at a time."""
+    if one.shape != other.shape:
+        return False
+    rows = max(1, _SLAB // max(1, math.prod(one.shape[1:])))
+    return all(
+        torch.equal(one.read(first, first + rows).float(), other.read(first, first + rows).float())
+        for first in range(0, one.shape[0], rows)
+    )
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """Return ``float32`` for ``torch.float32``."""
     return str(dtype).removeprefix("torch.")
@@ -193,15 +207,26 @@ def interleaved_to_half_split(weight: Tensor, num_heads: int) -> Tensor:
     return torch.transpose(pairs, 1, 2).reshape(weight.shape)
 
 
+# What training scripts keep beside their tensors, in their own words: names and values, of which nothing is run.
+_INERT: list[Any] = [
+    argparse.Namespace,
+    *((pathlib.PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
+    *((pathlib.PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")),
+]
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a ``.pth`` or ``.bin`` file, memory-mapped, with no pickled code executed.
+
+    Of a checkpoint of a training, with its optimizer and arguments, they are those under ``model``.
 
     Raises:
         UserError: the file is missing, damaged, or holds anything but tensors by name; a pickled global is named.
     """
     _check_archive(path)
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with torch.serialization.safe_globals(_INERT):
+            content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # the unpickler raises whatever a damaged stream leads it to
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         if refused:
@@ -221,6 +246,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _check_archive(path: Path) -> None:
+    refuse_pointer(path)
     # Records that are compressed, or larger than the file, would be memory that the file does not pay for.
     try:
         with zipfile.ZipFile(path) as archive:

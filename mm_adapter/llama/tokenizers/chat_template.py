@@ -1,14 +1,20 @@
 """How conversations are written for instruct models: the template that came with the model, or a known family's."""
 
+import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from jinja2.sandbox import ImmutableSandboxedEnvironment  # a dependency of torch itself
+from jinja2 import nodes  # a dependency of torch itself
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.core.files import read_json
+from mm_adapter.core.files import read_json, refuse_pointer
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
 
 _REQUEST = "\ue000"  # stands in for a request's text: private use, so no template has it
@@ -52,6 +58,7 @@ class ChatTemplate:
         template: in Jinja's language, as ``transformers`` uses it; run in Jinja's sandbox, out of reach of Python.
         begin, end: text of the tokenizer's special tokens, empty where it has none.
         end_tokens: ids that end an answer.
+        names: text of further special tokens by role, such as ``pad_token``, for the template.
     """
 
     name: str
@@ -59,6 +66,7 @@ class ChatTemplate:
     begin: str
     end: str
     end_tokens: tuple[int, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def render(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
         """Return the conversation as text, as ``apply_chat_template`` of ``transformers`` does.
@@ -71,19 +79,22 @@ class ChatTemplate:
             UserError: the template is damaged, or refuses this order of turns.
         """
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
         )
-        environment.globals["raise_exception"] = _raise
+        environment.globals |= {"raise_exception": _raise, "strftime_now": _strftime_now}
+        environment.filters["tojson"] = _to_json
         try:
             return environment.from_string(self.template).render(
                 messages=[dict(message) for message in messages],
                 add_generation_prompt=add_generation_prompt,
-                bos_token=self.begin,
-                eos_token=self.end,
+                tools=None,
+                documents=None,
+                **{"bos_token": self.begin, "eos_token": self.end, **self.names},
             )
         except Exception as error:  # a template may fail in any way that Python can
             raise UserError(
-                f"the model's chat template cannot be used ({error}). Choose another: {', '.join(FAMILIES)}."
+                f"the model's chat template cannot be used ({error}). Options --chat and --prompt-template, where a "
+                f"command has them, take another: {', '.join(FAMILIES)}; generate --raw takes none."
             ) from error
 
     def encode(
@@ -91,10 +102,11 @@ class ChatTemplate:
     ) -> list[int]:
         """Return the conversation as ids, begin-of-sequence included where the tokenizer has it.
 
-        Special tokens are put in by id, since SentencePiece would spell them out.
+        Of a Hugging Face folder's own template they are those of ``apply_chat_template``, which begins as the template
+        does. Elsewhere special tokens are put in by id, since SentencePiece would spell them out.
         """
-        ids, begin = self._ids(tokenizer, self.render(messages, add_generation_prompt)), list(tokenizer.begin)
-        return ids if ids[: len(begin)] == begin else begin + ids
+        text = self.render(messages, add_generation_prompt)
+        return tokenizer.encode(text) if self._is_whole(tokenizer) else self._begun(tokenizer, text)
 
     def around_request(self, tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
         """Return what stands around a single request: ids before it, begin-of-sequence included, and ids after it.
@@ -102,9 +114,19 @@ class ChatTemplate:
         The flag tells whether an answer begins with a space of its own there.
         """
         before, _, after = self.render([{"role": "user", "content": _REQUEST}]).partition(_REQUEST)
-        opening, begin = self._ids(tokenizer, before), list(tokenizer.begin)
-        opening = opening if opening[: len(begin)] == begin else begin + opening
-        return tuple(opening), tuple(self._ids(tokenizer, after)), not after[-1:].isspace()
+        if self._is_whole(tokenizer):
+            opening, closing = tokenizer.encode(before) if before else [], tokenizer.encode_continuation(after)
+        else:
+            opening, closing = self._begun(tokenizer, before), self._ids(tokenizer, after)
+        return tuple(opening), tuple(closing), not after[-1:].isspace()
+
+    def _is_whole(self, tokenizer: Tokenizer) -> bool:
+        """Tell whether the tokenizer finds every special token in a text, and the template is its own."""
+        return self.name == "own" and getattr(tokenizer, "names", None) is not None
+
+    def _begun(self, tokenizer: Tokenizer, text: str) -> list[int]:
+        ids, begin = self._ids(tokenizer, text), list(tokenizer.begin)
+        return ids if ids[: len(begin)] == begin else begin + ids
 
     def _ids(self, tokenizer: Tokenizer, text: str) -> list[int]:
         special = {self.end: [tokenizer.end], self.begin: list(tokenizer.begin)}
@@ -144,7 +166,10 @@ def find_chat_template(
     ends = [tokenizer.special_id(mark) for mark in _TURN_ENDS if mark in text]
     end_tokens = dict.fromkeys([*(token for token in ends if token is not None), tokenizer.end])
     begin = tokenizer.piece(tokenizer.begin[0]) if len(tokenizer.begin) == 1 else ""
-    return ChatTemplate(name, text, begin, end, tuple(end_tokens))
+    names: Mapping[str, str] | None = getattr(tokenizer, "names", None)
+    if name != "own" or names is None:
+        return ChatTemplate(name, text, begin, end, tuple(end_tokens))
+    return ChatTemplate(name, text, names.get("bos_token", ""), names.get("eos_token", ""), tuple(end_tokens), names)
 
 
 def read_chat_template(folder: Path) -> str | None:
@@ -156,6 +181,7 @@ def read_chat_template(folder: Path) -> str | None:
     plain, settings = folder / "chat_template.jinja", folder / "tokenizer_config.json"
     template = None
     if plain.is_file():
+        refuse_pointer(plain)
         try:
             template = plain.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
@@ -171,5 +197,29 @@ def read_chat_template(folder: Path) -> str | None:
     return template
 
 
+class _Generation(Extension):
+    """``{% generation %}`` marks what the assistant says; as text it is what stands in it."""
+
+    tags = {"generation"}  # noqa: RUF012 - as the library declares it
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Return the block as a call, so that what is set in it stays in it."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
+
+    def _said(self, caller: Callable[[], str]) -> str:
+        return caller()
+
+
 def _raise(message: str) -> None:
     raise UserError(str(message))
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().strftime(form)
+
+
+def _to_json(value: Any, **options: Any) -> str:
+    # Jinja's own filter writes for HTML; templates want plain JSON.
+    return json.dumps(value, **{"ensure_ascii": False, **options})

@@ -1,6 +1,6 @@
 """Tokenizers: text to ids and back, and text that comes piece by piece while ids are written."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -8,6 +8,7 @@ import sentencepiece
 import tokenizers
 
 from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import refuse_pointer
 
 
 class Tokenizer(Protocol):
@@ -59,11 +60,47 @@ def after_newline(encode: Callable[[str], list[int]], text: str) -> list[int]:
     return ids[len(newline) :] if ids[: len(newline)] == newline else encode(text)
 
 
-class FastTokenizer:
-    """A vocabulary that the ``tokenizers`` library runs (tokenizer.json, GGUF)."""
+SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+"""What may stand beside the vocabulary in a Hugging Face folder."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, begin: Sequence[int], end: int) -> None:
+_USUAL_ENDS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>")
+
+
+def choose_end(path: Path, named: int | None, end_tokens: Sequence[int], backend: tokenizers.Tokenizer) -> int:
+    """Return the id that ends a sequence.
+
+    Args:
+        path: of the vocabulary, for the message.
+        named: what the tokenizer's settings name; None where they name nothing.
+        end_tokens: of the model's configuration, which counts next; early conversions state the id of ``<s>`` there.
+        backend: whose usual names count last.
+
+    Raises:
+        UserError: nothing says it.
+    """
+    stated = [token for token in end_tokens if backend.id_to_token(token) != "<s>"]
+    usual = [token for token in map(backend.token_to_id, _USUAL_ENDS) if token is not None]
+    candidates = [*([] if named is None else [named]), *stated, *usual, *end_tokens]
+    if not candidates:
+        raise UserError(f"{path}: no end-of-sequence token is named in tokenizer_config.json or config.json.")
+    return candidates[0]
+
+
+class FastTokenizer:
+    """A vocabulary that the ``tokenizers`` library runs (tokenizer.json, GGUF).
+
+    Args:
+        backend: of the library.
+        begin, end: ids around a sequence.
+        names: text of the special tokens by role, such as ``bos_token``, as a Hugging Face folder names them; None
+            elsewhere.
+    """
+
+    def __init__(
+        self, backend: tokenizers.Tokenizer, begin: Sequence[int], end: int, names: Mapping[str, str] | None = None
+    ) -> None:
         self.backend = backend
+        self.names = names
         self.begin = tuple(begin)
         self.end = end
         # Ids may have gaps where tokens were added by hand: the largest counts.
@@ -99,6 +136,7 @@ class SentencePieceTokenizer:
         try:
             self.backend = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (OSError, RuntimeError) as error:
+            refuse_pointer(path)
             raise UserError(f"{path}: not a SentencePiece model ({error}).") from error
         self.begin: tuple[int, ...] = (self.backend.bos_id(),) if self.backend.bos_id() >= 0 else ()
         self.end = self.backend.eos_id()

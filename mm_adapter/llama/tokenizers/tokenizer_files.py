@@ -13,15 +13,21 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.files import read_json
-from mm_adapter.llama.tokenizers.tokenizer import FastTokenizer, SentencePieceTokenizer, Tokenizer
+from mm_adapter.core.files import read_json, refuse_pointer
+from mm_adapter.llama.tokenizers.tokenizer import (
+    SETTINGS_FILES,
+    FastTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+    choose_end,
+)
 
 _LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 LLAMA3_WORDS = ("llama-bpe", "llama3", "llama-v3")
-WORDS = (*LLAMA3_WORDS, "smollm", "gpt-2", "default")
+WORDS = (*LLAMA3_WORDS, "smaug-bpe", "smollm", "gpt-2", "default")
 
 
 def byte_level_tokenizer(
@@ -34,8 +40,9 @@ def byte_level_tokenizer(
         merges: pairs of pieces that are joined, the first first.
         words: how text is split before pieces are joined, by llama.cpp's names; one of ``WORDS``.
     """
-    of_llama3 = words in LLAMA3_WORDS
-    backend = tokenizers.Tokenizer(models.BPE(vocab=dict(vocabulary), merges=list(merges), ignore_merges=of_llama3))
+    whole = words in LLAMA3_WORDS  # a word that is a piece is taken whole; Smaug's split is the same without that
+    of_llama3 = whole or words == "smaug-bpe"
+    backend = tokenizers.Tokenizer(models.BPE(vocab=dict(vocabulary), merges=list(merges), ignore_merges=whole))
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not of_llama3)
     steps: list[pre_tokenizers.PreTokenizer] = [byte_level]
     if words == "smollm":
@@ -137,41 +144,50 @@ def read_tokenizer(folder: Path, end_tokens: Sequence[int]) -> Tokenizer | None:
         UserError: a file is damaged, or nothing says how a sequence ends.
     """
     fast, pieces = folder / "tokenizer.json", folder / "tokenizer.model"
+    if not fast.is_file() and not pieces.is_file():
+        return None
+    ranks = read_tiktoken(pieces) if not fast.is_file() and is_tiktoken(pieces) else None
+    if _says_more(folder):
+        from mm_adapter.llama.tokenizers.settings import FolderSettings, read_by_transformers, with_names
+
+        settings = FolderSettings(folder)
+        if fast.is_file() and not settings.says_nothing:
+            return read_by_transformers(settings, end_tokens)
+        if fast.is_file():
+            return _read_fast(fast, end_tokens)
+        if ranks is not None:
+            return with_names(settings, ranks)
+        from mm_adapter.llama.tokenizers.pieces import PiecesAndTokens
+
+        return PiecesAndTokens(settings)
     if fast.is_file():
         return _read_fast(fast, end_tokens)
-    if not pieces.is_file():
-        return None
-    return read_tiktoken(pieces) if is_tiktoken(pieces) else SentencePieceTokenizer(pieces)
+    return SentencePieceTokenizer(pieces) if ranks is None else ranks
+
+
+def _says_more(folder: Path) -> bool:
+    """Tell whether a folder of Hugging Face says more than its ``tokenizer.json`` does of how text becomes ids."""
+    if any((folder / name).is_file() for name in SETTINGS_FILES):
+        return True
+    if not (folder / "config.json").is_file():
+        return False
+    config = read_json(folder / "config.json", "model configuration")
+    named = isinstance(config, dict) and config.get("tokenizer_class") is not None
+    return named or not (folder / "tokenizer.json").is_file()
 
 
 def _read_fast(path: Path, end_tokens: Sequence[int]) -> FastTokenizer:
     try:
         backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a plain Exception for every malformed file
+        refuse_pointer(path)
         raise UserError(f"{path}: not a tokenizer file ({error}).") from error
     # Files may ask for truncation and padding; here neither is ever wanted.
     backend.no_truncation()
     backend.no_padding()
-    end = _named_end(path.with_name("tokenizer_config.json"), backend)
-    if end is None and end_tokens:
-        end = end_tokens[0]
-    if end is None:
-        candidates = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>")
-        end = next((backend.token_to_id(name) for name in candidates if backend.token_to_id(name) is not None), None)
-    if end is None:
-        raise UserError(f"{path}: no end-of-sequence token is named in tokenizer_config.json or config.json.")
+    end = choose_end(path, None, end_tokens, backend)
     begin = [token for token in backend.encode("", add_special_tokens=True).ids if token != end]
-    return FastTokenizer(backend, begin, end)
-
-
-def _named_end(path: Path, backend: tokenizers.Tokenizer) -> int | None:
-    if not path.is_file():
-        return None
-    settings = read_json(path, "tokenizer configuration")
-    name = settings.get("eos_token") if isinstance(settings, dict) else None
-    if isinstance(name, dict):
-        name = name.get("content")
-    return backend.token_to_id(name) if isinstance(name, str) else None
+    return FastTokenizer(backend, begin, end, names={})
 
 
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # llama.cpp's token types
