@@ -1,4 +1,4 @@
-"""Sentences that answer: ``The answer is B``, ``I choose B``, ``B is correct``, and whether their speaker means them."""
+"""Sentences that answer: ``The answer is B``, ``I choose B``, ``B is correct``, and whether they are meant so."""
 
 import re
 from collections.abc import Iterator
@@ -19,12 +19,14 @@ class Claim:
         choices: indices of the options that it names; more than one where it contradicts itself.
         rule: by which it was read.
         final: whether it calls itself final.
+        alike: whether it means one of its choices, whose words are too much alike to tell which.
     """
 
     start: int
     choices: frozenset[int]
     rule: str
     final: bool = False
+    alike: bool = False
 
 
 NOBODY = frozenset([-1])
@@ -34,7 +36,7 @@ _ADJECTIVES = (
     r"(?:(?:final|correct|right|best|only|single|proper|appropriate|true|chosen|selected|predicted|likely|suitable|"
     r"accurate|most (?:likely|appropriate|suitable|accurate|fitting|reasonable)|probable)(?: and |, | ))*"
 )
-_NOUN = r"(?:answer|choice|option|response|solution|selection|conclusion)(?: (?:choice|option|letter))?"
+_NOUN = r"(?:answer|choice|option|response|solution|selection|conclusion|letter)(?: (?:choice|option|letter))?"
 _ADVERBS = (
     r"(?:,? ?(?:clearly|probably|likely|most likely|definitely|therefore|thus|then|indeed|simply|actually|hence|"
     r"obviously|certainly|surely|that|going to be)\b,?)*"
@@ -62,8 +64,8 @@ _ANSWER_IS = re.compile(
 _I_CHOOSE = re.compile(
     r"(?<![A-Za-z])(?:(?:i|we)(?:'d|'ll|'m| would| will| must| have to| can| am| are| have)?"
     r"(?: also| therefore| confidently| finally| now| definitely| going to)*"
-    r" (?:choose|chose|chosen|choosing|pick(?:ed)?|select(?:ed)?|go(?:ing)? (?:with|for)|went with|opt(?:ed)? for|answer"
-    r"|say|vote for|settle (?:on|for)|conclude|think|believe|guess)"
+    r" (?:choose|chose|chosen|choosing|pick(?:ed)?|select(?:ed)?|go(?:ing)? (?:with|for)|went with|opt(?:ed)? for"
+    r"|answer|say|vote for|settle (?:on|for)|conclude|think|believe|guess)"
     r"|let's (?:go with|choose|pick)|going with)"
     r"(?: that)?(?: it is| it's| it must be| it would be)?(?: the)?:? ",
     re.IGNORECASE,
@@ -73,6 +75,7 @@ _IT_IS = re.compile(
     rf"{_ADVERBS}(?: called| an example of| a case of)?:? ",
     re.IGNORECASE,
 )
+_SO = re.compile(r"(?<![A-Za-z])(?:so|thus|therefore|hence)[,:]? ", re.IGNORECASE)
 _IS_CORRECT = re.compile(
     rf"(?: is| seems| looks| must be| has to be| appears to be| would be){_ADVERBS} "
     rf"(?:(?:the|my|our) {_ADJECTIVES}(?:answer|choice|option|one|response)|correct|right|the correct|the best)"
@@ -82,9 +85,12 @@ _IS_CORRECT = re.compile(
 # What stands behind an answer and ends it.
 _END = re.compile(
     r"\s*$|\s*\n|[.!](?=\s|$|[A-Z]{2}|\))|\s*[;,:](?=\s|$)|\s+[-–—]+\s|\s*[—–]|\s*\("
-    r"|\s+(?:because|since|for|given|due|which|where|based|from|in|on|with|according|as|when|is the)\b",
+    r"|\s+(?:because|since|for|given|due|which|where|based|from|in|on|with|according|as|when|is the|rather than"
+    r"|instead of|and not|not)\b",
     re.IGNORECASE,
 )
+_SENTENCE_END = re.compile(r"\s*(?:$|[.!\n]|,? because\b|,? since\b|[—–]|-\s)", re.IGNORECASE)
+_REASON = re.compile(r"[\s.,:;]*because\b", re.IGNORECASE)
 _LETTER = re.compile(
     r"(?:(?:the )?(?:option|choice|letter|answer|number)(?: is)?:? ?)?"
     r"(?:(?P<open>[(\[{<])\s*)?(?P<letter>[A-Za-z])(?![A-Za-z0-9'’])(?P<close>\s*[)\]}>])?(?P<dot>[.:)](?=[\s)]|$))?",
@@ -99,21 +105,28 @@ _SECOND_THOUGHT = re.compile(
 _BOUNDARY = re.compile(r"[.!?;]+(?=\s|$)|\n|\s[-–—]+\s")
 _CONNECTED = re.compile(
     r"(?:^|[\s,])(?:so|thus|therefore|hence|consequently|accordingly|(?:which|this|that) (?:means|implies)|meaning|then"
-    r"|clearly|finally|overall|in (?:conclusion|summary|short)|but|still|and|conclude|result|:)(?: that)?,?$",
+    r"|clearly|finally|overall|in (?:conclusion|summary|short)|but|still|and|conclude|result"
+    r"|here(?: is|'s)|:)(?: that)?,?$",
+    re.IGNORECASE,
+)
+_OPENER = re.compile(
+    r"^(?:(?:oh|wait|no|yes|actually|sorry|oops|hm+|okay|ok|well|sure|right|correction|wrong)\b[,.:;!–—-]*\s*)+",
     re.IGNORECASE,
 )
 _HYPOTHETICAL = re.compile(r"\b(?:if|unless|whether|suppos\w*|assum\w*|imagine|pretend|were)\b", re.IGNORECASE)
 _DENIED = re.compile(
-    r"\b(?:not|never|no|cannot|doubt\w*|deny|denies|false|wrong|incorrect|unlikely|impossible|mistake\w*|say|says|said|"
+    r"\b(?:not|never|no|cannot|doubt\w*|deny|denies|false|wrong|incorrect|unlikely|least|impossible|mistake\w*|say|says|said|"
     r"claims?|claimed|wish|hope|wonder|thought|might|may|could|would|some|people|students?|friend|someone|you|he|she|"
     r"they)\b|n't\b",
     re.IGNORECASE,
 )
 _SPEAKER = re.compile(r"\b(?:says?|said|claims?|claimed|thinks?|answers?|answered)\W*$", re.IGNORECASE)
-_OWN_VIEW = re.compile(
-    r"^(?:so |thus |therefore |hence |and )?,?\s*(?:i|we|it|this|that|the|all|these|as)\b", re.IGNORECASE
-)
+_OWN_VIEW = re.compile(r"^(?:so |thus |therefore |hence |and )?,?\s*(?:i|we|it|this|that)\b", re.IGNORECASE)
 _LISTED = re.compile(r"\b[A-Z]$")
+
+
+def _marked_as_letter(letter: re.Match[str]) -> bool:
+    return letter["letter"].isupper() or letter["open"] is not None or letter["close"] is not None
 
 
 class Sentences:
@@ -134,6 +147,7 @@ class Sentences:
             (_ANSWER_IS, "answer is", True),
             (_I_CHOOSE, "I choose", False),
             (_IT_IS, "it is", False),
+            (_SO, "it is", False),
         ):
             starts = list(pattern.finditer(self.text))
             if len(starts) > _MOST_STARTS:
@@ -153,7 +167,7 @@ class Sentences:
             middle = (low + high) // 2
             low, high = (middle, high) if self._boundaries[middle] <= place else (low, middle)
         start = self._boundaries[low]
-        return None if place - start > _LONGEST_SENTENCE else self.text[start:place].strip()
+        return None if place - start > _LONGEST_SENTENCE else _OPENER.sub("", self.text[start:place].strip())
 
     def _meant(self, place: int) -> bool:
         """Say whether what stands before an answer leaves it standing: "I doubt that the answer is B" does not."""
@@ -174,30 +188,29 @@ class Sentences:
 
     def _object(self, start: int, place: int, rule: str, lower: bool, final: bool) -> Iterator[Claim]:
         """Yield what stands behind "the answer is": a letter that ends there, an option's words, or both."""
+        words, end = self._longest_words(place)
         letter = _LETTER.match(self.text, place)
-        words = self.words_from(place)
-        if letter and self._is_letter(letter, lower):
-            index = letter_index(letter["letter"])
-            following = self.words_from(letter.end())
-            if not following and letter.end() < len(self.text) and self.text[letter.end()] in "(,:;-–— ":
-                following = self.words_from(letter.end() + 1)
-            second = _SECOND_THOUGHT.match(self.text, letter.end())
-            closed = bool(letter["close"] or letter["dot"]) or _END.match(self.text, letter.end())
-            own = index in following
-            if second and not own:
-                yield Claim(start, NOBODY | {index}, rule, final)
-            elif own:
-                yield Claim(start, frozenset([index]), rule, final)
-            elif following and not (letter["letter"] in "aA" and not letter["close"] and not letter["dot"] and words):
-                yield Claim(start, following | {index}, rule, final)
-            elif closed and not following:
-                yield Claim(start, self.next_label(letter.end()) | {index}, rule, final)
-        if words:
-            yield self.claim(start, words, f"{rule} words", self.words_end(place), final)
+        # Words that go on behind a letter begin with it: "A, B and C" may be an option, "A plant" may have an article.
+        goes_on = bool(words) and letter is not None and end > letter.end() + 1
+        beyond = bool(words) and letter is not None and letter_index(letter["letter"]) >= self.options.count
+        if letter and not goes_on and not beyond and (lower or _marked_as_letter(letter)):
+            yield from self._letter(start, letter, rule, final)
+        if words and (rule != "it is" or _SENTENCE_END.match(self.text, end)):
+            yield self.claim(start, words, f"{rule} words", end, final)
 
-    def _is_letter(self, letter: re.Match[str], lower: bool) -> bool:
-        plain = letter["letter"].isupper() or letter["open"] is not None or letter["close"] is not None
-        return plain or lower
+    def _letter(self, start: int, letter: re.Match[str], rule: str, final: bool) -> Iterator[Claim]:
+        index, end = letter_index(letter["letter"]), letter.end()
+        following, after = self._longest_words(end)
+        if not following and self.text[end : end + 1] in tuple("(,:;-–— "):
+            following, after = self._longest_words(end + 1)
+        if _REASON.match(self.text, end):
+            following = frozenset()
+        if index in following:
+            yield self.claim(start, frozenset([index]), rule, after, final)
+        elif following or _SECOND_THOUGHT.match(self.text, end):
+            yield Claim(start, following | {index} if following else NOBODY | {index}, rule, final)
+        elif letter["close"] or letter["dot"] or _END.match(self.text, end):
+            yield Claim(start, self.next_label(end) | {index}, rule, final)
 
     def _ends(self, place: int) -> list[int]:
         """Return where a piece that begins at ``place`` may end, the first few, and the end of the text."""
@@ -230,7 +243,7 @@ class Sentences:
     def claim(self, start: int, choices: frozenset[int], rule: str, end: int, final: bool = False) -> Claim:
         """Return a claim that ends at ``end``; it contradicts itself where a second thought follows."""
         second = _SECOND_THOUGHT.match(self.text, end)
-        return Claim(start, choices | NOBODY if second else choices, rule, final)
+        return Claim(start, choices | NOBODY if second else choices, rule, final, len(choices) > 1 and not second)
 
     def next_label(self, place: int) -> frozenset[int]:
         """Return the letter that the next piece is, after a comma, semicolon or line: "A; B" names two."""

@@ -72,10 +72,7 @@ def own_answer(text: str) -> str:
     """
     text = html.unescape(text.translate(_WIDE)) if "&" in text else text.translate(_WIDE)
     final = list(_FINAL_CHANNEL.finditer(text))
-    if final:
-        text = text[final[-1].end() :]
-    else:
-        text = _OTHER_CHANNEL.split(text)[0]
+    text = text[final[-1].end() :] if final else _OTHER_CHANNEL.split(text)[0]
     return _own_turn(_without_reasoning(text))
 
 

@@ -6,21 +6,27 @@ from dataclasses import dataclass, field
 
 from mm_adapter.eval.answer_text import evened, without_markup
 
-_KIND = r"(?:(?:the )?(?:option|choice|letter|answer)(?: (?:choice|option|letter))?(?: is)? ?[:=]? ?)"
-_BARE_LETTER = re.compile(rf"{_KIND}?[(\[{{<]*([A-Za-z])[)\]}}>]*[.:,;!)]*")
+_KIND = r"(?:(?:the )?(?:option|choice|letter|answer)(?: (?:choice|option|letter))? ?[:=]? ?)"
+_BARE_LETTER = re.compile(
+    rf"(?:(?:definitely|probably|likely|clearly|obviously|certainly|surely),? )?{_KIND}?"
+    r"[(\[{<]*([A-Z])[)\]}>]*[.:,;!)]*"
+    r"(?:,? i (?:think|believe|guess|would say)\.?|,? it is\.?)?",
+    re.IGNORECASE,
+)
 _LETTER_FIRST = re.compile(
-    rf"{_KIND}?(?:[(\[{{<]([A-Za-z])[)\]}}>][.:,]?|([A-Za-z])(?:[.:)\]]+|(?=\s*[-–—,=→|/(]|\s)))"
+    rf"{_KIND}?(?:[(\[{{<]([A-Z])[)\]}}>][.:,]?|([A-Z])(?:[.:)\]]+|(?=\s*[-–—,=→|/(]|\s)))"
     r"(\s*[-–—,=→|/:>]+\s*|\s*)(.+)",
-    re.DOTALL,
+    re.DOTALL | re.IGNORECASE,
 )
 _LETTER_LAST = re.compile(
-    rf"(.+?)[\s,:–—-]*(?:[(\[]\s*{_KIND}?([A-Za-z])\s*[)\]]|(?:,|\s[-–—])\s*{_KIND}([A-Za-z]))[.!]?", re.DOTALL
+    rf"(.+?)[\s,:–—-]*(?:[(\[]\s*{_KIND}?([A-Z])\s*[)\]]|(?:,|\s[-–—])\s*{_KIND}([A-Z]))[.!]?",
+    re.DOTALL | re.IGNORECASE,
 )
 _ARTICLE = re.compile(r"(?:the |an (?=[aeiouh])|a (?![aeiou]))")
 _MARKS_BEFORE_SPACE = re.compile(r"[,;:!?]+(?=\s|$)")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])[-‐‑–—](?=[^\W\d_])")
 _DASHES = str.maketrans({"‐": "-", "‑": "-", "–": "-", "—": "-", "−": "-"})
-_HAS_LETTER = re.compile(r"[^\W\d_]")
+_WORD = re.compile(r"[^\W\d_]{2}")
 
 
 def letter_index(letter: str) -> int:
@@ -74,9 +80,10 @@ class OptionWords:
         text = text.strip()
         found: dict[str, frozenset[int]] = {}
         letter = _BARE_LETTER.fullmatch(text)
-        if letter:
-            found["letter"] = frozenset([letter_index(letter[1])])
         words = self.match(text)
+        # Options may be letters themselves: of G and g, "G" is the first and no seventh.
+        if letter and not (words and letter_index(letter[1]) >= self.count):
+            found["letter"] = frozenset([letter_index(letter[1])])
         both = self._letter_and_words(text, begins, words)
         if both:
             found["letter and words"] = both
@@ -84,6 +91,10 @@ class OptionWords:
         if words and not (both and len(both) == 1):
             found["words"] = words
         return found
+
+    def within(self, named: Mapping[str, frozenset[int]]) -> bool:
+        """Say whether anything is named, and no letter alone beyond the options."""
+        return any(min(found) < self.count for found in named.values())
 
     def mentioned(self, text: str) -> frozenset[int]:
         """Return the options whose words stand anywhere in ``text``, letter case aside, or whose letter does."""
@@ -102,7 +113,7 @@ class OptionWords:
             inner = rest[1:-1] if rest[:1] in "([" and rest[-1:] in ")]" else rest.rstrip(".")
             matched = self.match(rest) or self.match(inner)
             spaced = first[2] is not None and text[first.end(2)].isspace() and not first[3].strip()
-            article = spaced and first[2] == "a" or (spaced and first[2] == "A" and begins and bool(words))
+            article = (spaced and first[2] == "a") or (spaced and first[2] == "A" and begins and bool(words))
             if letter in matched:
                 return frozenset([letter])
             if matched and not article:
@@ -137,12 +148,13 @@ def _without_case(text: str) -> str:
 
 
 def _lenient(text: str) -> str:
-    """Letter case, marks between words, hyphens and a leading article are forgiven; what has no letter is not."""
-    text = _without_case(text).translate(_DASHES)
-    if not _HAS_LETTER.search(text):
-        return text
-    text = _MARKS_BEFORE_SPACE.sub("", _HYPHEN.sub(" ", text)).rstrip(".,;:!? ")
-    return _one_line(_ARTICLE.sub("", text, count=1) if _ARTICLE.match(text) else text)
+    """Letter case, marks between words, hyphens and a leading article are forgiven; what has no word is left alone."""
+    strict = _without_case(text).translate(_DASHES)
+    if not _WORD.search(strict):
+        return strict
+    text = _one_line(_MARKS_BEFORE_SPACE.sub("", _HYPHEN.sub(" ", strict)).rstrip(".,;:!? "))
+    article = _ARTICLE.match(text)
+    return text[article.end() :] if article and _WORD.search(text, article.end()) else text
 
 
 _COMPARED = (_one_line, _without_stop, _without_case, _lenient)

@@ -9,9 +9,9 @@ First all that is no answer is taken off (``mm_adapter.eval.answer_text``). Then
 - ``first line``, ``last line``: the option stands before or after an explanation.
 - ``sentence``: a text of one sentence ends with ``is`` and one option's words, and names no other.
 
-There is an answer where all that speak name the same option. A correction ("Wait, no: ...") takes back what stands before
-it; a final answer decides over what stands before it. Where nothing speaks, two options are named, an answer is denied
-("is not B"), or the letter is beyond the options, there is none (-1). Nothing is guessed.
+There is an answer where all that speak name the same option. A correction ("Wait, no: ...") takes back what stands
+before it; a final answer decides over what stands before it. Where nothing speaks, two options are named, an answer is
+denied ("is not B"), or the letter is beyond the options, there is none (-1). Nothing is guessed.
 """
 
 import re
@@ -50,16 +50,16 @@ _ABOUT = re.compile(
 )
 _WORDS_END = re.compile(r"\.(?=\s)|\n|,? (?:because|since)\b|\s+[-–—]+\s", re.IGNORECASE)
 _CORRECTION = re.compile(
-    r"(?:^|[.!?;:,\n—–-]\s*)(?:oh,? |but,? |hmm+,? |so,? )?"
+    r"(?:^|[.!?\n—–]\s*|\s-+\s)(?:oh,? |but,? |hmm+,? |so,? )?"
     r"(?:wait\b|no(?=[,.!:;—–])|actually\b|hold on\b|correction\b|on second thoughts?\b|scratch that\b|oops\b|sorry\b"
-    r"|i (?:was wrong|made an? (?:mistake|error)|apologi[sz]e|take that back|misspoke|stand corrected)\b|my (?:mistake|bad)\b"
-    r"|that(?: is|'s) (?:wrong|incorrect|not right|not correct)\b|let me (?:correct|reconsider|rethink|re-?evaluate|"
-    r"re-?check|double.?check)\b)",
+    r"|i (?:was wrong|made an? (?:mistake|error)|apologi[sz]e|take that back|misspoke|stand corrected)\b"
+    r"|my (?:mistake|bad)\b|that(?: is|'s) (?:wrong|incorrect|not right|not correct)\b"
+    r"|let me (?:correct|reconsider|rethink|re-?evaluate|re-?check|double.?check)\b)|, ?(?:no,? )?wait\b",
     re.IGNORECASE,
 )
 _DENIAL = re.compile(
-    r"(?:answer|choice|option|it)(?: is|'s| can) ?not (?:option |choice |be )?[(\[]?([A-Za-z])\b"
-    r"|(?:answer|choice) (?:isn't|can't be|cannot be) (?:option )?[(\[]?([A-Za-z])\b"
+    r"(?:[Aa]nswer|[Cc]hoice|[Oo]ption|[Ii]t)(?: is|'s| can|) ?(?:not|isn't|can't be|cannot be) (?:be )?"
+    r"(?:option |choice )?[(\[]?([A-Z])(?![\w'])(?! [a-z])"
     r"|\b(?:option )?[(\[]?([A-Z])[)\]]?,? (?:is|was)(?: clearly| definitely)? "
     r"(?:not (?:the )?(?:correct|right|best|answer)|wrong|incorrect|false)\b"
     r"|\b([A-Z])[)\]]? isn't (?:the )?(?:correct|right|answer)\b"
@@ -97,13 +97,14 @@ def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
     if not any(claim.rule in _WHOLE for claim in claims):
         claims += _in_part(bare, words)
     standing = _standing(claims, bare)
-    chosen = frozenset[int]().union(*(claim.choices for claim in standing))
-    if len(chosen) != 1:
+    certain = [claim for claim in standing if not claim.alike]
+    chosen = frozenset[int]().union(*(claim.choices for claim in certain))
+    if len(chosen) != 1 or any(not chosen <= claim.choices for claim in standing):
         return UNREADABLE, ""
     (choice,) = chosen
     if not 0 <= choice < len(options) or choice in _denied(bare):
         return UNREADABLE, ""
-    return choice, standing[0].rule
+    return choice, certain[0].rule
 
 
 def parse_choice(text: str, options: Sequence[str]) -> int:
@@ -128,7 +129,9 @@ def _fields(written: str, words: OptionWords) -> Iterator[Claim]:
 
 
 def _whole(text: str, words: OptionWords, options: Sequence[str]) -> list[Claim]:
-    claims = [Claim(0, found, rule) for rule, found in words.named(text).items()]
+    claims = [
+        Claim(0, found, rule, alike=rule == "words" and len(found) > 1) for rule, found in words.named(text).items()
+    ]
     # Options that are numbers are chosen by their words alone: "2" must not mean the third of 1, 2 and 4.
     if not claims and _NUMBER.fullmatch(text) and not any(_NUMBER.search(option) for option in options):
         claims.append(Claim(0, frozenset([int(text)]), "index"))
@@ -144,7 +147,7 @@ def _in_part(text: str, words: OptionWords) -> list[Claim]:
         claims.append(first)
     lines = text.split("\n")
     last = words.named(lines[-1]) if len(lines) > 1 else {}
-    if last and not _LONE_SMALL_LETTER.fullmatch(lines[-1]):
+    if words.within(last) and not _LONE_SMALL_LETTER.fullmatch(lines[-1]):
         found = frozenset[int]().union(*last.values())
         if not listed - found:
             claims.append(Claim(len(text) - len(lines[-1]), found, "last line"))
@@ -166,7 +169,7 @@ def _first_line(sentences: Sentences, words: OptionWords) -> Claim | None:
     text = sentences.text
     line = sentences.lines[0]
     named = words.named(line) if len(sentences.lines) > 1 else {}
-    if named and not _LONE_SMALL_LETTER.fullmatch(line):
+    if words.within(named) and not _LONE_SMALL_LETTER.fullmatch(line):
         return Claim(0, frozenset().union(*named.values()), "first line")
     label = _LABEL_THEN_MORE.match(text) or _LABEL_THEN_REASON.match(text) or _LABEL_AND_SPACE.match(text)
     if label:
