@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 # Full-width letters, digits and marks are the ASCII ones moved by a constant; circled letters stand for "(A)".
-_WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_WIDE: dict[int, int | str | None] = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _WIDE |= {0x3002: ".", 0x3010: "[", 0x3011: "]", 0x2018: "'", 0x2019: "'", 0x201A: "'", 0x201B: "'", 0x00A0: " "}
 _WIDE |= {0x24B6 + place: f"({chr(ord('A') + place)})" for place in range(26)}
 _WIDE |= dict.fromkeys((0xFEFF, 0x200B, 0x200C, 0x200D, 0x2060, 0x00AD, 0x200E, 0x200F))
@@ -70,10 +70,14 @@ def own_answer(text: str) -> str:
     An answer inside reasoning that is never closed is none. A closing mark without an opening one ends reasoning that
     began in the prompt. Full-width letters become plain ones. Mark-up stays.
     """
-    text = html.unescape(text.translate(_WIDE)) if "&" in text else text.translate(_WIDE)
+    text = _plain(text)
     final = list(_FINAL_CHANNEL.finditer(text))
     text = text[final[-1].end() :] if final else _OTHER_CHANNEL.split(text)[0]
     return _own_turn(_without_reasoning(text))
+
+
+def _plain(text: str) -> str:
+    return html.unescape(text.translate(_WIDE))
 
 
 def _without_reasoning(text: str) -> str:
@@ -123,7 +127,7 @@ def without_fields(text: str) -> str:
 
 def without_markup(text: str) -> str:
     """Return ``text`` without LaTeX, markdown, HTML and quotes; blank lines and runs of spaces are evened out."""
-    text = _STRUCK.sub(" ", text)
+    text = _STRUCK.sub(" ", _plain(text))
     for _ in range(3):
         text = _LATEX_FONT.sub(r"\1", text)
     text = _LATEX_MARK.sub(" ", _LATEX_MATHS.sub(r"\1", text))
