@@ -102,6 +102,7 @@ _SECOND_THOUGHT = re.compile(
     r"|[^\w?]*(?:not(?! \(?[a-z]\b)|no(?! other\b| others\b))\b|[^\w?]*(?:wait|actually)\b",
     re.IGNORECASE,
 )
+_MARKS = re.compile(r"^[\s,:;(\[]*(?:[-–—]+\s+)?[(\[]?")
 _BOUNDARY = re.compile(r"[.!?;]+(?=\s|$)|\n|\s[-–—]+\s")
 _CONNECTED = re.compile(
     r"(?:^|[\s,])(?:so|thus|therefore|hence|consequently|accordingly|(?:which|this|that) (?:means|implies)|meaning|then"
@@ -226,8 +227,9 @@ class Sentences:
     def _longest_words(self, place: int) -> tuple[frozenset[int], int]:
         found, at = frozenset[int](), place
         for end in self._ends(place):
-            matched = self.options.match(self.text[place:end].strip(" \n,:;-–—()[]") or "")
-            matched = matched or self.options.match(self.text[place:end].strip())
+            piece = self.text[place:end]
+            # Not "-5": a sign is no mark between a letter and its words.
+            matched = self.options.match(piece.strip()) or self.options.match(_MARKS.sub("", piece).rstrip(" \n,:;)]"))
             if matched:
                 found, at = matched, end
         return found, at

@@ -15,7 +15,7 @@ _BARE_LETTER = re.compile(
 )
 _LETTER_FIRST = re.compile(
     rf"{_KIND}?(?:[(\[{{<]([A-Z])[)\]}}>][.:,]?|([A-Z])(?:[.:)\]]+|(?=\s*[-–—,=→|/(]|\s)))"
-    r"(\s*[-–—,=→|/:>]+\s*|\s*)(.+)",
+    r"(\s*[,=→|/:>]+\s*|\s*[-–—]+\s+|\s*)(.+)",
     re.DOTALL | re.IGNORECASE,
 )
 _LETTER_LAST = re.compile(

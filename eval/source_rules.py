@@ -42,7 +42,7 @@ class SourceReading:
         tool: its name.
         correct, total: answers that it reads as right, of all that were scored.
         accuracy: in percent.
-        own_correct: answers that this project reads as right.
+        own_correct, own_accuracy: the same as this project reads them.
         differing: pid -> (choice as read here, choice as read there), -1 for unread, where the two differ.
     """
 
@@ -51,6 +51,7 @@ class SourceReading:
     total: int
     accuracy: float
     own_correct: int
+    own_accuracy: float
     differing: Mapping[str, tuple[int, int]]
 
 
@@ -80,7 +81,8 @@ def source_reading(
         if theirs != found.choice:
             differing[question.pid] = (found.choice, theirs)
     total = len({question.pid for question in questions} | set(skipped))
-    return SourceReading(tool, correct, total, 100 * correct / total if total else 0.0, own, differing)
+    share = 100 / total if total else 0.0
+    return SourceReading(tool, correct, total, share * correct, own, share * own, differing)
 
 
 def source_note(reading: SourceReading) -> str:
@@ -91,8 +93,9 @@ def source_note(reading: SourceReading) -> str:
     ]
     more = len(reading.differing) - len(shown)
     return (
-        f"By {reading.tool}'s own rules {reading.correct} of {reading.total} are right ({reading.accuracy:.2f} %), by ours "
-        f"{reading.own_correct}; {len(reading.differing)} answers are read differently ({'; '.join(shown)}"
+        f"By {reading.tool}'s own rules {reading.correct} of {reading.total} are right ({reading.accuracy:.2f} %), by "
+        f"ours {reading.own_correct} ({reading.own_accuracy:.2f} %); {len(reading.differing)} answers are read "
+        f"differently ({'; '.join(shown)}"
         f"{f' and {more} more' if more > 0 else ''})."
     )
 
