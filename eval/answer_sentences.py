@@ -33,7 +33,7 @@ NOBODY = frozenset([-1])
 """Beside an option it makes a claim that contradicts itself."""
 
 _ADJECTIVES = (
-    r"(?:(?:final|correct|right|best|only|single|proper|appropriate|true|chosen|selected|predicted|likely|suitable|"
+    r"(?:(?:final|corrected|revised|updated|actual|correct|right|best|only|single|proper|appropriate|true|chosen|selected|predicted|likely|suitable|"
     r"accurate|most (?:likely|appropriate|suitable|accurate|fitting|reasonable)|probable)(?: and |, | ))*"
 )
 _NOUN = r"(?:answer|choice|option|response|solution|selection|conclusion|letter)(?: (?:choice|option|letter))?"
@@ -41,7 +41,7 @@ _ADVERBS = (
     r"(?:,? ?(?:clearly|probably|likely|most likely|definitely|therefore|thus|then|indeed|simply|actually|hence|"
     r"obviously|certainly|surely|that|going to be)\b,?)*"
 )
-_IS = rf"(?:(?: is| would be| will be| must be| should be| has to be|'s){_ADVERBS}\s*[:=]?\s*)"
+_IS = rf"(?:(?: is| would be| will be| must be| should be| has to be|'s){_ADVERBS}\s*(?:[:=]|\.\.+|…)?\s*)"
 _SIGN = r"(?:\s*(?:[:=→]|[-=]+>|\s[-–—]\s)\s*)"
 _OTHER_LANGUAGES = (
     r"die (?:richtige |korrekte |endgültige )?antwort (?:ist|lautet):? ?|(?:richtige )?(?:antwort|lösung) ?: ?|"
@@ -61,12 +61,13 @@ _ANSWER_IS = re.compile(
     rf"|(?:(?<![A-Za-z]))(?:{_OTHER_LANGUAGES})",
     re.IGNORECASE,
 )
+_FINAL = re.compile(r"\b(?:final|corrected|revised|updated)\b", re.IGNORECASE)
 _I_CHOOSE = re.compile(
     r"(?<![A-Za-z])(?:(?:i|we)(?:'d|'ll|'m| would| will| must| have to| can| am| are| have)?"
     r"(?: also| therefore| confidently| finally| now| definitely| going to)*"
     r" (?:choose|chose|chosen|choosing|pick(?:ed)?|select(?:ed)?|go(?:ing)? (?:with|for)|went with|opt(?:ed)? for"
     r"|answer|say|vote for|settle (?:on|for)|conclude|think|believe|guess)"
-    r"|let's (?:go with|choose|pick)|going with)"
+    r"|(?:let's )?(?:go with|choose|pick|select)|going with)"
     r"(?: that)?(?: it is| it's| it must be| it would be)?(?: the)?:? ",
     re.IGNORECASE,
 )
@@ -84,8 +85,8 @@ _IS_CORRECT = re.compile(
 )
 # What stands behind an answer and ends it.
 _END = re.compile(
-    r"\s*$|\s*\n|[.!](?=\s|$|[A-Z]{2}|\))|\s*[;,:](?=\s|$)|\s+[-–—]+\s|\s*[—–]|\s*\("
-    r"|\s+(?:because|since|for|given|due|which|where|based|from|in|on|with|according|as|when|is the|rather than"
+    r"\s*$|\s*\n|[.!]+(?=\s|$|[A-Z]{2}|\))|\s*[;,:](?=\s|$)|\s+[-–—]+\s|\s*[—–]|\s*\("
+    r"|\s+(?:because|since|for|given|due|which|where|based|from|in|on|with|according|as|when|or|and|is the|rather than"
     r"|instead of|and not|not)\b",
     re.IGNORECASE,
 )
@@ -99,8 +100,11 @@ _LETTER = re.compile(
 # What adds a second answer or puts the first in doubt: "A or B", "A. However, ...", "A? No".
 _SECOND_THOUGHT = re.compile(
     r"[^\w?]*(?:and|or|but(?! (?:wait|no|actually))|nor|however|rather(?! than)|&|/|\+)(?:\b|\s)|\s*[&/+]|\s*\?"
-    r"|[^\w?]*(?:not(?! \(?[a-z]\b)|no(?! other\b| others\b))\b|[^\w?]*(?:wait|actually)\b",
+    r"|[^\w?]*(?:not(?=\W*(?:$|\n|[.,;!]))|no(?! other\b| others\b))\b|[^\w?]*(?:wait|actually)\b",
     re.IGNORECASE,
+)
+_NEXT_PIECE = re.compile(
+    r"[\s.,;:!]*([^.,;:!?\n]{1,300}?[)\].:]?)(?=[,;!\n]|[.:]\s*(?:$|\n)|$|\s+(?:or|and|because)\b)", re.IGNORECASE
 )
 _MARKS = re.compile(r"^[\s,:;(\[]*(?:[-–—]+\s+)?[(\[]?")
 _BOUNDARY = re.compile(r"[.!?;]+(?=\s|$)|\n|\s[-–—]+\s")
@@ -155,7 +159,7 @@ class Sentences:
                 continue
             for start in starts:
                 if self._meant(start.start()):
-                    final = "final" in start.group().lower()
+                    final = _FINAL.search(start.group()) is not None
                     yield from self._object(start.start(), start.end(), rule, lower, final)
         endings = list(_IS_CORRECT.finditer(self.text))
         for ending in endings if len(endings) <= _MOST_STARTS else ():
@@ -193,6 +197,8 @@ class Sentences:
         letter = _LETTER.match(self.text, place)
         # Words that go on behind a letter begin with it: "A, B and C" may be an option, "A plant" may have an article.
         goes_on = bool(words) and letter is not None and end > letter.end() + 1
+        if goes_on and letter and letter["letter"] == "A" and not self.options.exact(self.text[place:end]):
+            goes_on = not self.words_from(letter.end() + 1)
         beyond = bool(words) and letter is not None and letter_index(letter["letter"]) >= self.options.count
         if letter and not goes_on and not beyond and (lower or _marked_as_letter(letter)):
             yield from self._letter(start, letter, rule, final)
@@ -211,7 +217,7 @@ class Sentences:
         elif following or _SECOND_THOUGHT.match(self.text, end):
             yield Claim(start, following | {index} if following else NOBODY | {index}, rule, final)
         elif letter["close"] or letter["dot"] or _END.match(self.text, end):
-            yield Claim(start, self.next_label(end) | {index}, rule, final)
+            yield Claim(start, self.following(end) | {index}, rule, final)
 
     def _ends(self, place: int) -> list[int]:
         """Return where a piece that begins at ``place`` may end, the first few, and the end of the text."""
@@ -243,16 +249,19 @@ class Sentences:
         return self._longest_words(place)[1]
 
     def claim(self, start: int, choices: frozenset[int], rule: str, end: int, final: bool = False) -> Claim:
-        """Return a claim that ends at ``end``; it contradicts itself where a second thought follows."""
-        second = _SECOND_THOUGHT.match(self.text, end)
+        """Return a claim that ends at ``end``; it contradicts itself where a second thought or other words follow."""
+        second = _SECOND_THOUGHT.match(self.text, end) is not None
+        following = self.following(end)
+        if following and not following & choices:
+            second = True
         return Claim(start, choices | NOBODY if second else choices, rule, final, len(choices) > 1 and not second)
 
-    def next_label(self, place: int) -> frozenset[int]:
-        """Return the letter that the next piece is, after a comma, semicolon or line: "A; B" names two."""
-        label = re.compile(r"\s*[;,:.]?\s*[(\[]?([A-Z])[)\]]?(?=\s*[.,;!]?\s*(?:$|\n|\bor\b|\band\b))").match(
-            self.text, place
-        )
-        return frozenset([letter_index(label[1])]) if label else frozenset()
+    def following(self, place: int) -> frozenset[int]:
+        """Return the options that the next piece of the text names, holding nothing else: "A; B" names two."""
+        piece = _NEXT_PIECE.match(self.text, place)
+        if piece is None or _REASON.match(self.text, place):
+            return frozenset()
+        return self.words_from(piece.start(1)).union(*self.options.named(piece[1]).values())
 
     def _subject(self, ending: re.Match[str]) -> Iterator[Claim]:
         """Yield what stands before "is correct"."""
@@ -273,5 +282,5 @@ class Sentences:
                 continue
             lead = before[: len(before) - len(piece)]
             if named and not _DENIED.search(lead):
-                yield Claim(start, frozenset().union(*named.values()), "is correct")
+                yield self.claim(start, frozenset().union(*named.values()), "is correct", ending.end())
                 return

@@ -56,6 +56,7 @@ _LINE_TAG = re.compile(r"</?(?:br|p|div|li|ul|ol|h[1-6]|pre|center|tr|table)(?:\
 _TAG = re.compile(
     r"</?(?:b|strong|i|em|u|span|code|mark|font|sup|sub|big|small|td|a|tt)(?:\s[^<>]{0,200})?/?>", re.IGNORECASE
 )
+_LETTER_TAG = re.compile(r"<([A-Za-z])>")
 _FENCE = re.compile(r"```[a-z]{0,12}\s?", re.IGNORECASE)
 _LINE_MARK = re.compile(r"^[ \t]*(?:#{1,6}[ \t]*|>[ \t]+|[-*•+][ \t]+)+", re.MULTILINE)
 _STARS = re.compile(r"\*{2,}|(?<!\w)\*|\*(?!\w)")
@@ -131,10 +132,17 @@ def without_markup(text: str) -> str:
     for _ in range(3):
         text = _LATEX_FONT.sub(r"\1", text)
     text = _LATEX_MARK.sub(" ", _LATEX_MATHS.sub(r"\1", text))
+    text = _lone_letters(text)
     text = _FENCE.sub("\n", _TAG.sub("", _LINE_TAG.sub("\n", text)))
     text = _STARS.sub("", _LINE_MARK.sub("", text))
     text = _SINGLE_QUOTES.sub(r"\1", _QUOTES.sub("", _UNDERSCORES.sub(r"\1", text)))
     return evened(_LINE_MARK.sub("", text))
+
+
+def _lone_letters(text: str) -> str:
+    # "<B>" is an answer in brackets where nothing closes it as bold.
+    small = text.casefold()
+    return _LETTER_TAG.sub(lambda tag: tag[0] if f"</{tag[1].casefold()}>" in small else f"({tag[1]})", text)
 
 
 def evened(text: str) -> str:

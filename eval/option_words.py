@@ -10,7 +10,7 @@ _KIND = r"(?:(?:the )?(?:option|choice|letter|answer)(?: (?:choice|option|letter
 _BARE_LETTER = re.compile(
     rf"(?:(?:definitely|probably|likely|clearly|obviously|certainly|surely),? )?{_KIND}?"
     r"[(\[{<]*([A-Z])[)\]}>]*[.:,;!)]*"
-    r"(?:,? i (?:think|believe|guess|would say)\.?|,? it is\.?)?",
+    r"(?:\s*[(:]?\s*[0-9]{1,3}(?:\.[0-9]+)?\s?%\)?)?(?:,? i (?:think|believe|guess|would say)\.?|,? it is\.?)?",
     re.IGNORECASE,
 )
 _LETTER_FIRST = re.compile(
@@ -67,6 +67,10 @@ class OptionWords:
             if found:
                 return found & self.preferred or found
         return frozenset()
+
+    def exact(self, text: str) -> bool:
+        """Say whether ``text`` is an option's words with nothing forgiven but a full stop."""
+        return any(compare(text) in forms for compare, forms in zip(_COMPARED[:2], self.tiers, strict=False))
 
     def named(self, text: str, begins: bool = True) -> dict[str, frozenset[int]]:
         """Return rule -> options that ``text`` names, holding nothing else; empty where it names none.

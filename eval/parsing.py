@@ -6,7 +6,8 @@ First all that is no answer is taken off (``mm_adapter.eval.answer_text``). Then
 - ``boxed``, ``answer tag``, ``JSON``: so does what is set apart as the answer.
 - ``answer is``, ``I choose``, ``it is``, each also with ``words``, ``is correct``: a sentence answers
   (``mm_adapter.eval.answer_sentences``).
-- ``first line``, ``last line``: the option stands before or after an explanation.
+- ``letter line``, ``line``, ``beginning``: the option has a line of its own, or begins a text that goes on with an
+  explanation.
 - ``sentence``: a text of one sentence ends with ``is`` and one option's words, and names no other.
 
 There is an answer where all that speak name the same option. A correction ("Wait, no: ...") takes back what stands
@@ -30,7 +31,6 @@ _MOST_LOOKED_AT = 60  # lines, or places of one kind, in a text
 _LONGEST_SENTENCE = 400
 _WHOLE = ("letter", "words", "letter and words", "index")
 _HAS_LETTER = re.compile(r"[^\W\d_]")
-_LONE_SMALL_LETTER = re.compile(r"[a-z]\W?")
 _TWO_SENTENCES = re.compile(r"[.!?;]\s|\n")
 _NUMBER = re.compile(r"[0-9]{1,2}")
 _LABEL = r"(?:option |choice )?(?:[(\[]([A-Za-z])[)\]][.:,]?|([A-Za-z])[.):\]]{1,2})"
@@ -41,6 +41,7 @@ _LABEL_THEN_REASON = re.compile(
 )
 _LABEL_AND_SPACE = re.compile(r"(?:option |choice )?([A-Z])() (.+)", re.DOTALL)
 _LISTED = re.compile(r"(?<![\w(\[])[(\[]?([A-Z])[)\].:]+\s*")
+_LABELS = re.compile(r"(?<!\S)\(?([A-Z])\)\s|(?:^|\n|[.;!?]\s+)([A-Z])[.:]\s+\w")
 _ONE_MORE_LABEL = re.compile(r"\b(?:or|and|nor)\s+(?:option )?[(\[]?[A-Z](?![A-Za-z'])|[/&]\s*[A-Z](?![A-Za-z])")
 # "B) is wrong" speaks about B, "A. No, B" takes it back; neither chooses.
 _ABOUT = re.compile(
@@ -48,6 +49,7 @@ _ABOUT = re.compile(
     r"actually|however|rather|incorrect|wrong|false)\b|[?/&]",
     re.IGNORECASE,
 )
+_PIECE_END = re.compile(r"[.!?;\n](?=\s|$)")
 _WORDS_END = re.compile(r"\.(?=\s)|\n|,? (?:because|since)\b|\s+[-–—]+\s", re.IGNORECASE)
 _CORRECTION = re.compile(
     r"(?:^|[.!?\n—–]\s*|\s-+\s)(?:oh,? |but,? |hmm+,? |so,? )?"
@@ -141,61 +143,72 @@ def _whole(text: str, words: OptionWords, options: Sequence[str]) -> list[Claim]
 def _in_part(text: str, words: OptionWords) -> list[Claim]:
     sentences = Sentences(text, words)
     claims = list(sentences.claims())
-    listed = _listed(sentences, words)
-    first = _first_line(sentences, words)
-    if first and not listed - first.choices:
-        claims.append(first)
-    lines = text.split("\n")
-    last = words.named(lines[-1]) if len(lines) > 1 else {}
-    if words.within(last) and not _LONE_SMALL_LETTER.fullmatch(lines[-1]):
-        found = frozenset[int]().union(*last.values())
-        if not listed - found:
-            claims.append(Claim(len(text) - len(lines[-1]), found, "last line"))
-    return claims or _label_and_explanation(sentences, listed) or _one_sentence(text, words)
+    lines = _lines(sentences, words)
+    listed = _listed(sentences).union(*(line.choices for line in lines if line.rule == "line"))
+    beginning = _beginning(sentences, words)
+    parts = [*lines, beginning] if beginning else lines
+    if beginning is None:
+        parts += _label_and_explanation(sentences, words, alone=not claims and not lines)
+    claims += [claim for claim in parts if claim.rule == "letter line" or not listed - claim.choices]
+    return claims or _one_sentence(text, words)
 
 
-def _listed(sentences: Sentences, words: OptionWords) -> frozenset[int]:
-    """Return the options that a text lists, each by its letter and words or on a line of its own."""
-    found = frozenset[int]().union(
-        *(frozenset().union(*words.named(line).values()) for line in _first(sentences.lines))
-    )
+def _lines(sentences: Sentences, words: OptionWords) -> list[Claim]:
+    """Return what the lines of a text name that hold nothing else; a letter alone is no point of a list."""
+    claims, start = [], 0
+    for place, line in enumerate(sentences.lines):
+        if len(sentences.lines) > 1 and min(place, len(sentences.lines) - place) < _MOST_LOOKED_AT:
+            named = words.named(line)
+            if words.within(named):
+                rule = "letter line" if "letter" in named else "line"
+                claims.append(Claim(start, frozenset().union(*named.values()), rule))
+        start += len(line) + 1
+    return claims
+
+
+def _listed(sentences: Sentences) -> frozenset[int]:
+    """Return the options that a text lists by their letters and words: then none of these is an answer."""
+    found = frozenset[int]()
     for label in _first(_LISTED.finditer(sentences.text)):
         found |= sentences.words_from(label.end()) & {letter_index(label[1])}
     return found
 
 
-def _first_line(sentences: Sentences, words: OptionWords) -> Claim | None:
-    """Return what stands before an explanation: a letter on its own line, a letter and its words, or words alone."""
+def _beginning(sentences: Sentences, words: OptionWords) -> Claim | None:
+    """Return what stands before an explanation in the same line: a letter and its words, or words alone."""
     text = sentences.text
-    line = sentences.lines[0]
-    named = words.named(line) if len(sentences.lines) > 1 else {}
-    if words.within(named) and not _LONE_SMALL_LETTER.fullmatch(line):
-        return Claim(0, frozenset().union(*named.values()), "first line")
     label = _LABEL_THEN_MORE.match(text) or _LABEL_THEN_REASON.match(text) or _LABEL_AND_SPACE.match(text)
     if label:
         index = letter_index(label[1] or label[2])
         following = sentences.words_from(label.start(3))
         if index in following:
-            return sentences.claim(0, frozenset([index]), "first line", sentences.words_end(label.start(3)))
+            return sentences.claim(0, frozenset([index]), "beginning", sentences.words_end(label.start(3)))
         if label.re is not _LABEL_AND_SPACE and following:
-            return Claim(0, following | {index}, "first line")
+            return Claim(0, following | {index}, "beginning")
     for end in _first(_WORDS_END.finditer(text)):
         named = words.named(text[: end.start()])
         found = frozenset().union(*(named.get(rule, frozenset()) for rule in ("words", "letter and words")))
         # "2. The picture ..." is more likely the second point of a list.
         if found and (_HAS_LETTER.search(text[: end.start()]) or end.group() != "."):
-            return sentences.claim(0, found, "first line", end.start())
+            return sentences.claim(0, found, "beginning", end.start())
     return None
 
 
-def _label_and_explanation(sentences: Sentences, listed: frozenset[int]) -> list[Claim]:
-    """Return what a letter claims that begins a text and is explained: ``B. The text speaks to someone.``"""
+def _label_and_explanation(sentences: Sentences, words: OptionWords, alone: bool) -> list[Claim]:
+    """Return what a letter claims that begins a text and is explained: ``B. The text speaks to someone.``
+
+    Args:
+        alone: whether nothing else answers. Else a letter beside others, each explained, claims nothing.
+    """
     text = sentences.text
     label = _LABEL_THEN_MORE.match(text) or _LABEL_THEN_REASON.match(text)
     if not label or _ABOUT.match(label[3].strip()) or _ONE_MORE_LABEL.search(text):
         return []
-    found = sentences.next_label(label.start(3)) | {letter_index(label[1] or label[2])}
-    return [] if listed - found else [Claim(0, found, "first line")]
+    if not alone and {one[1] or one[2] for one in _first(_LABELS.finditer(text))} - {label[1] or label[2]}:
+        return []
+    pieces = [label.start(3), *(end.end() for end in _first(_PIECE_END.finditer(text, label.start(3))))]
+    found = frozenset([letter_index(label[1] or label[2])]).union(*map(sentences.following, pieces))
+    return [Claim(0, found, "beginning")] if min(found) < words.count else []
 
 
 def _one_sentence(text: str, words: OptionWords) -> list[Claim]:
