@@ -85,7 +85,7 @@ _IS_CORRECT = re.compile(
 )
 # What stands behind an answer and ends it.
 _END = re.compile(
-    r"\s*$|\s*\n|[.!]+(?=\s|$|[A-Z]{2}|\))|\s*[;,:](?=\s|$)|\s+[-–—]+\s|\s*[—–]|\s*\("
+    r"\s*$|\s*\n|[.!]+(?=\s|$|[A-Z]{2}|\))|\s*[;,:](?=\s|$)|\s+[-–—/|]+\s|\s*[—–]|\s*\("
     r"|\s+(?:because|since|for|given|due|which|where|based|from|in|on|with|according|as|when|or|and|is the|rather than"
     r"|instead of|and not|not)\b",
     re.IGNORECASE,

@@ -84,7 +84,8 @@ class OptionWords:
         text = text.strip()
         found: dict[str, frozenset[int]] = {}
         letter = _BARE_LETTER.fullmatch(text)
-        words = self.match(text)
+        # A letter on a line of its own is no article.
+        words = frozenset[int]() if re.match(r"[Aa]\n", text) else self.match(text)
         # Options may be letters themselves: of G and g, "G" is the first and no seventh.
         if letter and not (words and letter_index(letter[1]) >= self.count):
             found["letter"] = frozenset([letter_index(letter[1])])

@@ -40,7 +40,7 @@ _LABEL_THEN_REASON = re.compile(
     re.DOTALL,
 )
 _LABEL_AND_SPACE = re.compile(r"(?:option |choice )?([A-Z])() (.+)", re.DOTALL)
-_LISTED = re.compile(r"(?<![\w(\[])[(\[]?([A-Z])[)\].:]+\s*")
+_LISTED = re.compile(r"(?<!is )(?<!nswer: )(?<![\w(\[])[(\[]?([A-Z])[)\].:]+\s*")
 _LABELS = re.compile(r"(?<!\S)\(?([A-Z])\)\s|(?:^|\n|[.;!?]\s+)([A-Z])[.:]\s+\w")
 _ONE_MORE_LABEL = re.compile(r"\b(?:or|and|nor)\s+(?:option )?[(\[]?[A-Z](?![A-Za-z'])|[/&]\s*[A-Z](?![A-Za-z])")
 # "B) is wrong" speaks about B, "A. No, B" takes it back; neither chooses.

@@ -8,8 +8,8 @@ Each rule is a description of the project's code as of 2026, which its own tests
   and letter case aside; or it begins with a capital letter and a full stop. Releases that make the text small before
   they look for the capital never find one.
 - VLMEvalKit (github.com/open-compass/VLMEvalKit, ``vlmeval/utils/matching_util.py``, without its judge model): of the
-  words between marks exactly one is an option's letter and stands among the last five; else exactly one option's words
-  stand in the text, letter case aside, which is at most twice as long as all options.
+  words between marks exactly one is an option's letter and first stands among the last four; else exactly one option's
+  words stand in the text, letter case aside, which is at most twice as long as all options.
 """
 
 import re
