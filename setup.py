@@ -72,6 +72,8 @@ setup(
         # Settings: type, range, choices and text of every field in one place; presets, config files and options are
         # checked by it alone.
         "pydantic>=2.11",
+        # VLMEvalKit writes its results as Excel workbooks; imported only to read one.
+        "openpyxl>=3.1",
         # Config files may be YAML.
         "pyyaml>=6",
         # The training curve of every run is a PNG.

@@ -126,6 +126,20 @@ def measure(references: Sequence[str], texts: Sequence[str], encoder: SentenceEn
     Raises:
         UserError: a package is missing.
     """
+    values = {**bleu_and_rouge(references, texts), "similarity": [0.0] * len(texts)}
+    written = [place for place, text in enumerate(texts) if text]
+    alike = encoder.similarities([references[place] for place in written], [texts[place] for place in written])
+    for place, cosine in zip(written, alike, strict=True):
+        values["similarity"][place] = cosine
+    return values
+
+
+def bleu_and_rouge(references: Sequence[str], texts: Sequence[str]) -> dict[str, list[float]]:
+    """Return BLEU-1, BLEU-4 and ROUGE-L of every text against its reference, from 0 to 1; empty texts have 0.
+
+    Raises:
+        UserError: a package is missing.
+    """
     try:
         from nltk.translate.bleu_score import sentence_bleu
         from rouge_score.rouge_scorer import RougeScorer
@@ -133,9 +147,8 @@ def measure(references: Sequence[str], texts: Sequence[str], encoder: SentenceEn
         raise UserError(INSTALL) from None
     weights = {"BLEU-1": (1.0,), "BLEU-4": (0.25,) * 4}
     rouge = RougeScorer(["rougeL"])
-    values: dict[str, list[float]] = {name: [0.0] * len(texts) for name in MEASURES}
-    written = [place for place, text in enumerate(texts) if text]
-    for place in written:
+    values: dict[str, list[float]] = {name: [0.0] * len(texts) for name in (*weights, "ROUGE-L")}
+    for place in (place for place, text in enumerate(texts) if text):
         wanted, given = words(references[place]), words(texts[place])
         with warnings.catch_warnings():
             # That four words in a row are nowhere alike is what is to be measured, not a mistake.
@@ -143,9 +156,6 @@ def measure(references: Sequence[str], texts: Sequence[str], encoder: SentenceEn
             for name, shares in weights.items():
                 values[name][place] = float(sentence_bleu([wanted], given, shares)) if given else 0.0
         values["ROUGE-L"][place] = float(rouge.score(references[place], texts[place])["rougeL"].fmeasure)
-    alike = encoder.similarities([references[place] for place in written], [texts[place] for place in written])
-    for place, cosine in zip(written, alike, strict=True):
-        values["similarity"][place] = cosine
     return values
 
 

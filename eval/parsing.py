@@ -1,41 +1,79 @@
-"""Reading the chosen option out of a model's free text, by rules that a reader can check.
+"""Reading the chosen option out of a model's free text, by rules that a reader can check (docs/evaluation.md).
 
-The rules, each looking for one thing (letters in either case; ``**`` is ignored, spaces and line ends are evened out):
+First all that is no answer is taken off (``mm_adapter.eval.answer_text``). Then every rule says what it reads:
 
-- ``letter``: the whole text is a letter: ``B``, ``(B)``, ``B.``, ``B)``.
-- ``words``: the whole text is an option's own words. Letter case and a full stop at the end are forgiven where that
-  still points to one option only.
-- ``letter and words``: the text begins with a letter and goes on with that option's words: ``B. apostrophe``,
-  ``(B) apostrophe``.
-- ``answer is``: a sentence begins with ``The answer is B``, ``Answer: B``, ``So the correct answer is (B)`` and ends
-  there or goes on with ``because``. Nothing less will do: ``I doubt that the answer is B`` answers nothing.
-- ``answer is words``: the text from such a beginning on is an option's own words: ``The answer is apostrophe.``
-- ``index``: the whole text is a number, which counts the options from 0, and no option is a number itself.
+- ``letter``, ``words``, ``letter and words``, ``index``: the whole text names one option.
+- ``boxed``, ``answer tag``, ``JSON``: so does what is set apart as the answer.
+- ``answer is``, ``I choose``, ``it is``, each also with ``words``, ``is correct``: a sentence answers
+  (``mm_adapter.eval.answer_sentences``).
+- ``letter line``, ``line``, ``beginning``: the option has a line of its own, or begins a text that goes on with an
+  explanation.
+- ``sentence``: a text of one sentence ends with ``is`` and one option's words, and names no other.
 
-Where the rules point to no option, to two different ones, or to one beyond the options, there is no answer (-1).
-Nothing is guessed.
+There is an answer where all that speak name the same option. A correction ("Wait, no: ...") takes back what stands
+before it; a final answer decides over what stands before it. Where nothing speaks, two options are named, an answer is
+denied ("is not B"), or the letter is beyond the options, there is none (-1). Nothing is guessed.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
 
+from mm_adapter.eval.answer_sentences import Claim, Sentences
+from mm_adapter.eval.answer_text import answer_fields, evened, own_answer, without_fields, without_markup
+from mm_adapter.eval.option_words import OptionWords, letter_index
 from mm_adapter.eval.record import UNREADABLE
 
-_MOST_STARTS = 20
-_LETTER = r"(?:\(([a-z])\)|([a-z])\)?)"
-_WHOLE_LETTER = re.compile(rf"{_LETTER}[.:]?", re.IGNORECASE)
+T = TypeVar("T")
+
+_MOST_LOOKED_AT = 60  # lines, or places of one kind, in a text
+_LONGEST_SENTENCE = 400
+_WHOLE = ("letter", "words", "letter and words", "index")
+_HAS_LETTER = re.compile(r"[^\W\d_]")
+_TWO_SENTENCES = re.compile(r"[.!?;]\s|\n")
 _NUMBER = re.compile(r"[0-9]{1,2}")
-_LETTER_THEN_WORDS = re.compile(r"(?:\(([a-z])\)[.:]?|([a-z])[).:]) ?(.+)", re.IGNORECASE | re.DOTALL)
-_ANSWER_IS = re.compile(
-    r"(?:^|(?<=[.!?;:\n])|(?<=[.!?;:\n] ))"
-    r"(?:(?:so|thus|therefore|hence),? )?(?:(?:the|my) )?(?:(?:final|correct|right|best) )?"
-    r"(?:answer|choice|option)(?: is:?|:) ?",
+_LABEL = r"(?:option |choice )?(?:[(\[]([A-Za-z])[)\]][.:,]?|([A-Za-z])[.):\]]{1,2})"
+_LABEL_THEN_MORE = re.compile(rf"{_LABEL}\s+(.+)", re.DOTALL | re.IGNORECASE)
+_LABEL_THEN_REASON = re.compile(
+    r"(?:option |choice )?[(\[]?([A-Z])[)\]]?\.?()(?:,? (?:because|since)\b|, as\b|\s+[-–—]+\s|\s*[—–])\s*(.*)",
+    re.DOTALL,
+)
+_LABEL_AND_SPACE = re.compile(r"(?:option |choice )?([A-Z])() (.+)", re.DOTALL)
+_LISTED = re.compile(r"(?<!is )(?<!nswer: )(?<![\w(\[])[(\[]?([A-Z])[)\].:]+\s*")
+_LABELS = re.compile(r"(?<!\S)\(?([A-Z])\)\s|(?:^|\n|[.;!?]\s+)([A-Z])[.:]\s+\w")
+_ONE_MORE_LABEL = re.compile(r"\b(?:or|and|nor)\s+(?:option )?[(\[]?[A-Z](?![A-Za-z'])|[/&]\s*[A-Z](?![A-Za-z])")
+# "B) is wrong" speaks about B, "A. No, B" takes it back; neither chooses.
+_ABOUT = re.compile(
+    r"(?:is|isn't|was|are|can|can't|cannot|could|does|doesn't|has|would|might|may|seems|looks|and|or|but|not|no|nor|wait|"
+    r"actually|however|rather|incorrect|wrong|false)\b|[?/&]",
     re.IGNORECASE,
 )
-# What may follow the letter: the end, the end of the sentence, or a reason.
-_ANSWER_LETTER = re.compile(rf"{_LETTER}(?P<end>$|\n|[.!](?=$|[ \n])|,? (?:because|since)\b)", re.IGNORECASE)
-# What takes an answer back or adds a second one: "A. or B.", "A. No, B.", "A. However, ...".
-_SECOND_THOUGHT = re.compile(r"\W*(?:and|or|but|not|no|however|wait|actually|rather)\b", re.IGNORECASE)
+_PIECE_END = re.compile(r"[.!?;\n](?=\s|$)")
+_WORDS_END = re.compile(r"\.(?=\s)|\n|,? (?:because|since)\b|\s+[-–—]+\s", re.IGNORECASE)
+_CORRECTION = re.compile(
+    r"(?:^|[.!?\n—–]\s*|\s-+\s)(?:oh,? |but,? |hmm+,? |so,? )?"
+    r"(?:wait\b|no(?=[,.!:;—–])|actually\b|hold on\b|correction\b|on second thoughts?\b|scratch that\b|oops\b|sorry\b"
+    r"|i (?:was wrong|made an? (?:mistake|error)|apologi[sz]e|take that back|misspoke|stand corrected)\b"
+    r"|my (?:mistake|bad)\b|that(?: is|'s) (?:wrong|incorrect|not right|not correct)\b"
+    r"|let me (?:correct|reconsider|rethink|re-?evaluate|re-?check|double.?check)\b)|, ?(?:no,? )?wait\b",
+    re.IGNORECASE,
+)
+_DENIAL = re.compile(
+    r"(?:[Aa]nswer|[Cc]hoice|[Oo]ption|[Ii]t)(?: is|'s| can|) ?(?:not|isn't|can't be|cannot be) (?:be )?"
+    r"(?:option |choice )?[(\[]?([A-Z])(?![\w'])(?! [a-z])"
+    r"|\b(?:option )?[(\[]?([A-Z])[)\]]?,? (?:is|was)(?: clearly| definitely)? "
+    r"(?:not (?:the )?(?:correct|right|best|answer)|wrong|incorrect|false)\b"
+    r"|\b([A-Z])[)\]]? isn't (?:the )?(?:correct|right|answer)\b"
+)
+_ENDS_WITH_IS = re.compile(
+    r"(.*\b(?:is|are|was|were|called|named|equals))(?: an example of| called| an?| the)?:? (.+?)[.!]?", re.DOTALL
+)
+_UNSURE = re.compile(
+    r"\b(?:not|never|no|cannot|if|whether|unless|wrong|incorrect|false|opposite|except|least|could|might|may|would|should|"
+    r"maybe|perhaps|possibly|neither|nor|either|says?|said|doubt\w*|unlike|than)\b|n't\b|\?",
+    re.IGNORECASE,
+)
 
 
 def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
@@ -48,23 +86,27 @@ def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
     Returns:
         -1 and an empty name where the text chooses none.
     """
-    text = _even(text)
-    if not text:
-        return UNREADABLE, ""
-    found = {
-        "letter": _whole_letter(text),
-        "words": _match_words(text, options),
-        "letter and words": _letter_then_words(text, options),
-        **_after_answer_is(text, options),
-        "index": _whole_index(text, options),
-    }
-    chosen = set().union(*found.values())
-    if len(chosen) != 1:
+    written = own_answer(text)
+    marked = evened(without_fields(written).replace("**", ""))
+    exact = _exact_words(marked, options)
+    words = OptionWords.of(options, exact)
+    bare = without_markup(without_fields(written)) or marked
+    claims = [
+        *_fields(written, words),
+        *_whole(bare, words, options),
+        *(Claim(0, frozenset([i]), "words") for i in exact),
+    ]
+    if not any(claim.rule in _WHOLE for claim in claims):
+        claims += _in_part(bare, words)
+    standing = _standing(claims, bare)
+    certain = [claim for claim in standing if not claim.alike]
+    chosen = frozenset[int]().union(*(claim.choices for claim in certain))
+    if len(chosen) != 1 or any(not chosen <= claim.choices for claim in standing):
         return UNREADABLE, ""
     (choice,) = chosen
-    if choice >= len(options):
+    if not 0 <= choice < len(options) or choice in _denied(bare):
         return UNREADABLE, ""
-    return choice, next(rule for rule, choices in found.items() if choices)
+    return choice, certain[0].rule
 
 
 def parse_choice(text: str, options: Sequence[str]) -> int:
@@ -72,67 +114,131 @@ def parse_choice(text: str, options: Sequence[str]) -> int:
     return read_choice(text, options)[0]
 
 
-def _after_answer_is(text: str, options: Sequence[str]) -> dict[str, set[int]]:
-    letters: set[int] = set()
-    words: set[int] = set()
-    # Only the end of the text can be an option's words; ignoring letter case makes them at most three times as long.
-    longest = 3 * max(map(len, options), default=0) + 1
-    starts = list(_ANSWER_IS.finditer(text))
-    # A text that begins its answer ever anew has none; looking at each beginning would take for ever.
-    for start in [start for start in starts if len(text) - start.end() <= longest][-_MOST_STARTS:]:
-        words |= _match_words(text[start.end() :], options)
-    for start in starts:
-        letter = _ANSWER_LETTER.match(text, start.end())
-        if letter and not _SECOND_THOUGHT.match(text, letter.end()):
-            letters.add(_index(letter))
-            if len(letters) <= 2:
-                words |= _begun_words(text[letter.end() : letter.end() + longest], options)
-    return {"answer is": letters, "answer is words": words}
+def _exact_words(marked: str, options: Sequence[str]) -> frozenset[int]:
+    """Return the options that the whole text is with all mark-up: titles differ in nothing else."""
+    line = " ".join(marked.split())
+    return frozenset(
+        i for i, option in enumerate(options) if line and " ".join(option.replace("**", "").split()) == line
+    )
 
 
-def _begun_words(text: str, options: Sequence[str]) -> set[int]:
-    """Return the options whose words the next sentence is: "The answer is A. banana" says two things."""
-    sentence = re.split(r"[.\n]", text.lstrip(), maxsplit=1)[0]
-    return _match_words(sentence, options) if sentence else set()
+def _fields(written: str, words: OptionWords) -> Iterator[Claim]:
+    for rule, content in answer_fields(written):
+        named = words.named(without_markup(without_fields(content)))
+        if named:
+            # An answer field is read last: nothing that a text says before it takes it back.
+            yield Claim(len(written), frozenset().union(*named.values()), rule)
 
 
-def _whole_index(text: str, options: Sequence[str]) -> set[int]:
+def _whole(text: str, words: OptionWords, options: Sequence[str]) -> list[Claim]:
+    claims = [
+        Claim(0, found, rule, alike=rule == "words" and len(found) > 1) for rule, found in words.named(text).items()
+    ]
     # Options that are numbers are chosen by their words alone: "2" must not mean the third of 1, 2 and 4.
-    if not _NUMBER.fullmatch(text) or any(_NUMBER.search(option) for option in options):
-        return set()
-    return {int(text)}
+    if not claims and _NUMBER.fullmatch(text) and not any(_NUMBER.search(option) for option in options):
+        claims.append(Claim(0, frozenset([int(text)]), "index"))
+    return claims
 
 
-def _whole_letter(text: str) -> set[int]:
-    match = _WHOLE_LETTER.fullmatch(text)
-    return {_index(match)} if match else set()
+def _in_part(text: str, words: OptionWords) -> list[Claim]:
+    sentences = Sentences(text, words)
+    claims = list(sentences.claims())
+    lines = _lines(sentences, words)
+    listed = _listed(sentences).union(*(line.choices for line in lines if line.rule == "line"))
+    beginning = _beginning(sentences, words)
+    parts = [*lines, beginning] if beginning else lines
+    if beginning is None:
+        parts += _label_and_explanation(sentences, words, alone=not claims and not lines)
+    claims += [claim for claim in parts if claim.rule == "letter line" or not listed - claim.choices]
+    return claims or _one_sentence(text, words)
 
 
-def _letter_then_words(text: str, options: Sequence[str]) -> set[int]:
-    match = _LETTER_THEN_WORDS.fullmatch(text)
-    return {_index(match)} & _match_words(match[3], options) if match else set()
+def _lines(sentences: Sentences, words: OptionWords) -> list[Claim]:
+    """Return what the lines of a text name that hold nothing else; a letter alone is no point of a list."""
+    claims, start = [], 0
+    for place, line in enumerate(sentences.lines):
+        if len(sentences.lines) > 1 and min(place, len(sentences.lines) - place) < _MOST_LOOKED_AT:
+            named = words.named(line)
+            if words.within(named):
+                rule = "letter line" if "letter" in named else "line"
+                claims.append(Claim(start, frozenset().union(*named.values()), rule))
+        start += len(line) + 1
+    return claims
 
 
-def _match_words(text: str, options: Sequence[str]) -> set[int]:
-    """Return the options whose words ``text`` is: exactly, or else with letter case and stop forgiven."""
-    given = _one_line(text)
-    exact = {index for index, option in enumerate(options) if _one_line(option) == given}
-    return exact or {index for index, option in enumerate(options) if _plain(_one_line(option)) == _plain(given)}
+def _listed(sentences: Sentences) -> frozenset[int]:
+    """Return the options that a text lists by their letters and words: then none of these is an answer."""
+    found = frozenset[int]()
+    for label in _first(_LISTED.finditer(sentences.text)):
+        found |= sentences.words_from(label.end()) & {letter_index(label[1])}
+    return found
 
 
-def _index(match: re.Match[str]) -> int:
-    letter: str = match[1] or match[2]
-    return ord(letter.upper()) - ord("A")
+def _beginning(sentences: Sentences, words: OptionWords) -> Claim | None:
+    """Return what stands before an explanation in the same line: a letter and its words, or words alone."""
+    text = sentences.text
+    label = _LABEL_THEN_MORE.match(text) or _LABEL_THEN_REASON.match(text) or _LABEL_AND_SPACE.match(text)
+    if label:
+        index = letter_index(label[1] or label[2])
+        following = sentences.words_from(label.start(3))
+        if index in following:
+            return sentences.claim(0, frozenset([index]), "beginning", sentences.words_end(label.start(3)))
+        if label.re is not _LABEL_AND_SPACE and following:
+            return Claim(0, following | {index}, "beginning")
+    for end in _first(_WORDS_END.finditer(text)):
+        named = words.named(text[: end.start()])
+        found = frozenset().union(*(named.get(rule, frozenset()) for rule in ("words", "letter and words")))
+        # "2. The picture ..." is more likely the second point of a list.
+        if found and (_HAS_LETTER.search(text[: end.start()]) or end.group() != "."):
+            return sentences.claim(0, found, "beginning", end.start())
+    return None
 
 
-def _even(text: str) -> str:
-    lines = (_one_line(line) for line in text.splitlines())
-    return "\n".join(line for line in lines if line)
+def _label_and_explanation(sentences: Sentences, words: OptionWords, alone: bool) -> list[Claim]:
+    """Return what a letter claims that begins a text and is explained: ``B. The text speaks to someone.``
+
+    Args:
+        alone: whether nothing else answers. Else a letter beside others, each explained, claims nothing.
+    """
+    text = sentences.text
+    label = _LABEL_THEN_MORE.match(text) or _LABEL_THEN_REASON.match(text)
+    if not label or _ABOUT.match(label[3].strip()) or _ONE_MORE_LABEL.search(text):
+        return []
+    if not alone and {one[1] or one[2] for one in _first(_LABELS.finditer(text))} - {label[1] or label[2]}:
+        return []
+    pieces = [label.start(3), *(end.end() for end in _first(_PIECE_END.finditer(text, label.start(3))))]
+    found = frozenset([letter_index(label[1] or label[2])]).union(*map(sentences.following, pieces))
+    return [Claim(0, found, "beginning")] if min(found) < words.count else []
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.replace("**", "").split())
+def _one_sentence(text: str, words: OptionWords) -> list[Claim]:
+    ending = (
+        _ENDS_WITH_IS.fullmatch(text) if len(text) < _LONGEST_SENTENCE and not _TWO_SENTENCES.search(text) else None
+    )
+    found = words.match(ending[2]) if ending else frozenset[int]()
+    if not ending or not found or _UNSURE.search(ending[1]) or words.mentioned(ending[1]) - found:
+        return []
+    return [Claim(0, found, "sentence")]
 
 
-def _plain(text: str) -> str:
-    return text.casefold().removesuffix(".")
+def _standing(claims: Sequence[Claim], text: str) -> list[Claim]:
+    """Return the claims that no correction takes back and no later final answer overrules."""
+    if any(claim.rule in _WHOLE for claim in claims):
+        return list(claims)
+    standing = list(claims)
+    for correction in _CORRECTION.finditer(text):
+        if any(claim.start < correction.start() for claim in claims):
+            standing = [claim for claim in standing if claim.start >= correction.start()]
+    final = [claim.start for claim in standing if claim.final]
+    if final and max(final) == max(claim.start for claim in standing):
+        standing = [claim for claim in standing if claim.start >= max(final)]
+    return standing
+
+
+def _denied(text: str) -> frozenset[int]:
+    letters = (next(letter for letter in denial.groups() if letter) for denial in _DENIAL.finditer(text))
+    return frozenset(map(letter_index, letters))
+
+
+def _first(found: Iterable[T]) -> list[T]:
+    return list(islice(found, _MOST_LOOKED_AT))

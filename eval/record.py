@@ -22,6 +22,7 @@ class Prediction:
         raw_text: the words the system produced; empty where it only scored the options.
         rule: how the choice was read out of ``raw_text`` (``eval.parsing``); empty where the system chose itself.
         explanation: why, in the system's words; empty where it gives none, or where it is part of ``raw_text``.
+        tool: the project that wrote the file, where it reads ``raw_text`` by rules of its own (``eval.source_rules``).
     """
 
     pid: str
@@ -31,3 +32,4 @@ class Prediction:
     raw_text: str = ""
     rule: str = ""
     explanation: str = ""
+    tool: str = ""

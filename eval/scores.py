@@ -183,6 +183,7 @@ def _system_values(system: System, scores: Scores) -> dict[str, Any]:
         "by": {by: [asdict(row) for row in rows] for by, rows in scores.by[system.name].items()},
         "calibration": None if calibrated is None else asdict(calibrated),
         "rules": rules,
+        "source_reading": None if system.source is None else asdict(system.source),
         "unreadable": [{"pid": pid, "raw_text": system.predictions[pid].raw_text} for pid in system.unread],
         "absent": list(system.absent),
         "notes": list(system.notes),

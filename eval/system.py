@@ -10,6 +10,7 @@ from mm_adapter.data.question import Question
 from mm_adapter.eval.layouts import read_predictions
 from mm_adapter.eval.metrics import Metrics, evaluate_predictions, judge
 from mm_adapter.eval.record import DRAWN, UNREADABLE, Prediction
+from mm_adapter.eval.source_rules import SourceReading, source_note, source_reading
 
 MISSING = ("refuse", "wrong", "leave-out")
 UNPARSEABLE = ("wrong", "random")
@@ -51,6 +52,7 @@ class System:
         unread: pids of the answers that could not be read.
         absent: pids without prediction.
         notes: what a reader of the figures must know besides.
+        source: what the project that wrote the file reads in the same texts; None where it reads none.
     """
 
     name: str
@@ -61,6 +63,7 @@ class System:
     unread: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    source: SourceReading | None = None
 
 
 def name_of(path: Path) -> str:
@@ -147,7 +150,10 @@ def make_system(
     by_pid = {prediction.pid: prediction for prediction in predictions}
     for pid in skipped:
         by_pid[pid] = Prediction(pid, UNREADABLE)
-    return System(name, tuple(questions), by_pid, outcomes, metrics, unread, absent, tuple(notes))
+    other = source_reading(questions, by_pid, skipped)
+    if other is not None and other.differing:
+        notes.append(source_note(other))
+    return System(name, tuple(questions), by_pid, outcomes, metrics, unread, absent, tuple(notes), other)
 
 
 def _drawn(predictions: Sequence[Prediction], questions: Sequence[Question], seed: int) -> list[Prediction]:

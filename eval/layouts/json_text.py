@@ -1,5 +1,6 @@
 """JSON of unknown origin as values, with messages that name file and line."""
 
+import codecs
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -11,8 +12,16 @@ from mm_adapter.eval.checks import check_values, shortened
 from mm_adapter.eval.record import Prediction
 
 FORMATS = (
-    "Predictions are one JSON object with 'pid' and 'choice' per line, an official result file, LLaVA's answers, or "
-    "samples logged by lmms-eval."
+    "Predictions are one JSON object with 'pid' and 'choice' per line or in a list, an official result file, LLaVA's "
+    "answers, samples logged by lmms-eval, or VLMEvalKit's table (tsv, xlsx)."
+)
+UNKNOWN = "valid JSON, in no known layout."
+# The longer marks first: UTF-32's begins with UTF-16's.
+_MARKED = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
 
@@ -21,17 +30,22 @@ class NotOneValue(Exception):
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file of predictions.
+    """Return the text of a file of predictions: UTF-8, or UTF-16 or UTF-32 that its byte-order mark tells.
 
     Raises:
-        UserError: it is missing, unreadable, not UTF-8 or empty.
+        UserError: it is missing, unreadable, in another encoding or empty.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
+        encoding = next((encoding for mark, encoding in _MARKED if data.startswith(mark)), "utf-8-sig")
+        text = data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise UserError(f"{path}: the predictions file does not exist. Check the path.") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: the predictions file is not UTF-8 text ({error.reason}). {FORMATS}") from None
+        raise UserError(
+            f"{path}: the predictions file is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8. "
+            f"{FORMATS}"
+        ) from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: the predictions file cannot be read ({reason}).") from None
@@ -76,6 +90,7 @@ def objects_of_lines(path: Path, text: str, why_not_whole: str) -> Iterator[tupl
     begun = False
     # Not splitlines(): that also breaks at characters which JSON allows inside a text.
     for number, line in enumerate(text.split("\n"), start=1):
+        line = line.removeprefix("\ufeff")  # files that were joined have a byte-order mark in the middle
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -86,7 +101,7 @@ def objects_of_lines(path: Path, text: str, why_not_whole: str) -> Iterator[tupl
             place, reason = (where, error) if begun else (path, why_not_whole)
             raise UserError(f"{place}: this is not JSON ({reason}). {FORMATS}") from None
         if not isinstance(fields, dict):
-            raise UserError(f"{where}: there is no object with 'pid' and 'choice' here. {FORMATS}")
+            raise UserError(f"{where}: there is no object with 'pid' and 'choice' here: {UNKNOWN} {FORMATS}")
         begun = True
         yield where, fields
 
@@ -100,6 +115,7 @@ def prediction(
     raw_text: Any = None,
     rule: Any = None,
     explanation: Any = None,
+    tool: str = "",
 ) -> Prediction:
     """Return the prediction made of values of unknown types.
 
@@ -113,6 +129,6 @@ def prediction(
             raise UserError(
                 f"{where}: the {name} of question {shortened(pid)} is not text. Write a string or leave it out."
             )
-    found = Prediction(pid, choice, scores, probabilities, raw_text or "", rule or "", explanation or "")
+    found = Prediction(pid, choice, scores, probabilities, raw_text or "", rule or "", explanation or "", tool)
     check_values(found, where)
     return found

@@ -1,7 +1,8 @@
 """LLaVA's ``answers.jsonl`` (github.com/haotian-liu/LLaVA, ``llava/eval/model_vqa_science.py``).
 
 A line has ``question_id`` (the pid), ``prompt``, ``text`` (what the model wrote), ``answer_id``, ``model_id`` and
-``metadata``. The choice is read out of the text by ``mm_adapter.eval.parsing``; LLaVA's own script knows fewer forms.
+``metadata``. The choice is read out of the text by ``mm_adapter.eval.parsing``;
+LLaVA's own script knows fewer forms (``mm_adapter.eval.source_rules``).
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from mm_adapter.data.question import Question
 from mm_adapter.eval.layouts.json_text import prediction
 from mm_adapter.eval.parsing import read_choice
 from mm_adapter.eval.record import Prediction
+from mm_adapter.eval.source_rules import LLAVA
 
 
 def is_llava(fields: dict[str, Any]) -> bool:
@@ -38,4 +40,4 @@ def llava_prediction(where: str, fields: dict[str, Any], questions: Mapping[str,
         raise UserError(f"{where}: 'text' is not text. Write what the model answered in quotes.")
     options = questions[pid].options if isinstance(pid, str) and pid in questions else ()
     choice, rule = read_choice(text, options)
-    return prediction(where, pid, choice, raw_text=text, rule=rule)
+    return prediction(where, pid, choice, raw_text=text, rule=rule, tool=LLAVA)

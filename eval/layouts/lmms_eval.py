@@ -4,11 +4,14 @@ New files have one sample a line, old ones are one JSON object with a list ``log
 of the question in the task's split, counted from 0; ``target``, the letter of its right answer; ``filtered_resps`` (or
 ``resps``), what the model wrote; in old files also ``doc``, the question itself. No sample has a pid: it is found by
 the ``doc`` where there is one and else by the place, in the split's order, of all questions or (``scienceqa_img``) of
-those with a picture. Every ``target`` is held against the answer of the question found, so that a file of another split
-or order is refused and not scored.
+those with a picture. The name of a file, ``..._samples_scienceqa_img.jsonl``, tells which, and else the targets do. A
+run with ``--limit`` has the first places alone. Every ``target`` is held against the answer of the question found, so
+that a file of another split or order is refused and not scored.
 """
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mm_adapter.core.errors import UserError
@@ -17,6 +20,7 @@ from mm_adapter.eval.checks import shortened
 from mm_adapter.eval.layouts.json_text import prediction
 from mm_adapter.eval.parsing import read_choice
 from mm_adapter.eval.record import Prediction
+from mm_adapter.eval.source_rules import LMMS_EVAL
 
 Sample = tuple[str, dict[str, Any]]
 """Place in the file, for messages, and the sample."""
@@ -31,6 +35,20 @@ def logged_samples(value: Any) -> list[Any] | None:
     """Return the samples of an old file, which is one object, or None where the value is no such file."""
     logs = value.get("logs") if isinstance(value, dict) else None
     return logs if isinstance(logs, list) else None
+
+
+def counts_pictures(path: Path, value: Any = None) -> bool | None:
+    """Say whether ``doc_id`` counts questions with a picture alone, by the task's name; None where nothing tells.
+
+    Args:
+        path: ``DATE_samples_TASK.jsonl`` as lmms-eval names it.
+        value: an old file's object, which names the task in ``model_configs``.
+    """
+    configs = value.get("model_configs") if isinstance(value, dict) else None
+    task = configs.get("task") if isinstance(configs, dict) else None
+    named = re.search(r"samples_(scienceqa\w*)", path.name) or re.search(r"(scienceqa_img)", path.name)
+    task = task if isinstance(task, str) else named[1] if named else ""
+    return task.startswith("scienceqa_img") if task.startswith("scienceqa") else None
 
 
 def lmms_eval_predictions(
@@ -104,7 +122,7 @@ def _by_place(samples: Sequence[Sample], questions: Sequence[Question], pictures
     if len(fitting) > 1 and fitting[0] != fitting[1]:
         raise UserError(
             f"{samples[0][0]}: 'doc_id' may count all questions or those with a picture alone, for 'target' fits both. "
-            "Log all samples of the task, or with their 'doc'."
+            "Name the file as lmms-eval does, ..._samples_scienceqa_img.jsonl or ..._samples_scienceqa.jsonl."
         )
     if fitting:
         return fitting[0]
@@ -126,4 +144,4 @@ def _prediction(where: str, sample: dict[str, Any], question: Question) -> Predi
     if not isinstance(written, str):
         raise UserError(f"{where}: 'filtered_resps' holds no text. Log what the model wrote, not likelihoods.")
     choice, rule = read_choice(written, question.options)
-    return prediction(where, question.pid, choice, raw_text=written, rule=rule)
+    return prediction(where, question.pid, choice, raw_text=written, rule=rule, tool=LMMS_EVAL)

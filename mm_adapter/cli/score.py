@@ -19,8 +19,8 @@ def score(
         tuple[Path, ...],
         Several,
         Parameter(
-            help="Score these files: our JSON lines, an official result file, LLaVA's answers.jsonl or lmms-eval's "
-            "samples; several are compared.",
+            help="Score these files: our JSON lines, an official result file, LLaVA's answers.jsonl, lmms-eval's "
+            "samples or VLMEvalKit's table; several are compared.",
         ),
         Value("FILE"),
     ],

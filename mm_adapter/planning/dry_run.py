@@ -1,9 +1,7 @@
 """What ``mm-adapter train --dry-run`` says: what would be trained, on what and into which folder."""
 
-import os
 from pathlib import Path
 
-from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import check_place
 from mm_adapter.data.question import TableOptions
 from mm_adapter.data.readers import read_dataset, task_of

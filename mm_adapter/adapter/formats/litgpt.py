@@ -51,10 +51,10 @@ def read_litgpt(path: Path, llama: LlamaConfig, qkv: str = "concatenated") -> Ad
         second = path / f"{WEIGHTS_FILE}_v2"
         path = second if second.is_file() and not (path / WEIGHTS_FILE).is_file() else path / WEIGHTS_FILE
     tensors = read_tensors(path)
-    second = of_second_version(tensors)
-    if second is not None:
+    surplus = of_second_version(tensors)
+    if surplus is not None:
         raise UserError(
-            f"{path}: an adapter v2 of litgpt, not supported: {second} has no place in this format, nor has any other "
+            f"{path}: an adapter v2 of litgpt, not supported: {surplus} has no place in this format, nor has any other "
             "scale or bias of a matrix. Train version 1 there (litgpt finetune_adapter)."
         )
     found = {int(match[1]) for name in tensors if (match := _TENSOR.fullmatch(name))}

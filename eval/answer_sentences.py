@@ -1,0 +1,286 @@
+"""Sentences that answer: ``The answer is B``, ``I choose B``, ``B is correct``, and whether they are meant so."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mm_adapter.eval.option_words import OptionWords, letter_index
+
+_MOST_STARTS = 50
+_LONGEST_SENTENCE = 400  # characters before the answer that are looked at
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one place of a text says is the answer.
+
+    Attributes:
+        start: character at which it begins.
+        choices: indices of the options that it names; more than one where it contradicts itself.
+        rule: by which it was read.
+        final: whether it calls itself final.
+        alike: whether it means one of its choices, whose words are too much alike to tell which.
+    """
+
+    start: int
+    choices: frozenset[int]
+    rule: str
+    final: bool = False
+    alike: bool = False
+
+
+NOBODY = frozenset([-1])
+"""Beside an option it makes a claim that contradicts itself."""
+
+_ADJECTIVES = (
+    r"(?:(?:final|corrected|revised|updated|actual|correct|right|best|only|single|proper|appropriate|true|chosen|selected|predicted|likely|suitable|"
+    r"accurate|most (?:likely|appropriate|suitable|accurate|fitting|reasonable)|probable)(?: and |, | ))*"
+)
+_NOUN = r"(?:answer|choice|option|response|solution|selection|conclusion|letter)(?: (?:choice|option|letter))?"
+_ADVERBS = (
+    r"(?:,? ?(?:clearly|probably|likely|most likely|definitely|therefore|thus|then|indeed|simply|actually|hence|"
+    r"obviously|certainly|surely|that|going to be)\b,?)*"
+)
+_IS = rf"(?:(?: is| would be| will be| must be| should be| has to be|'s){_ADVERBS}\s*(?:[:=]|\.\.+|…)?\s*)"
+_SIGN = r"(?:\s*(?:[:=→]|[-=]+>|\s[-–—]\s)\s*)"
+_OTHER_LANGUAGES = (
+    r"die (?:richtige |korrekte |endgültige )?antwort (?:ist|lautet):? ?|(?:richtige )?(?:antwort|lösung) ?: ?|"
+    r"la (?:bonne )?réponse(?: correcte| finale)? est:? ?|réponse(?: correcte| finale)? ?: ?|"
+    r"la respuesta(?: correcta| final)? es:? ?|respuesta(?: correcta| final)? ?: ?|"
+    r"la risposta(?: corretta| giusta)? è:? ?|risposta(?: corretta)? ?: ?|"
+    r"a resposta(?: correta| final| certa)? é:? ?|resposta(?: correta)? ?: ?|"
+    r"(?:正确|最终)?答案(?:是|为)?\s*:?\s*|(?:因此|所以)?,?(?:应该|故)?选择?\s*:?\s*|正解は\s*:?\s*|答えは\s*:?\s*"
+)
+_ANSWER_IS = re.compile(
+    rf"(?<![A-Za-z])(?:(?:the|my|our|this) )?(?P<kind>{_ADJECTIVES}){_NOUN}"
+    rf"(?: \([^()\n]{{1,20}}\))?(?: (?:to|for|of|here)\b[^.!?;:,\n]{{0,80}}?)?(?:{_IS}|{_SIGN}|(?<=\b)\n)"
+    rf"|(?<![A-Za-z])ans(?:\.|wer)?{_SIGN}|(?<![A-Za-z])ans\. "
+    rf"|(?<![A-Za-z])(?:correct|selected|chosen){_SIGN}"
+    rf"|(?<![A-Za-z])(?:the )?(?:correct|right|best) (?:[\w'-]+ ){{1,8}}?(?:is|would be|:){_ADVERBS}:? "
+    rf"|(?<![A-Za-z])the one {_IS}"
+    rf"|(?:(?<![A-Za-z]))(?:{_OTHER_LANGUAGES})",
+    re.IGNORECASE,
+)
+_FINAL = re.compile(r"\b(?:final|corrected|revised|updated)\b", re.IGNORECASE)
+_I_CHOOSE = re.compile(
+    r"(?<![A-Za-z])(?:(?:i|we)(?:'d|'ll|'m| would| will| must| have to| can| am| are| have)?"
+    r"(?: also| therefore| confidently| finally| now| definitely| going to)*"
+    r" (?:choose|chose|chosen|choosing|pick(?:ed)?|select(?:ed)?|go(?:ing)? (?:with|for)|went with|opt(?:ed)? for"
+    r"|answer|say|vote for|settle (?:on|for)|conclude|think|believe|guess)"
+    r"|(?:let's )?(?:go with|choose|pick|select)|going with)"
+    r"(?: that)?(?: it is| it's| it must be| it would be)?(?: the)?:? ",
+    re.IGNORECASE,
+)
+_IT_IS = re.compile(
+    r"(?<![A-Za-z])(?:it|this|that|these|those|they)(?: is| are|'s|'re| must be| has to be| would be| will be)"
+    rf"{_ADVERBS}(?: called| an example of| a case of)?:? ",
+    re.IGNORECASE,
+)
+_SO = re.compile(r"(?<![A-Za-z])(?:so|thus|therefore|hence)[,:]? ", re.IGNORECASE)
+_IS_CORRECT = re.compile(
+    rf"(?: is| seems| looks| must be| has to be| appears to be| would be){_ADVERBS} "
+    rf"(?:(?:the|my|our) {_ADJECTIVES}(?:answer|choice|option|one|response)|correct|right|the correct|the best)"
+    r"(?: here| (?:to|for|in) [^.!?;,\n]{0,60}?)?(?=[.!;,]|\s*\n|\s*$| because\b| since\b| as\b)",
+    re.IGNORECASE,
+)
+# What stands behind an answer and ends it.
+_END = re.compile(
+    r"\s*$|\s*\n|[.!]+(?=\s|$|[A-Z]{2}|\))|\s*[;,:](?=\s|$)|\s+[-–—/|]+\s|\s*[—–]|\s*\("
+    r"|\s+(?:because|since|for|given|due|which|where|based|from|in|on|with|according|as|when|or|and|is the|rather than"
+    r"|instead of|and not|not)\b",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"\s*(?:$|[.!\n]|,? because\b|,? since\b|[—–]|-\s)", re.IGNORECASE)
+_REASON = re.compile(r"[\s.,:;]*because\b", re.IGNORECASE)
+_LETTER = re.compile(
+    r"(?:(?:the )?(?:option|choice|letter|answer|number)(?: is)?:? ?)?"
+    r"(?:(?P<open>[(\[{<])\s*)?(?P<letter>[A-Za-z])(?![A-Za-z0-9'’])(?P<close>\s*[)\]}>])?(?P<dot>[.:)](?=[\s)]|$))?",
+    re.IGNORECASE,
+)
+# What adds a second answer or puts the first in doubt: "A or B", "A. However, ...", "A? No".
+_SECOND_THOUGHT = re.compile(
+    r"[^\w?]*(?:and|or|but(?! (?:wait|no|actually))|nor|however|rather(?! than)|&|/|\+)(?:\b|\s)|\s*[&/+]|\s*\?"
+    r"|[^\w?]*(?:not(?=\W*(?:$|\n|[.,;!]))|no(?! other\b| others\b))\b|[^\w?]*(?:wait|actually)\b",
+    re.IGNORECASE,
+)
+_NEXT_PIECE = re.compile(
+    r"[\s.,;:!]*([^.,;:!?\n]{1,300}?[)\].:]?)(?=[,;!\n]|[.:]\s*(?:$|\n)|$|\s+(?:or|and|because)\b)", re.IGNORECASE
+)
+_MARKS = re.compile(r"^[\s,:;(\[]*(?:[-–—]+\s+)?[(\[]?")
+_BOUNDARY = re.compile(r"[.!?;]+(?=\s|$)|\n|\s[-–—]+\s")
+_CONNECTED = re.compile(
+    r"(?:^|[\s,])(?:so|thus|therefore|hence|consequently|accordingly|(?:which|this|that) (?:means|implies)|meaning|then"
+    r"|clearly|finally|overall|in (?:conclusion|summary|short)|but|still|and|conclude|result"
+    r"|here(?: is|'s)|:)(?: that)?,?$",
+    re.IGNORECASE,
+)
+_OPENER = re.compile(
+    r"^(?:(?:oh|wait|no|yes|actually|sorry|oops|hm+|okay|ok|well|sure|right|correction|wrong)\b[,.:;!–—-]*\s*)+",
+    re.IGNORECASE,
+)
+_HYPOTHETICAL = re.compile(r"\b(?:if|unless|whether|suppos\w*|assum\w*|imagine|pretend|were)\b", re.IGNORECASE)
+_DENIED = re.compile(
+    r"\b(?:not|never|no|cannot|doubt\w*|deny|denies|false|wrong|incorrect|unlikely|least|impossible|mistake\w*|say|says|said|"
+    r"claims?|claimed|wish|hope|wonder|thought|might|may|could|would|some|people|students?|friend|someone|you|he|she|"
+    r"they)\b|n't\b",
+    re.IGNORECASE,
+)
+_SPEAKER = re.compile(r"\b(?:says?|said|claims?|claimed|thinks?|answers?|answered)\W*$", re.IGNORECASE)
+_OWN_VIEW = re.compile(r"^(?:so |thus |therefore |hence |and )?,?\s*(?:i|we|it|this|that)\b", re.IGNORECASE)
+_LISTED = re.compile(r"\b[A-Z]$")
+
+
+def _marked_as_letter(letter: re.Match[str]) -> bool:
+    return letter["letter"].isupper() or letter["open"] is not None or letter["close"] is not None
+
+
+class Sentences:
+    """A text without mark-up, and its options: what its sentences claim.
+
+    Args:
+        text: what a model wrote, by ``mm_adapter.eval.answer_text``.
+        options: of the question.
+    """
+
+    def __init__(self, text: str, options: OptionWords) -> None:
+        self.text, self.options, self.lines = text, options, text.split("\n")
+        self._boundaries = [0, *(match.end() for match in _BOUNDARY.finditer(text))]
+
+    def claims(self) -> Iterator[Claim]:
+        """Yield what the sentences claim, in no order; nothing for a text that begins its answer ever anew."""
+        for pattern, rule, lower in (
+            (_ANSWER_IS, "answer is", True),
+            (_I_CHOOSE, "I choose", False),
+            (_IT_IS, "it is", False),
+            (_SO, "it is", False),
+        ):
+            starts = list(pattern.finditer(self.text))
+            if len(starts) > _MOST_STARTS:
+                continue
+            for start in starts:
+                if self._meant(start.start()):
+                    final = _FINAL.search(start.group()) is not None
+                    yield from self._object(start.start(), start.end(), rule, lower, final)
+        endings = list(_IS_CORRECT.finditer(self.text))
+        for ending in endings if len(endings) <= _MOST_STARTS else ():
+            yield from self._subject(ending)
+
+    def _before(self, place: int) -> str | None:
+        """Return the part of the sentence before ``place``; None where it is too long to look at."""
+        low, high = 0, len(self._boundaries)
+        while low + 1 < high:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._boundaries[middle] <= place else (low, middle)
+        start = self._boundaries[low]
+        return None if place - start > _LONGEST_SENTENCE else _OPENER.sub("", self.text[start:place].strip())
+
+    def _meant(self, place: int) -> bool:
+        """Say whether what stands before an answer leaves it standing: "I doubt that the answer is B" does not."""
+        before = self._before(place)
+        if before is None or _HYPOTHETICAL.match(before) or _SPEAKER.search(before):
+            return False
+        if not before or _CONNECTED.search(before):
+            return not re.search(r"\bif\b", before, re.IGNORECASE)
+        if before[-1] in ",)":
+            return not _HYPOTHETICAL.search(before.split(",")[0])
+        if before[-1] == ":" or before.endswith(" that") or _OWN_VIEW.match(before):
+            return (
+                not _DENIED.search(before)
+                and not _HYPOTHETICAL.search(before)
+                and (before[-1] == ":" or before.endswith(" that") or len(before.split()) <= 4)
+            )
+        return not before[-1].isascii()
+
+    def _object(self, start: int, place: int, rule: str, lower: bool, final: bool) -> Iterator[Claim]:
+        """Yield what stands behind "the answer is": a letter that ends there, an option's words, or both."""
+        words, end = self._longest_words(place)
+        letter = _LETTER.match(self.text, place)
+        # Words that go on behind a letter begin with it: "A, B and C" may be an option, "A plant" may have an article.
+        goes_on = bool(words) and letter is not None and end > letter.end() + 1
+        if goes_on and letter and letter["letter"] == "A" and not self.options.exact(self.text[place:end]):
+            goes_on = not self.words_from(letter.end() + 1)
+        beyond = bool(words) and letter is not None and letter_index(letter["letter"]) >= self.options.count
+        if letter and not goes_on and not beyond and (lower or _marked_as_letter(letter)):
+            yield from self._letter(start, letter, rule, final)
+        if words and (rule != "it is" or _SENTENCE_END.match(self.text, end)):
+            yield self.claim(start, words, f"{rule} words", end, final)
+
+    def _letter(self, start: int, letter: re.Match[str], rule: str, final: bool) -> Iterator[Claim]:
+        index, end = letter_index(letter["letter"]), letter.end()
+        following, after = self._longest_words(end)
+        if not following and self.text[end : end + 1] in tuple("(,:;-–— "):
+            following, after = self._longest_words(end + 1)
+        if _REASON.match(self.text, end):
+            following = frozenset()
+        if index in following:
+            yield self.claim(start, frozenset([index]), rule, after, final)
+        elif following or _SECOND_THOUGHT.match(self.text, end):
+            yield Claim(start, following | {index} if following else NOBODY | {index}, rule, final)
+        elif letter["close"] or letter["dot"] or _END.match(self.text, end):
+            yield Claim(start, self.following(end) | {index}, rule, final)
+
+    def _ends(self, place: int) -> list[int]:
+        """Return where a piece that begins at ``place`` may end, the first few, and the end of the text."""
+        ends, limit = [], place + 2 * self.options.longest + 40
+        for end in _END.finditer(self.text, place, min(limit, len(self.text))):
+            ends.append(end.start())
+            if self.text[end.start() : end.start() + 1] in ("!", "."):
+                ends.append(end.start() + 1)
+            if len(ends) > 16:
+                break
+        return sorted({*ends, len(self.text)} if len(self.text) <= limit else {*ends})
+
+    def _longest_words(self, place: int) -> tuple[frozenset[int], int]:
+        found, at = frozenset[int](), place
+        for end in self._ends(place):
+            piece = self.text[place:end]
+            # Not "-5": a sign is no mark between a letter and its words.
+            matched = self.options.match(piece.strip()) or self.options.match(_MARKS.sub("", piece).rstrip(" \n,:;)]"))
+            if matched:
+                found, at = matched, end
+        return found, at
+
+    def words_from(self, place: int) -> frozenset[int]:
+        """Return the options whose words the next piece of the text is; the longest piece counts."""
+        return self._longest_words(place)[0]
+
+    def words_end(self, place: int) -> int:
+        """Return where those words end."""
+        return self._longest_words(place)[1]
+
+    def claim(self, start: int, choices: frozenset[int], rule: str, end: int, final: bool = False) -> Claim:
+        """Return a claim that ends at ``end``; it contradicts itself where a second thought or other words follow."""
+        second = _SECOND_THOUGHT.match(self.text, end) is not None
+        following = self.following(end)
+        if following and not following & choices:
+            second = True
+        return Claim(start, choices | NOBODY if second else choices, rule, final, len(choices) > 1 and not second)
+
+    def following(self, place: int) -> frozenset[int]:
+        """Return the options that the next piece of the text names, holding nothing else: "A; B" names two."""
+        piece = _NEXT_PIECE.match(self.text, place)
+        if piece is None or _REASON.match(self.text, place):
+            return frozenset()
+        return self.words_from(piece.start(1)).union(*self.options.named(piece[1]).values())
+
+    def _subject(self, ending: re.Match[str]) -> Iterator[Claim]:
+        """Yield what stands before "is correct"."""
+        before = self._before(ending.start())
+        if not before or _HYPOTHETICAL.search(before):
+            return
+        start = ending.start() - len(before)
+        pieces = [
+            before,
+            re.sub(r"^(?:.{0,200}[, ])?(?:so|thus|therefore|hence|think|believe|that|only),? ", "", before),
+        ]
+        head, comma, tail = before.rpartition(", ")
+        if comma and not _LISTED.search(head):
+            pieces.append(tail)
+        for piece in dict.fromkeys(pieces):
+            named = self.options.named(piece)
+            if "letter" in named and not re.search(r"[A-Z)\]]|(?:option|choice) [a-z]", piece):
+                continue
+            lead = before[: len(before) - len(piece)]
+            if named and not _DENIED.search(lead):
+                yield self.claim(start, frozenset().union(*named.values()), "is correct", ending.end())
+                return

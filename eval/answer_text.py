@@ -1,0 +1,151 @@
+"""What a model wrote as its answer: without its reasoning, special tokens, other speakers' turns and mark-up."""
+
+import html
+import re
+from collections.abc import Iterator
+
+# Full-width letters, digits and marks are the ASCII ones moved by a constant; circled letters stand for "(A)".
+_WIDE: dict[int, int | str | None] = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_WIDE |= {0x3002: ".", 0x3010: "[", 0x3011: "]", 0x2018: "'", 0x2019: "'", 0x201A: "'", 0x201B: "'", 0x00A0: " "}
+_WIDE |= {0x24B6 + place: f"({chr(ord('A') + place)})" for place in range(26)}
+_WIDE |= dict.fromkeys((0xFEFF, 0x200B, 0x200C, 0x200D, 0x2060, 0x00AD, 0x200E, 0x200F))
+
+# Reasoning: <think>, [THINK], <|begin_of_thought|>, each closed by its own kind; a closing one may stand alone, because
+# some chat templates write the opening one into the prompt.
+_REASONING = re.compile(
+    r"[<◁](?P<close>/?)\s*(?:\w{1,20}:)?"
+    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|rationale|cot|summary|caption)"
+    r"\s*[>▷]|\[(?P<end>/?)think(?:ing)?\]|<\|(?:begin|(?P<over>end))_of_thought\|>",
+    re.IGNORECASE,
+)
+_FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final[^<]{0,40}<\|message\|>")
+_OTHER_CHANNEL = re.compile(r"<\|channel\|>\s*\w+[^<]{0,40}<\|message\|>")
+_END_OF_TURN = re.compile(
+    r"</s>|<(?:eos|end_of_turn|end_of_utterance|pad)>|\[(?:EOS|SEP|PAD)\]"
+    r"|<\|(?!end_header)[^|<>\n]{0,40}(?:end|eot|eom|eos|return|pad)[^|<>\n]{0,40}\|>",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(
+    r"<\|[^|<>\n]{1,60}\|>|<s>|<(?:bos|unk|sep|cls|start_of_turn|image|img)>|\[(?:CLS|BOS|UNK)\]|<</?SYS>>|<0x0A>",
+    re.IGNORECASE,
+)
+_OTHERS_PIECE = re.compile(r"\s*(?:user|system|human)\s*(?:\n|:)", re.IGNORECASE)
+_OWN_MARK = re.compile(
+    r"(?:#{1,6} ?)?(?:assistant|model|ai|bot|chatbot|gpt|response|output|reply)(?: ?:|(?=\n)) ?\s*", re.IGNORECASE
+)
+_NEXT_TURN = re.compile(r"\n(?:#{1,6} ?)?(?:user|human|instruction|question|q)\s*[0-9]{0,3}\s*:", re.IGNORECASE)
+
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]{0,300}\}){0,300}\}){0,300})\}")
+_ANSWER_TAG = re.compile(
+    r"<(answer|conclusion|final_answer|choice|option)>(.{0,2000}?)</\1>|\[answer\](.{0,2000}?)\[/answer\]",
+    re.IGNORECASE | re.DOTALL,
+)
+_OPEN_ANSWER_TAG = re.compile(r"<(?:answer|conclusion|final_answer)>([^<>]{0,2000})$", re.IGNORECASE)
+_STRAY_ANSWER_TAG = re.compile(r"</?(?:answer|conclusion|final_answer|choice|option)>|\[/?answer\]", re.IGNORECASE)
+_JSON_FIELD = re.compile(
+    r"[{,]\s*([\"'])(?:(?:final|correct|selected|predicted)[_ ])?(?:answer|choice|option|prediction|letter)\1\s*:\s*"
+    r"(?:\"([^\"\n]{0,2000})\"|'([^'\n]{0,2000})'|([^\"'\s,{}]{1,40}))\s*(?=[,}])",
+    re.IGNORECASE,
+)
+
+_LATEX_FONT = re.compile(r"\\(?:text(?:bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf)|emph|underline|mbox|bm)\s*\{([^{}]*)\}")
+_LATEX_MATHS = re.compile(r"\$\$?([^$\n]{1,300})\$\$?")
+_LATEX_MARK = re.compile(r"\\[()\[\]]|\\(?:quad|qquad|,|;|!)")
+_STRUCK = re.compile(r"~~[^~\n]{1,300}~~|<(del|strike)>[^<>\n]{0,300}</\1>", re.IGNORECASE)
+_LINE_TAG = re.compile(r"</?(?:br|p|div|li|ul|ol|h[1-6]|pre|center|tr|table)(?:\s[^<>]{0,200})?/?>", re.IGNORECASE)
+_TAG = re.compile(
+    r"</?(?:b|strong|i|em|u|span|code|mark|font|sup|sub|big|small|td|a|tt)(?:\s[^<>]{0,200})?/?>", re.IGNORECASE
+)
+_LETTER_TAG = re.compile(r"<([A-Za-z])>")
+_FENCE = re.compile(r"```[a-z]{0,12}\s?", re.IGNORECASE)
+_LINE_MARK = re.compile(r"^[ \t]*(?:#{1,6}[ \t]*|>[ \t]+|[-*•+][ \t]+)+", re.MULTILINE)
+_STARS = re.compile(r"\*{2,}|(?<!\w)\*|\*(?!\w)")
+_UNDERSCORES = re.compile(r"(?<![\w_])_{1,3}([^_\n]{1,300})_{1,3}(?![\w_])")
+_QUOTES = re.compile(r"[\"“”„‟«»‹›「」『』`]")
+_SINGLE_QUOTES = re.compile(r"(?<!\w)'([^'\n]{1,300})'(?!\w)")
+
+
+def own_answer(text: str) -> str:
+    """Return what is the answer of ``text``: no byte-order mark, no reasoning, no special tokens, no other turn.
+
+    An answer inside reasoning that is never closed is none. A closing mark without an opening one ends reasoning that
+    began in the prompt. Full-width letters become plain ones. Mark-up stays.
+    """
+    text = _plain(text)
+    final = list(_FINAL_CHANNEL.finditer(text))
+    text = text[final[-1].end() :] if final else _OTHER_CHANNEL.split(text)[0]
+    return _own_turn(_without_reasoning(text))
+
+
+def _plain(text: str) -> str:
+    return html.unescape(text.translate(_WIDE))
+
+
+def _without_reasoning(text: str) -> str:
+    kept: list[str] = []
+    start, inside = 0, False
+    for mark in _REASONING.finditer(text):
+        closes = bool(mark["close"] or mark["end"] or mark["over"])
+        if closes and not inside:
+            kept.clear()
+        elif not closes and not inside:
+            kept.append(text[start : mark.start()])
+        inside = not closes
+        start = mark.end()
+    if not inside:
+        kept.append(text[start:])
+    return "\n".join(kept)
+
+
+def _own_turn(text: str) -> str:
+    # A model that runs on past its end token answers no more: what follows is another turn.
+    text = re.split(r"\[/INST\]", text)[-1]
+    pieces = [_TOKEN.sub("\n", piece).strip() for piece in _END_OF_TURN.split(text)]
+    text = next((piece for piece in pieces if piece and not _OTHERS_PIECE.match(piece)), "")
+    while mark := _OWN_MARK.match(text):
+        text = text[mark.end() :]
+    following = _NEXT_TURN.search(text)
+    return text[: following.start()] if following and text[: following.start()].strip() else text
+
+
+def answer_fields(text: str) -> Iterator[tuple[str, str]]:
+    """Yield ``(rule, content)`` of what is set apart as the answer: ``boxed``, ``answer tag`` or ``JSON``."""
+    for match in _BOXED.finditer(text):
+        yield "boxed", match[1]
+    for match in _ANSWER_TAG.finditer(text):
+        yield "answer tag", match[2] if match[2] is not None else match[3]
+    unclosed = _OPEN_ANSWER_TAG.search(text)
+    if unclosed:
+        yield "answer tag", unclosed[1]
+    for match in _JSON_FIELD.finditer(text):
+        yield "JSON", next(group for group in match.groups()[1:] if group is not None)
+
+
+def without_fields(text: str) -> str:
+    """Return ``text`` with the content of answer fields in the place of the fields."""
+    return _STRAY_ANSWER_TAG.sub("\n", _BOXED.sub(r"\1", text))
+
+
+def without_markup(text: str) -> str:
+    """Return ``text`` without LaTeX, markdown, HTML and quotes; blank lines and runs of spaces are evened out."""
+    text = _STRUCK.sub(" ", _plain(text))
+    for _ in range(3):
+        text = _LATEX_FONT.sub(r"\1", text)
+    text = _LATEX_MARK.sub(" ", _LATEX_MATHS.sub(r"\1", text))
+    text = _lone_letters(text)
+    text = _FENCE.sub("\n", _TAG.sub("", _LINE_TAG.sub("\n", text)))
+    text = _STARS.sub("", _LINE_MARK.sub("", text))
+    text = _SINGLE_QUOTES.sub(r"\1", _QUOTES.sub("", _UNDERSCORES.sub(r"\1", text)))
+    return evened(_LINE_MARK.sub("", text))
+
+
+def _lone_letters(text: str) -> str:
+    # "<B>" is an answer in brackets where nothing closes it as bold.
+    small = text.casefold()
+    return _LETTER_TAG.sub(lambda tag: tag[0] if f"</{tag[1].casefold()}>" in small else f"({tag[1]})", text)
+
+
+def evened(text: str) -> str:
+    """Return ``text`` without blank lines, each line with single spaces."""
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    return "\n".join(line for line in lines if line)
