@@ -103,7 +103,9 @@ def open_conversations(source: str, options: TableOptions | None = None, skip_ba
         raise UserError(f"{source}: its rows have options to choose from; train on questions (--task questions).")
     if options.answers is not None:
         raise UserError("--answers is of questions with options; leave it out with open answers and conversations.")
-    splits, bad = _read(table, columns, PictureSource(options.images or table.folder, options.allow_urls))
+    splits, bad = _read(
+        table, columns, PictureSource(options.images or table.folder, options.allow_urls, bad=options.bad_pictures)
+    )
     if bad and not skip_bad:
         place, reason = next(iter(bad.items()))
         more = f" ({len(bad) - 1} more are bad.)" if len(bad) > 1 else ""

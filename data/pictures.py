@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
@@ -30,12 +30,14 @@ class PictureSource:
         allow_urls: download pictures that records name by ``http`` or ``https``.
         cache: folder for pictures that came as bytes or from a URL; the cache folder by default.
         must_exist: refuse a name without a file.
+        bad: file -> why it cannot be used, where that is known.
     """
 
     folder: Path | None = None
     allow_urls: bool = False
     cache: Path | None = None
     must_exist: bool = True
+    bad: Mapping[Path, str] = field(default_factory=dict)
 
     def find(self, value: Any, name: str = "image") -> Path | None:
         """Return the file of a record's picture, or None where the record has none.
@@ -62,11 +64,12 @@ class PictureSource:
                 raise BadRecord(f"has a picture without its bytes in '{name}'")
         if value is None or value == "":
             return None
-        if isinstance(value, bytes):
-            return self._store(value)
-        if not isinstance(value, str):
+        if not isinstance(value, str | bytes):
             raise BadRecord(f"has {kind_of(value)} in '{name}' where a file name belongs")
-        return self._of_text(value.strip() or value, name)
+        path = self._store(value) if isinstance(value, bytes) else self._of_text(value.strip() or value, name)
+        if path in self.bad:
+            raise BadRecord(self.bad[path])
+        return path
 
     def _of_text(self, text: str, name: str) -> Path:
         uri = _DATA_URI.fullmatch(text)

@@ -128,6 +128,7 @@ class TableOptions:
         answers: how answers name an option: ``index`` (from 0), ``letter`` or ``text``; told from all rows by default.
         val_share: share of the rows that is held out of a table without a ``val`` split.
         allow_urls: download pictures that are named by URL.
+        bad_pictures: file -> why it cannot be used, where that is known; rows with one are bad.
     """
 
     images: Path | None = None
@@ -135,6 +136,7 @@ class TableOptions:
     answers: str | None = None
     val_share: float = 0.05
     allow_urls: bool = False
+    bad_pictures: Mapping[Path, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.val_share < 1:

@@ -26,7 +26,9 @@ def read_questions(
     """
     options = options or TableOptions()
     columns = find_columns(table.source, table.columns, parse_choice(options.columns))
-    pictures = PictureSource(options.images or table.folder, options.allow_urls, must_exist=check_images)
+    pictures = PictureSource(
+        options.images or table.folder, options.allow_urls, must_exist=check_images, bad=options.bad_pictures
+    )
     bad: dict[str, str] = {}
     found: dict[str, tuple[str, ChoiceRow]] = {}
     splits: dict[str, list[str]] = {}

@@ -5,7 +5,7 @@ are compared after its normalisation, and each of ten annotators' answers is lef
 ``min(matches / 3, 1)`` of the nine others, on average. Here both sides are always normalised in full; the original
 does so only where annotators differ, and takes their numerals and articles as they are written.
 
-BLEU and ROUGE-L are those of explanations (``mm_adapter.eval.explanations``); of several references the best one counts.
+BLEU and ROUGE-L are those of explanations (``mm_adapter.eval.explanations``); of several references the best counts.
 """
 
 import re

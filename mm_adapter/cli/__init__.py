@@ -1,5 +1,6 @@
 """The command line as a whole: which subcommands there are, and how one is found, explained and called."""
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -80,11 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, also after a SIGTERM that left the state of a run; 2 for bad input; 130 after Ctrl-C.
     """
+    _show_anything()
     try:
         run(sys.argv[1:] if arguments is None else list(arguments))
     except UserError as error:
         rank = os.environ.get("RANK", "0")
         print(f"mm-adapter: {error}" if rank == "0" else f"mm-adapter, rank {rank}: {error}", file=sys.stderr)
+        return 2
+    except UnicodeDecodeError as error:
+        print(f"mm-adapter: what was read is not UTF-8 text (byte {error.start}). Save it as UTF-8.", file=sys.stderr)
         return 2
     except Stopped:
         # The machine was wanted back, and everything is kept: what was asked for was done.
@@ -111,7 +116,7 @@ def run(arguments: Sequence[str]) -> None:
     app = build_app()
     if not arguments:
         raise UserError(f"a COMMAND is missing: {', '.join(COMMANDS)}. See {PROGRAM} --help.")
-    words = list(arguments)
+    words = [_with_home(word) for word in arguments]
     given = words[: words.index("--")] if "--" in words else words
     if words[0] in (*COMMANDS, *_HELP) and not _HELP.isdisjoint(given):
         # Before the library does it: that would load what it paints with.
@@ -128,6 +133,20 @@ def run(arguments: Sequence[str]) -> None:
         from mm_adapter.cli.errors import readable
 
         raise UserError(readable(error, app, words, list(COMMANDS))) from None
+
+
+def _show_anything() -> None:
+    """Let a terminal that lacks a character show its number in place of it; nothing is lost for that."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _with_home(word: str) -> str:
+    """Return ``--data=~/set`` with the home folder in it, as shells do for ``--data ~/set``."""
+    option, equals, value = word.partition("=")
+    home = equals and option.startswith("--") and (value == "~" or value.startswith("~/"))
+    return f"{option}={os.path.expanduser(value)}" if home else word
 
 
 END = "--"

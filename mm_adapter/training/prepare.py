@@ -170,6 +170,11 @@ def _questions(
     distributed: DistributedContext,
 ) -> PreparedTask:
     dataset = read_dataset(data, skip_bad=skip_bad, options=table)
+    if skip_bad and dataset.summary:
+        # Before a share is held out: it must not be one of pictures that cannot be seen.
+        images = [question.image for question in dataset.questions]
+        if bad := _bad_pictures(model, images, features, progress, distributed):
+            dataset = read_dataset(data, skip_bad, options=replace(table or TableOptions(), bad_pictures=bad))
     questions = {split: dataset.split(split) for split in ("train", "val")}
     if model.vision is None:
         questions = {split: without_images(members) for split, members in questions.items()}
@@ -179,6 +184,21 @@ def _questions(
     }
     skipped = {pid: reason for split in questions for pid, reason in dataset.skipped(split).items()}
     return replace(question_task(model, config, prepared, skipped), summary=dataset.summary)
+
+
+def _bad_pictures(
+    model: MultimodalLlama,
+    images: Sequence[Path | None],
+    features: Path | None,
+    progress: bool,
+    distributed: DistributedContext,
+) -> dict[Path, str]:
+    """Return why pictures cannot be used; the features of the others are in the store then."""
+    if model.vision is None:
+        return {}
+    paths = [image for image in images if image is not None]
+    store = features or cache_folder() / "features"
+    return extract_features(model.tower, paths, store, skip_bad=True, progress=progress, distributed=distributed)[1]
 
 
 def question_task(
@@ -226,6 +246,10 @@ def _conversations(
     from mm_adapter.data.conversations import open_conversations
 
     found = open_conversations(data, table, skip_bad)
+    if skip_bad:
+        images = [item.image for items in found.splits.values() for item in items]
+        if unseen := _bad_pictures(model, images, features, progress, distributed):
+            found = open_conversations(data, replace(table or TableOptions(), bad_pictures=unseen), skip_bad)
     sets: dict[str, ConversationSet] = {}
     skipped = dict(found.bad)
     for split in ("train", "val"):

@@ -109,8 +109,16 @@ class FastTokenizer:
         self.adds_space = bool(first) and first[0].startswith("▁")
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text`` alone, no special tokens added."""
-        return self.backend.encode(text, add_special_tokens=False).ids
+        """Return the ids of ``text`` alone, no special tokens added.
+
+        Raises:
+            UserError: the text is no Unicode, as bytes in another encoding than that of a terminal are.
+        """
+        try:
+            return self.backend.encode(text, add_special_tokens=False).ids
+        except TypeError:
+            shown = str(text)[:60].encode("ascii", "backslashreplace").decode()
+            raise UserError(f"the text {shown!r} has bytes that are no UTF-8; write it in UTF-8.") from None
 
     def encode_continuation(self, text: str) -> list[int]:
         """Return the ids of ``text`` as it goes on after other text."""
