@@ -18,7 +18,7 @@ from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Turn
 from mm_adapter.data.pictures import PictureSource
 from mm_adapter.data.question import TableOptions, default_split, divide
 from mm_adapter.data.record import BadRecord, kind_of, required_text, text_of
-from mm_adapter.data.tables import ALL, Table, is_official, missing_split, open_table, our_split
+from mm_adapter.data.table_files import ALL, Table, is_official, missing_split, open_table, our_split
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _read(
     """Return split -> conversations, each with an id of its own, and place -> reason of records that are bad."""
     splits: dict[str, list[Conversation]] = {}
     bad: dict[str, str] = {}
-    seen: Counter[tuple[str, str]] = Counter()
+    seen: dict[str, set[str]] = {}
     lone = len(table.splits) == 1
     for split, rows in table.splits.items():
         splits.setdefault(split, [])
@@ -143,9 +143,12 @@ def _read(
                 continue
             # Ids come again in sets that were merged; what is kept for a conversation is kept by its id.
             home = our_split(str(own)) if own else split
-            seen[home, found.id] += 1
-            if seen[home, found.id] > 1:
-                found = replace(found, id=f"{found.id} ({seen[home, found.id]})")
+            name, again, known = found.id, 1, seen.setdefault(home, set())
+            while name in known:
+                again += 1
+                name = f"{found.id} ({again})"
+            known.add(name)
+            found = replace(found, id=name)
             splits.setdefault(home, []).append(found)
     return {name: items for name, items in splits.items() if items or name == ALL or bad}, bad
 

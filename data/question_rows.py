@@ -7,7 +7,7 @@ from mm_adapter.data.columns import Columns, find_columns, parse_choice
 from mm_adapter.data.pictures import PictureSource
 from mm_adapter.data.question import Dataset, Question, TableOptions, divide, refuse_bad
 from mm_adapter.data.record import BadRecord, question_from_record
-from mm_adapter.data.tables import ALL, Table, our_split
+from mm_adapter.data.table_files import ALL, Table, our_split
 
 
 def read_questions(

@@ -13,7 +13,7 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import read_json
 from mm_adapter.data.question import Dataset, Question, TableOptions, refuse_bad
 from mm_adapter.data.record import BadRecord, is_inside, question_from_record
-from mm_adapter.data.tables import is_official, open_table
+from mm_adapter.data.table_files import is_official, open_table
 
 # The official split file also has minitrain, minival, minitest and trainval: samples and unions of these three,
 # in which a pid may appear again.

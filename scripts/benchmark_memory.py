@@ -41,7 +41,7 @@ from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.batching import collate
 from mm_adapter.scoring.encoded_sets import measure_responses, response_log_likelihoods
 from mm_adapter.scoring.likelihoods import score_options
-from mm_adapter.training.prepare import prepare_conversations
+from mm_adapter.training.prepare_conversations import prepare_conversations
 
 LAYERS, PROMPT_LENGTH, BATCH, LENGTH = 30, 10, 8, 256
 RATE = 5e-3

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import AskingOptions, ExplainOptions, Json, ModelOptions, Several, Value
+from mm_adapter.cli.asking_options import AskingOptions, ExplainOptions
+from mm_adapter.cli.options import Json, ModelOptions, Several, Value
 
 EXAMPLES = (
     "mm-adapter answer --adapter runs/first --image cat.png --question 'What is this?' --choices cat dog owl",

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from mm_adapter.cli.asking_options import GenerationOptions
 from mm_adapter.cli.generate import not_text, show
-from mm_adapter.cli.options import GenerationOptions, ModelOptions, Value, whole
+from mm_adapter.cli.options import ModelOptions, Value, whole
 from mm_adapter.core.errors import UserError, suggestion
 
 COMMANDS = ("/reset", "/image", "/quit")

@@ -7,19 +7,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import (
-    DATA,
-    AskingOptions,
-    ExplainOptions,
-    Features,
-    ModelOptions,
-    Quiet,
-    Seed,
-    SkipBad,
-    Split,
-    TableGroup,
-    Value,
-)
+from mm_adapter.cli.asking_options import AskingOptions, ExplainOptions
+from mm_adapter.cli.options import DATA, Features, ModelOptions, Quiet, Seed, SkipBad, Split, TableGroup, Value
 from mm_adapter.core.errors import UserError
 
 EXAMPLES = (
@@ -109,7 +98,8 @@ def _responses(model: Any, name: str, data: str, split: str | None, out: Path, o
         f"({found['conversations']} conversations, {found['response_tokens']} tokens of responses)"
     ]
     if "open_answers" in found:
-        scores = ", ".join(f"{key.replace('_', ' ')} {value:.2f}" for key, value in found["open_answers"].items())
+        measured = {key: value for key, value in found["open_answers"].items() if key not in ("answers", "empty")}
+        scores = ", ".join(f"{key.replace('_', ' ')} {value:.2f}" for key, value in measured.items())
         lines.append(f"{name}: {scores}")
     if found["skipped"]:
         lines.append(f"left out: {', '.join(found['skipped'])}")

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from mm_adapter.cli.options import Count, GenerationOptions, ModelOptions, Value
+from mm_adapter.cli.asking_options import GenerationOptions
+from mm_adapter.cli.options import Count, ModelOptions, Value
 from mm_adapter.core.errors import UserError
 
 _STANDARD_INPUT = Path("standard input")

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from mm_adapter.cli.asking_options import AskingOptions
 from mm_adapter.cli.options import (
-    AskingOptions,
     Count,
     Features,
     ModelOptions,

@@ -5,7 +5,7 @@ from pathlib import Path
 from mm_adapter.core.files import check_place
 from mm_adapter.data.question import TableOptions
 from mm_adapter.data.readers import read_dataset, task_of
-from mm_adapter.data.tables import hub_name
+from mm_adapter.data.table_files import hub_name
 from mm_adapter.planning.image_costs import tower_shape
 from mm_adapter.planning.parameters import count_parameters
 from mm_adapter.planning.shapes import is_here, open_shape

@@ -27,7 +27,7 @@ from mm_adapter.inference.answer_sets import (
 )
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import measure_responses
-from mm_adapter.training.prepare import Prepared, count_cut, prepare, prepare_conversations, without_images
+from mm_adapter.training.prepare import Prepared, prepare, without_images
 
 IMAGES = ("real", "none", "shuffled")
 DECODINGS = ("likelihood", "generate")
@@ -204,6 +204,7 @@ def evaluate_responses(
     """
     # Imported here: questions are evaluated without it.
     from mm_adapter.data.conversations import open_conversations
+    from mm_adapter.training.prepare_conversations import count_cut, prepare_conversations
 
     progress = not quiet and distributed.is_main
     found = open_conversations(data, table, skip_bad)

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import cache_folder
-from mm_adapter.data.conversation import Conversation
-from mm_adapter.data.encoding import count_shortened, encode_conversation, encode_questions
+from mm_adapter.data.encoding import count_shortened, encode_questions
 from mm_adapter.data.question import Question, TableOptions
 from mm_adapter.data.readers import read_dataset, task_of
 from mm_adapter.data.templates import Prompting, QuestionTemplate
@@ -17,9 +16,9 @@ from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.inference.prompting import ConversationPrompting
 from mm_adapter.llama.checkpoints.load import LoadedLlama
 from mm_adapter.model import MultimodalLlama
-from mm_adapter.scoring.encoded_sets import ConversationSet, QuestionSet
+from mm_adapter.scoring.encoded_sets import QuestionSet
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.task import QuestionTask, ResponseTask, Task
+from mm_adapter.training.task import QuestionTask, Task
 from mm_adapter.vision import ImageTower
 from mm_adapter.vision.features import extract_features
 
@@ -134,7 +133,7 @@ def question_prompting(config: TrainingConfig) -> Prompting:
     return Prompting(**{field.name: getattr(config, field.name) for field in fields(Prompting)})
 
 
-def prepare_task(
+def prepare_questions(
     model: MultimodalLlama,
     config: TrainingConfig,
     data: str,
@@ -144,7 +143,7 @@ def prepare_task(
     progress: bool = True,
     distributed: DistributedContext = SINGLE_PROCESS,
 ) -> PreparedTask:
-    """Read and encode what a model is to be trained on, as its prompting says.
+    """Read and encode the questions that a model is to be trained on.
 
     Args:
         skip_bad: leave out what cannot be used, by name, instead of stopping.
@@ -155,26 +154,12 @@ def prepare_task(
     Raises:
         UserError: nothing usable is there.
     """
-    prepare_kind = _questions if isinstance(model.prompting, Prompting) else _conversations
-    return prepare_kind(model, config, data, skip_bad, features, table, progress, distributed)
-
-
-def _questions(
-    model: MultimodalLlama,
-    config: TrainingConfig,
-    data: str,
-    skip_bad: bool,
-    features: Path | None,
-    table: TableOptions | None,
-    progress: bool,
-    distributed: DistributedContext,
-) -> PreparedTask:
     dataset = read_dataset(data, skip_bad=skip_bad, options=table)
     if skip_bad and dataset.summary:
         # Before a share is held out: it must not be one of pictures that cannot be seen.
         images = [question.image for question in dataset.questions]
-        if bad := _bad_pictures(model, images, features, progress, distributed):
-            dataset = read_dataset(data, skip_bad, options=replace(table or TableOptions(), bad_pictures=bad))
+        if unseen := bad_pictures(model, images, features, progress, distributed):
+            dataset = read_dataset(data, skip_bad, options=replace(table or TableOptions(), bad_pictures=unseen))
     questions = {split: dataset.split(split) for split in ("train", "val")}
     if model.vision is None:
         questions = {split: without_images(members) for split, members in questions.items()}
@@ -186,7 +171,7 @@ def _questions(
     return replace(question_task(model, config, prepared, skipped), summary=dataset.summary)
 
 
-def _bad_pictures(
+def bad_pictures(
     model: MultimodalLlama,
     images: Sequence[Path | None],
     features: Path | None,
@@ -230,79 +215,3 @@ def question_task(
                 "fits; set explanation to none, take data with solutions, or raise max_length."
             )
     return PreparedTask(task, {split: part.shortened for split, part in own.items()}, left_out, explained)
-
-
-def _conversations(
-    model: MultimodalLlama,
-    config: TrainingConfig,
-    data: str,
-    skip_bad: bool,
-    features: Path | None,
-    table: TableOptions | None,
-    progress: bool,
-    distributed: DistributedContext,
-) -> PreparedTask:
-    # Imported here: runs on questions do without it.
-    from mm_adapter.data.conversations import open_conversations
-
-    found = open_conversations(data, table, skip_bad)
-    if skip_bad:
-        images = [item.image for items in found.splits.values() for item in items]
-        if unseen := _bad_pictures(model, images, features, progress, distributed):
-            found = open_conversations(data, replace(table or TableOptions(), bad_pictures=unseen), skip_bad)
-    sets: dict[str, ConversationSet] = {}
-    skipped = dict(found.bad)
-    for split in ("train", "val"):
-        sets[split], bad = prepare_conversations(
-            model, found.split(split), features, progress, distributed, skip_bad=skip_bad
-        )
-        skipped |= bad
-    shortened = {split: count_cut(part) for split, part in sets.items()}
-    task = ResponseTask(model, sets["train"], sets["val"], config)
-    return PreparedTask(task, shortened, skipped, summary=found.summary)
-
-
-def prepare_conversations(
-    model: MultimodalLlama,
-    conversations: Sequence[Conversation],
-    features: Path | None = None,
-    progress: bool = True,
-    distributed: DistributedContext = SINGLE_PROCESS,
-    skip_bad: bool = False,
-) -> tuple[ConversationSet, dict[str, str]]:
-    """Encode conversations in the model's template, with image features where it takes pictures.
-
-    Returns:
-        The set, and id -> reason of those that were left out.
-
-    Raises:
-        UserError: a picture that cannot be read, unless ``skip_bad``; one for a model that takes none; or none is left.
-    """
-    found: dict[Path, Tensor] = {}
-    skipped: dict[str, str] = {}
-    pictured = [conversation for conversation in conversations if conversation.image is not None]
-    if pictured and model.vision is None:
-        raise UserError(
-            f"conversation {pictured[0].id} is about a picture ({len(pictured)} are), and this model takes none; train "
-            "with an image tower (--vision NAME)."
-        )
-    if pictured:
-        paths = [conversation.image for conversation in pictured if conversation.image is not None]
-        store = features or cache_folder() / "features"
-        found, bad = extract_features(
-            model.tower, paths, store, skip_bad=skip_bad, progress=progress, distributed=distributed
-        )
-        skipped = {sample.id: bad[sample.image] for sample in pictured if sample.image in bad}
-    usable = [sample for sample in conversations if sample.id not in skipped]
-    if not usable:
-        raise UserError(f"none of the {len(conversations)} conversations can be used: {next(iter(skipped.values()))}")
-    template = model.conversation_template
-    encoded = [encode_conversation(sample, template, model.tokenizer, model.max_length) for sample in usable]
-    return ConversationSet(encoded, found), skipped
-
-
-def count_cut(examples: ConversationSet) -> int:
-    """Return how many conversations lost something to fit."""
-    return sum(
-        bool(sample.cut_request or sample.cut_response or sample.dropped_exchanges) for sample in examples.conversations
-    )

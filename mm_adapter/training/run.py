@@ -22,7 +22,7 @@ from mm_adapter.llama.frozen.matrix import count_frozen
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.pretrained import load_shared
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.prepare import Parts, PreparedTask, make_prompting, prepare_task, question_task
+from mm_adapter.training.prepare import Parts, PreparedTask, make_prompting, prepare_questions, question_task
 from mm_adapter.training.start import RUN_FILE, start
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
@@ -93,9 +93,7 @@ def _train(
     prompting = make_prompting(config, data, table)
     if parts is None:
         model = build_model(config, prompting=prompting, distributed=distributed)
-        prepared = prepare_task(
-            model, config, data, skip_bad, features, table, progress=not quiet, distributed=distributed
-        )
+        prepared = _prepare(model, config, data, skip_bad, features, table, not quiet, distributed)
     else:
         model = build_model(config, parts.base, prompting, distributed, parts.tower)
         prepared = question_task(model, config, parts.splits)
@@ -131,6 +129,16 @@ def _train(
         write_json(out / RUN_FILE, result)
     trainer.finish()
     return result
+
+
+def _prepare(model: MultimodalLlama, *arguments: Any) -> PreparedTask:
+    """Return the task that the model's prompting says; arguments as in ``prepare_questions``."""
+    if isinstance(model.prompting, Prompting):
+        return prepare_questions(model, *arguments)
+    # Imported here: runs on questions do without it.
+    from mm_adapter.training.prepare_conversations import conversation_task
+
+    return conversation_task(model, *arguments)
 
 
 def _table_facts(data: str, table: TableOptions | None) -> dict[str, Any]:

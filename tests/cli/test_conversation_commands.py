@@ -116,7 +116,7 @@ def test_a_table_of_pictures_trains(command, refused, small, pictures, store, tm
     described = json.loads((tmp_path / "run" / "adapter_config.json").read_text())
     assert described["vision"]["tower"] == "efficientnet-lite0"
     data = ["--data", pictures / "table.csv", "--features", store, "--quiet"]
-    arguments = ["evaluate", "--adapter", tmp_path / "run", "--out", tmp_path / "measured", *data]
+    arguments = ["evaluate", "--adapter", tmp_path / "run", "--out", tmp_path / "measured", "--split", "all", *data]
     outcome = command(*arguments)
     assert "18 conversations" in outcome.out
     for option in (("--images", "none"), ("--decoding", "generate"), ("--skip-bad",)):
@@ -156,7 +156,7 @@ def test_bad_conversations(refused, small, pictures, instructions, tmp_path):
     message = refused("train", "--data", instructions, "--prompt-template", "alpacka", *where)
     assert "did you mean 'alpaca'" in message
     assert "chat format" in refused("train", "--data", instructions, "--prompt-template", "own", *where)
-    assert "--image-folder" in refused("train", "--data", tmp_path, "--image-folder", pictures, *where)
+    assert "--image-folder" in refused("train", "--data", tmp_path, "--image-folder", tmp_path / "none", *where)
     assert not (tmp_path / "run").exists()
 
 

@@ -18,6 +18,12 @@ def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One feature store for the runs of this file, whose tower looks otherwise than that of others."""
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(scope="module")
 def figures() -> dict[str, Any]:
     """What the first form gave, for the others to be held against."""
     return {}

@@ -21,7 +21,7 @@ from mm_adapter.core.images import open_image
 from mm_adapter.data.conversations import open_conversations
 from mm_adapter.data.question import TableOptions
 from mm_adapter.data.readers import read_dataset, task_of
-from mm_adapter.data.tables import open_table
+from mm_adapter.data.table_files import open_table
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,10 @@
-"""Find the tables of a source and give their rows by split: files, folders, pictures with metadata, a hub id.
-
-Read through the ``datasets`` library where a table is parquet or Arrow, or has to be fetched.
-"""
+"""Find the tables of a source and give their rows by split: files, folders, pictures with metadata, a hub id."""
 
 import csv
-import inspect
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,6 +21,7 @@ OFFICIAL = ("problems.json", "pid_splits.json")
 ALL = "all"
 """The split of a table that has none."""
 _SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
+_WHOLE = "whole"
 _SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test)(?![A-Za-z])")
 _CELL_LIMIT = 1 << 28  # characters of one cell: a picture in base64 has millions
 _HUB_NAME = re.compile(r"(hub:)?([A-Za-z0-9][\w.-]*/[\w.-]+)(?::([\w.-]+))?", re.ASCII)
@@ -80,14 +77,14 @@ def open_table(source: str) -> Table:
     if os.path.isdir(source):
         folder = Path(source)
         if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
-            return _loaded_table(source, _load(source, "load_from_disk", source))
+            return _loaded(source, "load_from_disk", source)
         return _of_files(source, find_tables(folder))
     hub = hub_name(source)
     if hub is None:
         raise UserError(
             f"{source}: this file or folder does not exist. Check the path; a dataset of the hub is hub:owner/name."
         )
-    return _loaded_table(source, _load(source, "load_dataset", *hub))
+    return _loaded(source, "load_dataset", *hub)
 
 
 def hub_name(source: str) -> tuple[str, ...] | None:
@@ -200,10 +197,19 @@ def _of_files(source: str, files: Mapping[str, list[Path]]) -> Table:
     for path in chain.from_iterable(files.values()):
         refuse_pointer(path)
     # "all" is a word of its own to the library.
-    names = {"whole" if split == ALL else split: [str(path) for path in paths] for split, paths in files.items()}
-    found = _load(source, "load_dataset", kinds[form], data_files=names)
-    loaded = {ALL if split == "whole" else split: rows for split, rows in found.items()}
-    return _loaded_table(source, loaded, first.parent if len(names) == 1 else Path(source))
+    names = {_WHOLE if split == ALL else split: [str(path) for path in paths] for split, paths in files.items()}
+    folder = first.parent if len(names) == 1 else Path(source)
+    return _loaded(source, "load_dataset", kinds[form], folder=folder, data_files=names)
+
+
+def _loaded(source: str, function: str, *names: str, folder: Path | None = None, **options: Any) -> Table:
+    # Imported here: tables of text are read without it.
+    from mm_adapter.data.hub import load_rows
+
+    found = load_rows(source, function, *names, **options)
+    splits = {ALL if name == _WHOLE else our_split(name): rows for name, rows in found.items()}
+    columns = dict.fromkeys(chain.from_iterable(rows.columns for rows in found.values()))
+    return Table(source, splits, tuple(columns), folder)
 
 
 def _read_text_form(path: Path) -> list[Row]:
@@ -245,75 +251,6 @@ def _read_cells(path: Path) -> list[Row]:
     if not rows:
         raise UserError(f"{path}: the table is empty.")
     return rows
-
-
-def _load(source: str, function: str, *names: str, **options: Any) -> dict[str, Any]:
-    """Return split -> rows as ``datasets`` loads them; no script of a dataset is run.
-
-    Raises:
-        UserError: the dataset cannot be had or read.
-    """
-    import datasets
-
-    call = getattr(datasets, function)
-    if "trust_remote_code" in inspect.signature(call).parameters:
-        options["trust_remote_code"] = False  # Old releases would run a script found in the dataset.
-    hidden = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        loaded = call(*names, **options)
-    except Exception as error:
-        # The library raises its own, pyarrow's, the hub client's and the network's errors.
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split())[:300] or type(cause).__name__
-        if "config name" in reason.lower():
-            raise UserError(f"{source}: {reason} Write {source}:CONFIGURATION.") from error
-        here = os.path.exists(source)
-        place = "a damaged file?" if here else "no such folder here, and not to be had from the hub"
-        raise UserError(f"{source}: this dataset cannot be loaded, {place} ({reason}). Check --data.") from error
-    finally:
-        if not hidden:
-            datasets.enable_progress_bars()
-    return dict(loaded) if isinstance(loaded, Mapping) else {ALL: loaded}
-
-
-def _loaded_table(source: str, loaded: Mapping[str, Any], folder: Path | None = None) -> Table:
-    splits = {
-        our_split(str(name)): _Rows(source, our_split(str(name)), _undecoded(rows)) for name, rows in loaded.items()
-    }
-    columns = dict.fromkeys(chain.from_iterable(rows.column_names for rows in loaded.values()))
-    return Table(source, splits, tuple(columns), folder)
-
-
-def _undecoded(rows: Any) -> Any:
-    """Return the rows so that nothing untrusted is decoded while they are read: pictures stay bytes."""
-    import datasets
-
-    for name, feature in rows.features.items():
-        inner = getattr(feature, "feature", None)
-        if isinstance(feature, datasets.Image):
-            rows = rows.cast_column(name, datasets.Image(decode=False))
-        elif isinstance(inner, datasets.Image):
-            rows = rows.cast_column(name, type(feature)(datasets.Image(decode=False)))
-    plain = [name for name, feature in rows.features.items() if type(feature).__name__ not in ("Audio", "Video", "Pdf")]
-    return rows.select_columns(plain) if len(plain) < len(rows.features) else rows
-
-
-class _Rows:
-    """Rows of one split of a loaded dataset, with their places."""
-
-    def __init__(self, source: str, split: str, rows: Any) -> None:
-        self.source, self.split, self.rows = source, split, rows
-
-    def __iter__(self) -> Iterator[Row]:
-        try:
-            for row, record in enumerate(self.rows):
-                yield f"row {row}", record
-        except (ValueError, OSError, ArithmeticError) as error:
-            # Text that is not UTF-8 and the like comes out as an error only here.
-            raise UserError(
-                f"{self.source}: split {self.split!r} cannot be read ({error}). Download the files again."
-            ) from error
 
 
 def missing_split(source: str, split: str, known: Sequence[str]) -> UserError:
