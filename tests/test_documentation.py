@@ -73,6 +73,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory, demo_folder: Path) -> Path:
     (folder / "conversations").mkdir()
     for split in ("train", "val", "test"):
         shutil.copy(SAVED / "conversations" / "instructions.json", folder / "conversations" / f"{split}.json")
+    cells = ["".join(f"q{i}?,red,blue,{'AB'[i % 2]},FILE,x\n" for i in range(20))]
+    for name, header in {"table.csv": "image,source", "export.csv": "photo,notes"}.items():
+        (folder / name).write_text("".join([f"question,A,B,answer,{header}\n", *cells]))
     (folder / "prompts.jsonl").write_text('{"instruction": "Name a fruit."}\n')
     (folder / "mine.yaml").write_text("layers: 4\n")
     where = ["--data", "DIR", "--features", "features", "--quiet"]
