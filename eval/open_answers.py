@@ -1,11 +1,11 @@
 """How right open answers are, held against one or more references each: exact match, VQA accuracy, BLEU and ROUGE-L.
 
-VQA accuracy is the official evaluator's (github.com/GT-Vision-Lab/VQA, ``vqaEval.py``; arXiv 1505.00468): answers are
-compared after its normalisation, and each of ten annotators' answers is left out in turn, so that an answer counts
+VQA accuracy is the official evaluator's (github.com/GT-Vision-Lab/VQA, ``vqaEval.py``; arXiv 1505.00468): answers
+are compared after its normalisation, and each of ten annotators' answers is left out in turn, so that an answer counts
 ``min(matches / 3, 1)`` of the nine others, on average. Here both sides are always normalised in full; the original
 does so only where annotators differ, and takes their numerals and articles as they are written.
 
-BLEU and ROUGE-L are those of explanations (``mm_adapter.eval.explanations``); of several references the best one counts.
+BLEU and ROUGE-L are those of explanations (``mm_adapter.eval.explanations``); of several references the best counts.
 """
 
 import re

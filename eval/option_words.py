@@ -8,20 +8,22 @@ from mm_adapter.eval.answer_text import evened, without_markup
 
 _KIND = r"(?:(?:the )?(?:option|choice|letter|answer)(?: (?:choice|option|letter))? ?[:=]? ?)"
 _BARE_LETTER = re.compile(
-    rf"(?:(?:definitely|probably|likely|clearly|obviously|certainly|surely),? )?{_KIND}?"
+    rf"(?:(?:definitely|probably|likely|clearly|obviously|certainly|surely|sure|"
+    rf"of course|okay|ok)[,!]? )?{_KIND}?"
     r"[(\[{<]*([A-Z])[)\]}>]*[.:,;!)]*"
     r"(?:\s*[(:]?\s*[0-9]{1,3}(?:\.[0-9]+)?\s?%\)?)?(?:,? i (?:think|believe|guess|would say)\.?|,? it is\.?)?",
     re.IGNORECASE,
 )
 _LETTER_FIRST = re.compile(
-    rf"{_KIND}?(?:[(\[{{<]([A-Z])[)\]}}>][.:,]?|([A-Z])(?:[.:)\]]+|(?=\s*[-–—,=→|/(]|\s)))"
-    r"(\s*[,=→|/:>]+\s*|\s*[-–—]+\s+|\s*)(.+)",
+    rf"{_KIND}?(?:[(\[{{<]([A-Z])[)\]}}>][.:,]?|([A-Z])(?:[.:)\]]+|(?=\s*[-–—,;=→|/(]|\s)))"
+    r"(\s*[,;=→|/:>]+\s*|\s*[-–—]+\s+|\s*)(.+)",
     re.DOTALL | re.IGNORECASE,
 )
 _LETTER_LAST = re.compile(
     rf"(.+?)[\s,:–—-]*(?:[(\[]\s*{_KIND}?([A-Z])\s*[)\]]|(?:,|\s[-–—])\s*{_KIND}([A-Z]))[.!]?",
     re.DOTALL | re.IGNORECASE,
 )
+_BARE_LETTER_LAST = re.compile(r"(.+?)[.,:;]?\s([A-Z])[.!]?", re.DOTALL)
 _ARTICLE = re.compile(r"(?:the |an (?=[aeiouh])|a (?![aeiou]))")
 _MARKS_BEFORE_SPACE = re.compile(r"[,;:!?]+(?=\s|$)")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])[-‐‑–—](?=[^\W\d_])")
@@ -129,7 +131,8 @@ class OptionWords:
             letter = letter_index(last[2] or last[3])
             if matched:
                 return frozenset([letter]) if letter in matched else matched | {letter}
-        return frozenset()
+        plain = _BARE_LETTER_LAST.fullmatch(text)
+        return self.match(plain[1]) & {letter_index(plain[2])} if plain else frozenset()
 
 
 def _grouped(forms: Sequence[str]) -> dict[str, frozenset[int]]:
