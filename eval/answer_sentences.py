@@ -235,7 +235,8 @@ class Sentences:
         for end in self._ends(place):
             piece = self.text[place:end]
             # Not "-5": a sign is no mark between a letter and its words.
-            matched = self.options.match(piece.strip()) or self.options.match(_MARKS.sub("", piece).rstrip(" \n,:;)]"))
+            forms = dict.fromkeys((piece.strip(), _MARKS.sub("", piece).rstrip(" \n,:;)]")))
+            matched = next(filter(None, map(self.options.match, forms)), frozenset[int]())
             if matched:
                 found, at = matched, end
         return found, at

@@ -144,8 +144,8 @@ def without_markup(text: str) -> str:
 
 def _lone_letters(text: str) -> str:
     # "<B>" is an answer in brackets where nothing closes it as bold.
-    small = text.casefold()
-    return _LETTER_TAG.sub(lambda tag: tag[0] if f"</{tag[1].casefold()}>" in small else f"({tag[1]})", text)
+    closed = {letter.lower() for letter in re.findall(r"</([A-Za-z])>", text)}
+    return _LETTER_TAG.sub(lambda tag: tag[0] if tag[1].lower() in closed else f"({tag[1]})", text)
 
 
 def evened(text: str) -> str:

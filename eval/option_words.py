@@ -43,13 +43,14 @@ class OptionWords:
     Attributes:
         count: number of options.
         tiers: from the strictest comparison to the most lenient: compared form -> indices of the options that have it.
-        longest: characters of the longest option.
+        shortest, longest: characters of the shortest form that is compared, at least 1, and of the longest option.
         preferred: options whose words stand in the text exactly, mark-up included; they decide where mark-up alone
             tells options apart.
     """
 
     count: int
     tiers: tuple[Mapping[str, frozenset[int]], ...]
+    shortest: int
     longest: int
     preferred: frozenset[int] = field(default=frozenset())
 
@@ -58,11 +59,12 @@ class OptionWords:
         """Return the words of ``options``."""
         bare = [without_markup(option) or evened(option) for option in options]
         tiers = tuple(_grouped([compare(text) for text in bare]) for compare in _COMPARED)
-        return cls(len(options), tiers, max(map(len, options), default=0), frozenset(preferred))
+        shortest = min((len(form) for forms in tiers for form in forms), default=1)
+        return cls(len(options), tiers, shortest, max(map(len, options), default=0), frozenset(preferred))
 
     def match(self, text: str) -> frozenset[int]:
         """Return the options whose words ``text`` is, by the strictest comparison that finds any."""
-        if not text or len(text) > 2 * self.longest + 40:
+        if not self.shortest <= len(text) <= 2 * self.longest + 40:
             return frozenset()
         for compare, forms in zip(_COMPARED, self.tiers, strict=True):
             found = forms.get(compare(text), frozenset())
@@ -84,6 +86,8 @@ class OptionWords:
             begins: whether a sentence begins here, where ``A`` may be an article.
         """
         text = text.strip()
+        if len(text) > 2 * self.longest + 80:
+            return {}
         found: dict[str, frozenset[int]] = {}
         letter = _BARE_LETTER.fullmatch(text)
         # A letter on a line of its own is no article.
