@@ -120,7 +120,7 @@ _OPENER = re.compile(
 )
 _HYPOTHETICAL = re.compile(r"\b(?:if|unless|whether|suppos\w*|assum\w*|imagine|pretend|were)\b", re.IGNORECASE)
 _DENIED = re.compile(
-    r"\b(?:not|never|no|cannot|doubt\w*|deny|denies|false|wrong|incorrect|unlikely|least|impossible|mistake\w*|say|says|said|"
+    r"\b(?:not|never|no|cannot|doubt\w*|deny|denies|false|wrong|incorrect|unlikely|least|impossible|mistake\w*|says?|states?|said|"
     r"claims?|claimed|wish|hope|wonder|thought|might|may|could|would|some|people|students?|friend|someone|you|he|she|"
     r"they)\b|n't\b",
     re.IGNORECASE,
@@ -287,6 +287,6 @@ class Sentences:
             if "letter" in named and not re.search(r"[A-Z)\]]|(?:option|choice) [a-z]", piece):
                 continue
             lead = before[: len(before) - len(piece)]
-            if named and not _DENIED.search(lead):
+            if self.options.within(named) and not _DENIED.search(lead):
                 yield self.claim(start, frozenset().union(*named.values()), "is correct", ending.end())
                 return

@@ -228,7 +228,7 @@ def test_written_answers_and_whose_rules_read_them(command, demo_folder, tmp_pat
     outcome = command("score", "--predictions", path, "--data", demo_folder, "--json", out)
     assert outcome.status == 0, outcome.err
     scored = json.loads(out.read_text())
-    assert scored["rules"] == {"boxed": 1, "answer tag": 1, "given": len(pids) - 2}
+    assert scored["rules"] == {"boxed": 1, "answer tag": 1, "unread": len(pids) - 2}
     assert scored["unparseable"] == len(pids) - 2
     assert scored["source_reading"]["tool"] == "VLMEvalKit"
     assert f"By VLMEvalKit's own rules {len(pids) - 1} of {len(pids)} are right" in outcome.out
