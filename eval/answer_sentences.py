@@ -36,20 +36,20 @@ _ADJECTIVES = (
     r"(?:(?:final|corrected|revised|updated|actual|correct|right|best|only|single|proper|appropriate|true|chosen|selected|predicted|likely|suitable|"
     r"accurate|most (?:likely|appropriate|suitable|accurate|fitting|reasonable)|probable)(?: and |, | ))*"
 )
-_NOUN = r"(?:answer|choice|option|response|solution|selection|conclusion|letter)(?: (?:choice|option|letter))?"
+_NOUN = r"(?:answer|choice|option|response|solution|selection|conclusion|letter|result)(?: (?:choice|option|letter))?"
 _ADVERBS = (
     r"(?:,? ?(?:clearly|probably|likely|most likely|definitely|therefore|thus|then|indeed|simply|actually|hence|"
     r"obviously|certainly|surely|that|going to be)\b,?)*"
 )
-_IS = rf"(?:(?: is| would be| will be| must be| should be| has to be|'s){_ADVERBS}\s*(?:[:=]|\.\.+|…)?\s*)"
+_IS = rf"(?:(?: is| would be| will be| must be| should be| has to be|'s){_ADVERBS}\s*(?:[:=]|[-–—](?=\s)|\.\.+|…)?\s*)"
 _SIGN = r"(?:\s*(?:[:=→]|[-=]+>|\s[-–—]\s)\s*)"
 _OTHER_LANGUAGES = (
     r"die (?:richtige |korrekte |endgültige )?antwort (?:ist|lautet):? ?|(?:richtige )?(?:antwort|lösung) ?: ?|"
-    r"la (?:bonne )?réponse(?: correcte| finale)? est:? ?|réponse(?: correcte| finale)? ?: ?|"
-    r"la respuesta(?: correcta| final)? es:? ?|respuesta(?: correcta| final)? ?: ?|"
+    r"la (?:bonne )?réponse(?: correcte| finale)? est:? ?(?:la )?|réponse(?: correcte| finale)? ?: ?|"
+    r"la respuesta(?: correcta| final)? es:? ?(?:la )?|respuesta(?: correcta| final)? ?: ?|"
     r"la risposta(?: corretta| giusta)? è:? ?|risposta(?: corretta)? ?: ?|"
     r"a resposta(?: correta| final| certa)? é:? ?|resposta(?: correta)? ?: ?|"
-    r"(?:正确|最终)?答案(?:是|为)?\s*:?\s*|(?:因此|所以)?,?(?:应该|故)?选择?\s*:?\s*|正解は\s*:?\s*|答えは\s*:?\s*"
+    r"(?:正确|最终)?答案(?:是|为)?\s*:?\s*|(?:因此|所以)?,?(?:应该|故)?选择?\s*:?\s*|正解は\s*:?\s*|答えは\s*:?\s*|选项\s*:?\s*|答\s*:\s*"
 )
 _ANSWER_IS = re.compile(
     rf"(?<![A-Za-z])(?:(?:the|my|our|this) )?(?P<kind>{_ADJECTIVES}){_NOUN}"
@@ -85,7 +85,7 @@ _IS_CORRECT = re.compile(
 )
 # What stands behind an answer and ends it.
 _END = re.compile(
-    r"\s*$|\s*\n|[.!]+(?=\s|$|[A-Z]{2}|\))|\s*[;,:](?=\s|$)|\s+[-–—/|]+\s|\s*[—–]|\s*\("
+    r"\s*$|\s*\n|\s?[.!]+(?=\s|$|[A-Z]{2}|\))|\s*[;,:](?=\s|$)|\s+[-–—/|]+\s|\s*[—–]|\s*\("
     r"|\s+(?:because|since|for|given|due|which|where|based|from|in|on|with|according|as|when|or|and|is the|rather than"
     r"|instead of|and not|not)\b",
     re.IGNORECASE,
@@ -120,7 +120,7 @@ _OPENER = re.compile(
 )
 _HYPOTHETICAL = re.compile(r"\b(?:if|unless|whether|suppos\w*|assum\w*|imagine|pretend|were)\b", re.IGNORECASE)
 _DENIED = re.compile(
-    r"\b(?:not|never|no|cannot|doubt\w*|deny|denies|false|wrong|incorrect|unlikely|least|impossible|mistake\w*|say|says|said|"
+    r"\b(?:not|never|no|cannot|doubt\w*|deny|denies|false|wrong|incorrect|unlikely|least|impossible|mistake\w*|says?|states?|said|"
     r"claims?|claimed|wish|hope|wonder|thought|might|may|could|would|some|people|students?|friend|someone|you|he|she|"
     r"they)\b|n't\b",
     re.IGNORECASE,
@@ -235,7 +235,8 @@ class Sentences:
         for end in self._ends(place):
             piece = self.text[place:end]
             # Not "-5": a sign is no mark between a letter and its words.
-            matched = self.options.match(piece.strip()) or self.options.match(_MARKS.sub("", piece).rstrip(" \n,:;)]"))
+            forms = dict.fromkeys((piece.strip(), _MARKS.sub("", piece).rstrip(" \n,:;)]")))
+            matched = next(filter(None, map(self.options.match, forms)), frozenset[int]())
             if matched:
                 found, at = matched, end
         return found, at
@@ -271,7 +272,12 @@ class Sentences:
         start = ending.start() - len(before)
         pieces = [
             before,
-            re.sub(r"^(?:.{0,200}[, ])?(?:so|thus|therefore|hence|think|believe|that|only),? ", "", before),
+            re.sub(
+                r"^(?:.{0,200}[, ])?(?:so|thus|therefore|hence|think|believe|that|only),? ",
+                "",
+                before,
+                flags=re.IGNORECASE,
+            ),
         ]
         head, comma, tail = before.rpartition(", ")
         if comma and not _LISTED.search(head):
@@ -281,6 +287,6 @@ class Sentences:
             if "letter" in named and not re.search(r"[A-Z)\]]|(?:option|choice) [a-z]", piece):
                 continue
             lead = before[: len(before) - len(piece)]
-            if named and not _DENIED.search(lead):
+            if self.options.within(named) and not _DENIED.search(lead):
                 yield self.claim(start, frozenset().union(*named.values()), "is correct", ending.end())
                 return

@@ -26,7 +26,7 @@ _END_OF_TURN = re.compile(
     re.IGNORECASE,
 )
 _TOKEN = re.compile(
-    r"<\|[^|<>\n]{1,60}\|>|<s>|<(?:bos|unk|sep|cls|start_of_turn|image|img)>|\[(?:CLS|BOS|UNK)\]|<</?SYS>>|<0x0A>",
+    r"<\|[^|<>\n]{1,60}\|>|<s>|<(?:bos|unk|sep|cls|start_of_turn|image|img|extra_id_[0-9]+)>|\[(?:CLS|BOS|UNK)\]|<</?SYS>>|<0x0A>",
     re.IGNORECASE,
 )
 _OTHERS_PIECE = re.compile(r"\s*(?:user|system|human)\s*(?:\n|:)", re.IGNORECASE)
@@ -41,7 +41,8 @@ _ANSWER_TAG = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _OPEN_ANSWER_TAG = re.compile(r"<(?:answer|conclusion|final_answer)>([^<>]{0,2000})$", re.IGNORECASE)
-_STRAY_ANSWER_TAG = re.compile(r"</?(?:answer|conclusion|final_answer|choice|option)>|\[/?answer\]", re.IGNORECASE)
+_STRAY_ANSWER_TAG = re.compile(r"</?(?:answer|conclusion|final_answer|choice|option)>|\[/answer\]", re.IGNORECASE)
+_ANSWER_HEADING = re.compile(r"\[(answer|final answer)\] ?:?", re.IGNORECASE)
 _JSON_FIELD = re.compile(
     r"[{,]\s*([\"'])(?:(?:final|correct|selected|predicted)[_ ])?(?:answer|choice|option|prediction|letter)\1\s*:\s*"
     r"(?:\"([^\"\n]{0,2000})\"|'([^'\n]{0,2000})'|([^\"'\s,{}]{1,40}))\s*(?=[,}])",
@@ -57,7 +58,9 @@ _TAG = re.compile(
     r"</?(?:b|strong|i|em|u|span|code|mark|font|sup|sub|big|small|td|a|tt)(?:\s[^<>]{0,200})?/?>", re.IGNORECASE
 )
 _LETTER_TAG = re.compile(r"<([A-Za-z])>")
-_FENCE = re.compile(r"```[a-z]{0,12}\s?", re.IGNORECASE)
+_FENCE = re.compile(r"```(?:[a-z]{0,12}(?=\n))?", re.IGNORECASE)
+# Arrows, ticks and dots around an answer; a cross would say that it is wrong.
+_DECORATION = re.compile(r"^(?:[→➔⇒✓✔✅👉∴▪●▁Ġ…\ufe0f]|[-=]+>|\.{2,})\s*|\s*(?:[✓✔✅…\ufe0f]|\.{2,})$", re.MULTILINE)
 _LINE_MARK = re.compile(r"^[ \t]*(?:#{1,6}[ \t]*|>[ \t]+|[-*•+][ \t]+)+", re.MULTILINE)
 _STARS = re.compile(r"\*{2,}|(?<!\w)\*|\*(?!\w)")
 _UNDERSCORES = re.compile(r"(?<![\w_])_{1,3}([^_\n]{1,300})_{1,3}(?![\w_])")
@@ -123,7 +126,7 @@ def answer_fields(text: str) -> Iterator[tuple[str, str]]:
 
 def without_fields(text: str) -> str:
     """Return ``text`` with the content of answer fields in the place of the fields."""
-    return _STRAY_ANSWER_TAG.sub("\n", _BOXED.sub(r"\1", text))
+    return _ANSWER_HEADING.sub(r"\n\1: ", _STRAY_ANSWER_TAG.sub("\n", _BOXED.sub(r"\1", text)))
 
 
 def without_markup(text: str) -> str:
@@ -136,13 +139,13 @@ def without_markup(text: str) -> str:
     text = _FENCE.sub("\n", _TAG.sub("", _LINE_TAG.sub("\n", text)))
     text = _STARS.sub("", _LINE_MARK.sub("", text))
     text = _SINGLE_QUOTES.sub(r"\1", _QUOTES.sub("", _UNDERSCORES.sub(r"\1", text)))
-    return evened(_LINE_MARK.sub("", text))
+    return evened(_DECORATION.sub("", evened(_LINE_MARK.sub("", text))))
 
 
 def _lone_letters(text: str) -> str:
     # "<B>" is an answer in brackets where nothing closes it as bold.
-    small = text.casefold()
-    return _LETTER_TAG.sub(lambda tag: tag[0] if f"</{tag[1].casefold()}>" in small else f"({tag[1]})", text)
+    closed = {letter.lower() for letter in re.findall(r"</([A-Za-z])>", text)}
+    return _LETTER_TAG.sub(lambda tag: tag[0] if tag[1].lower() in closed else f"({tag[1]})", text)
 
 
 def evened(text: str) -> str:

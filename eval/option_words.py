@@ -8,20 +8,22 @@ from mm_adapter.eval.answer_text import evened, without_markup
 
 _KIND = r"(?:(?:the )?(?:option|choice|letter|answer)(?: (?:choice|option|letter))? ?[:=]? ?)"
 _BARE_LETTER = re.compile(
-    rf"(?:(?:definitely|probably|likely|clearly|obviously|certainly|surely),? )?{_KIND}?"
+    rf"(?:(?:definitely|probably|likely|clearly|obviously|certainly|surely|sure|"
+    rf"of course|okay|ok)[,!]? )?{_KIND}?"
     r"[(\[{<]*([A-Z])[)\]}>]*[.:,;!)]*"
     r"(?:\s*[(:]?\s*[0-9]{1,3}(?:\.[0-9]+)?\s?%\)?)?(?:,? i (?:think|believe|guess|would say)\.?|,? it is\.?)?",
     re.IGNORECASE,
 )
 _LETTER_FIRST = re.compile(
-    rf"{_KIND}?(?:[(\[{{<]([A-Z])[)\]}}>][.:,]?|([A-Z])(?:[.:)\]]+|(?=\s*[-–—,=→|/(]|\s)))"
-    r"(\s*[,=→|/:>]+\s*|\s*[-–—]+\s+|\s*)(.+)",
+    rf"{_KIND}?(?:[(\[{{<]([A-Z])[)\]}}>][.:,]?|([A-Z])(?:[.:)\]]+|(?=\s*[-–—,;=→|/(]|\s)))"
+    r"(\s*[,;=→|/:>]+\s*|\s*[-–—]+\s+|\s*)(.+)",
     re.DOTALL | re.IGNORECASE,
 )
 _LETTER_LAST = re.compile(
     rf"(.+?)[\s,:–—-]*(?:[(\[]\s*{_KIND}?([A-Z])\s*[)\]]|(?:,|\s[-–—])\s*{_KIND}([A-Z]))[.!]?",
     re.DOTALL | re.IGNORECASE,
 )
+_BARE_LETTER_LAST = re.compile(r"(.+?)[.,:;]?\s([A-Z])[.!]?", re.DOTALL)
 _ARTICLE = re.compile(r"(?:the |an (?=[aeiouh])|a (?![aeiou]))")
 _MARKS_BEFORE_SPACE = re.compile(r"[,;:!?]+(?=\s|$)")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])[-‐‑–—](?=[^\W\d_])")
@@ -41,13 +43,14 @@ class OptionWords:
     Attributes:
         count: number of options.
         tiers: from the strictest comparison to the most lenient: compared form -> indices of the options that have it.
-        longest: characters of the longest option.
+        shortest, longest: characters of the shortest form that is compared, at least 1, and of the longest option.
         preferred: options whose words stand in the text exactly, mark-up included; they decide where mark-up alone
             tells options apart.
     """
 
     count: int
     tiers: tuple[Mapping[str, frozenset[int]], ...]
+    shortest: int
     longest: int
     preferred: frozenset[int] = field(default=frozenset())
 
@@ -56,11 +59,12 @@ class OptionWords:
         """Return the words of ``options``."""
         bare = [without_markup(option) or evened(option) for option in options]
         tiers = tuple(_grouped([compare(text) for text in bare]) for compare in _COMPARED)
-        return cls(len(options), tiers, max(map(len, options), default=0), frozenset(preferred))
+        shortest = min((len(form) for forms in tiers for form in forms), default=1)
+        return cls(len(options), tiers, shortest, max(map(len, options), default=0), frozenset(preferred))
 
     def match(self, text: str) -> frozenset[int]:
         """Return the options whose words ``text`` is, by the strictest comparison that finds any."""
-        if not text or len(text) > 2 * self.longest + 40:
+        if not self.shortest <= len(text) <= 2 * self.longest + 40:
             return frozenset()
         for compare, forms in zip(_COMPARED, self.tiers, strict=True):
             found = forms.get(compare(text), frozenset())
@@ -82,6 +86,8 @@ class OptionWords:
             begins: whether a sentence begins here, where ``A`` may be an article.
         """
         text = text.strip()
+        if len(text) > 2 * self.longest + 80:
+            return {}
         found: dict[str, frozenset[int]] = {}
         letter = _BARE_LETTER.fullmatch(text)
         # A letter on a line of its own is no article.
@@ -129,7 +135,8 @@ class OptionWords:
             letter = letter_index(last[2] or last[3])
             if matched:
                 return frozenset([letter]) if letter in matched else matched | {letter}
-        return frozenset()
+        plain = _BARE_LETTER_LAST.fullmatch(text)
+        return self.match(plain[1]) & {letter_index(plain[2])} if plain else frozenset()
 
 
 def _grouped(forms: Sequence[str]) -> dict[str, frozenset[int]]:

@@ -67,7 +67,9 @@ _DENIAL = re.compile(
     r"|\b([A-Z])[)\]]? isn't (?:the )?(?:correct|right|answer)\b"
 )
 _ENDS_WITH_IS = re.compile(
-    r"(.*\b(?:is|are|was|were|called|named|equals))(?: an example of| called| an?| the)?:? (.+?)[.!]?", re.DOTALL
+    r"(.*\b(?:is|are|was|were|called|named|equals|uses|illustrates|demonstrates|represents))"
+    r"(?: an example of| called| an?| the)?:? (.+?)[.!]?",
+    re.DOTALL,
 )
 _UNSURE = re.compile(
     r"\b(?:not|never|no|cannot|if|whether|unless|wrong|incorrect|false|opposite|except|least|could|might|may|would|should|"

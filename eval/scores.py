@@ -14,6 +14,7 @@ from mm_adapter.eval.comparison import Agreement, Comparison, agreement, compare
 from mm_adapter.eval.explanations import ExplanationScores, score_explanations
 from mm_adapter.eval.official_report import Table, markdown_text, notes, to_csv, to_markdown, to_text
 from mm_adapter.eval.plain_text import visible
+from mm_adapter.eval.record import UNREADABLE
 from mm_adapter.eval.system import Reading, System, distinct, name_of, read_system
 from mm_adapter.eval.tables import (
     agreement_table,
@@ -174,7 +175,8 @@ def _system_values(system: System, scores: Scores) -> dict[str, Any]:
     rules: dict[str, int] = {}
     for pid, found in system.predictions.items():
         if pid not in system.metrics.skipped:
-            rules[found.rule or "given"] = rules.get(found.rule or "given", 0) + 1
+            rule = found.rule or ("unread" if found.choice == UNREADABLE else "given")
+            rules[rule] = rules.get(rule, 0) + 1
     calibrated = scores.calibrations.get(system.name)
     explained = scores.explanations.get(system.name)
     return {

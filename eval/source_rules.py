@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from mm_adapter.data.question import Question
 from mm_adapter.eval.checks import shortened
-from mm_adapter.eval.record import UNREADABLE, Prediction
+from mm_adapter.eval.record import DRAWN, UNREADABLE, Prediction
 
 LLAVA, LMMS_EVAL, VLMEVALKIT = "LLaVA", "lmms-eval", "VLMEvalKit"
 
@@ -78,8 +78,9 @@ def source_reading(
         theirs = read(found.raw_text, question.options) if found.tool else UNREADABLE
         correct += theirs == question.answer
         own += found.choice == question.answer
-        if theirs != found.choice:
-            differing[question.pid] = (found.choice, theirs)
+        ours = UNREADABLE if found.rule == DRAWN else found.choice
+        if theirs != ours:
+            differing[question.pid] = (ours, theirs)
     total = len({question.pid for question in questions} | set(skipped))
     share = 100 / total if total else 0.0
     return SourceReading(tool, correct, total, share * correct, own, share * own, differing)

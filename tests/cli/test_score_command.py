@@ -208,3 +208,27 @@ def test_a_seed_is_no_negative_number(score, predictions):
     outcome = score(predictions, "--seed", "-1")
     assert outcome.status == 2
     assert "--seed is -1; it must be at least 0" in outcome.err
+
+
+def test_written_answers_and_whose_rules_read_them(command, demo_folder, tmp_path):
+    """A workbook as VLMEvalKit writes it: both figures are printed where they differ, and every rule is counted."""
+    problems = json.loads((demo_folder / "problems.json").read_text())
+    pids = json.loads((demo_folder / "pid_splits.json").read_text())["test"]
+    texts = ["\\boxed{{{}}}", "<answer>{}</answer>", "<think>The answer is {}."]
+    rows = []
+    for place, pid in enumerate(pids):
+        problem = problems[pid]
+        answer = "ABCDE"[problem["answer"]]
+        options = dict(zip("ABCDE", problem["choices"], strict=False))
+        text = texts[min(place, 2)].format(answer)
+        rows.append({"index": pid, "question": problem["question"], **options, "answer": answer, "prediction": text})
+    path, out = tmp_path / "model_ScienceQA_TEST.xlsx", tmp_path / "scored.json"
+    pandas = pytest.importorskip("pandas")
+    pandas.DataFrame(rows).to_excel(path, index=False)
+    outcome = command("score", "--predictions", path, "--data", demo_folder, "--json", out)
+    assert outcome.status == 0, outcome.err
+    scored = json.loads(out.read_text())
+    assert scored["rules"] == {"boxed": 1, "answer tag": 1, "unread": len(pids) - 2}
+    assert scored["unparseable"] == len(pids) - 2
+    assert scored["source_reading"]["tool"] == "VLMEvalKit"
+    assert f"By VLMEvalKit's own rules {len(pids) - 1} of {len(pids)} are right" in outcome.out

@@ -109,6 +109,46 @@ Final Answer: B⏎Confidence: 90% ¦ Answer: B (90% sure) ¦ B (90%) ¦ B: 90% �
 Answer: A⏎⏎Corrected answer: B ¦ The answer is A. Correction: the answer is B.
 The answer is A. Hmm, let me reconsider. The answer is B.
 The answer is B. Let me double-check. Yes, the answer is B.
+B is the correct option. ¦ The correct answer is choice B. ¦ The correct choice is option B. ¦ My choice is B.
+I would say B. ¦ I'd say B ¦ I believe B is correct. ¦ I think B is the answer. ¦ I think option B is correct.
+Answer: Option (B) apostrophe ¦ Answer is (B). ¦ The right answer is (B): apostrophe ¦ B) apostrophe.
+b) apostrophe ¦ b. apostrophe ¦ (b) apostrophe ¦ **B) apostrophe** ¦ **Answer: B** ¦ **Answer: (B) apostrophe**
+*Answer:* B ¦ Answer: __B__ ¦ ***Answer:*** ***B*** ¦ __Answer__: B ¦ Answer: `B` ¦ Answer: "B"
+Answer: "apostrophe" ¦ The answer is "apostrophe". ¦ The answer is **apostrophe**.
+The correct option is B: apostrophe. ¦ Correct option: (B) ¦ The correct answer is B) apostrophe.
+The correct answer is B). apostrophe ¦ The correct answer is (B), apostrophe.
+The correct answer is (B) - apostrophe. ¦ The correct answer is (B) because it addresses someone absent.
+The answer is (B).⏎⏎Because it addresses someone absent, A and C are wrong. ¦ B.⏎⏎The text uses apostrophe
+Sure! B ¦ Sure, the answer is (B). ¦ Okay, the answer is B ¦ Certainly! The correct answer is B.
+Certainly! The correct answer is:⏎⏎**B. apostrophe**
+The correct answer is:⏎⏎**B. apostrophe**⏎⏎Explanation: ... ¦ The figure of speech is apostrophe.
+This is an example of apostrophe. ¦ It's an example of an apostrophe. ¦ This sentence uses apostrophe.
+The text uses an apostrophe. ¦ The answer would be (B) apostrophe ¦ The answer should be: B ¦ I'll choose B
+I will go with B. ¦ I select (B). ¦ I pick: B ¦ My final answer is B. ¦ My final answer: (B)
+Final answer: **B** ¦ FINAL ANSWER: B ¦ Final Answer: $\boxed{B}$ ¦ \boxed{B}. ¦ $\boxed{B}$
+$$\boxed{\text{B}}$$ ¦ \[\boxed{B}\] ¦ \boxed{(B)} ¦ \boxed{\mathbf{B}} ¦ \boxed{\textbf{(B) apostrophe}}
+\boxed{apostrophe} ¦ \mathrm{B} ¦ <answer>⏎B⏎</answer> ¦ <ANSWER>B</ANSWER> ¦ <answer>(B)</answer>.
+<Answer>B.</Answer> ¦ Answer: <B> ¦ [[B]] ¦ ((B)) ¦ {{B}} ¦ [Answer]: B ¦ [Answer] B ¦ Response: B ¦ Output: B
+Result: B ¦ The result is B ¦ => B ¦ -> B ¦ → B ¦ ✓ B ¦ ✅ B ¦ B ✓ ¦ 👉 B ¦ option b ¦ OPTION B ¦ Letter: B
+choice (b) ¦ Choice (B): apostrophe ¦ The answer is: **B**. ¦ The answer is : B ¦ The answer is- B
+the answer is:b ¦ The answer is  B . ¦ The answer is B , ¦ Answer: B) ¦ Answer: (B ¦ Answer B. ¦ Ans:(B)
+ans = B ¦ B, apostrophe. ¦ B; apostrophe ¦ B/apostrophe ¦ B | apostrophe ¦ B⏎apostrophe ¦ apostrophe B
+apostrophe, B ¦ apostrophe. B ¦ apostrophe⏎B ¦ apostrophe: B ¦ B=apostrophe ¦ Option B - apostrophe
+Option B) apostrophe ¦ Option B, apostrophe, is correct. ¦ The answer is clearly B ¦ Clearly, the answer is B.
+Obviously B ¦ So the answer is (B) ¦ Thus B ¦ Hence the answer: B ¦ ∴ B ¦ Therefore, option B is correct.
+Therefore, the correct option is B. ¦ In this case, the answer is B.
+In the picture, someone is spoken to. The answer is B. ¦ Given the context, the best answer is B. apostrophe.
+The best option is B. ¦ The most likely answer is B. ¦ The most appropriate answer is (B) apostrophe.
+The correct statement is B. ¦ The correct term is apostrophe. ¦ The correct word is B ¦ Only B is correct.
+It is B) apostrophe. ¦ It is option B ¦ That would be B. ¦ That is B. ¦ This is B ¦ It would be B.
+It must be B ¦ Answer:B.apostrophe ¦ B.apostrophe ¦ (B)apostrophe ¦ B)apostrophe ¦ B:apostrophe
+The answer is B.apostrophe ¦ The answer is(B) ¦ 答：B ¦ 选B ¦ 答案选B ¦ 故选B。 ¦ 正确答案：B ¦ Richtige Antwort: B
+La bonne réponse est la B ¦ La respuesta es la B. ¦ The answer is B (apostrophe), since...
+A: wrong. B: right. The answer is B ¦ B<|eot_id|><|start_header_id|> ¦ B<|end|> ¦ B<|assistant|>
+B<|END_OF_TURN_TOKEN|> ¦ B<eos> ¦ B [EOS] ¦ B<pad><pad> ¦ B</s></s> ¦ B<|im_end|>⏎<|im_start|> ¦ B<unk>
+B<extra_id_0> ¦ <extra_id_0> B ¦ <0x0A>B ¦ ▁B ¦ ĠB ¦ B<br/> ¦ <div>B</div> ¦ <span class='x'>B</span>
+<code>B</code> ¦ &quot;B&quot; ¦ &nbsp;B ¦ B&nbsp; ¦ ```⏎B⏎``` ¦ ```B``` ¦ B… ¦ B... ¦ …B ¦ …the answer is B.
+...B ¦ 'B.' ¦ ‘B’ ¦ „B“ ¦ «B» ¦ 「B」 ¦ 【B】 ¦ （B） ¦ Ｂ． ¦ B。 ¦ Step 1: x⏎Step 2: y⏎Answer: B
 """
 )
 

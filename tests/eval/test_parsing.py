@@ -143,7 +143,20 @@ def test_every_letter_within_the_options_is_read(count: int, data: st.DataObject
 
 
 def test_long_texts_take_no_long_time() -> None:
-    for piece in (" ", "\n", "the answer is ", "so, the ", "A. ", "(", "answer: a\n"):
+    pieces = (
+        " ",
+        "\n",
+        "the answer is ",
+        "so, the ",
+        "A. ",
+        "(",
+        "answer: a\n",
+        "<b>",
+        "\\boxed{",
+        "<think>",
+        '{"answer":',
+    )
+    for piece in (*pieces, "wait, ", "apostrophe, ", "the answer to ", "$", "_a ", "A or "):
         assert parse_choice(piece * 20_000 + "!", OPTIONS) in (-1, 0)
 
 
