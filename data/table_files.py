@@ -79,12 +79,22 @@ def open_table(source: str) -> Table:
         if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
             return _loaded(source, "load_from_disk", source)
         return _of_files(source, find_tables(folder))
+    check_source(source)
     hub = hub_name(source)
-    if hub is None:
+    assert hub is not None
+    return _loaded(source, "load_dataset", *hub)
+
+
+def check_source(source: str) -> None:
+    """Refuse a name under which nothing can be read, before anything is imported for it.
+
+    Raises:
+        UserError: there is no such file or folder, and no dataset of the hub is named.
+    """
+    if not os.path.exists(source) and hub_name(source) is None:
         raise UserError(
             f"{source}: this file or folder does not exist. Check the path; a dataset of the hub is hub:owner/name."
         )
-    return _loaded(source, "load_dataset", *hub)
 
 
 def hub_name(source: str) -> tuple[str, ...] | None:

@@ -30,6 +30,9 @@ def ablate(
     dry_run: Annotated[bool, Parameter(help="List the runs, and do none.")] = False,
 ) -> None:
     """Run a grid of trainings that share what they can."""
+    from mm_adapter.data.table_files import check_source
+
+    check_source(data)  # before torch is imported: a typing error costs no time
     from mm_adapter.ablation.grid import read_grid
     from mm_adapter.ablation.run_grid import ablate as run_grid
     from mm_adapter.ablation.run_grid import check_all_ran, finished

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from mm_adapter.cli.options import Count, Value
-from mm_adapter.core.files import DEFAULT_LLAMA, check_place
+from mm_adapter.core.files import DEFAULT_LLAMA, check_exists, check_place
 
 EXAMPLES = (
     "mm-adapter convert --from official --adapter adapter.pth --llama llama-7b --out converted",
@@ -50,6 +50,7 @@ def convert(
     """Convert an adapter from or to the original V1 code, PEFT or litgpt."""
     if llama is not None:
         check_place(llama, [DEFAULT_LLAMA])
+    check_exists(adapter, "the adapter")
     from mm_adapter.adapter.formats.conversion import convert as convert_adapter
 
     convert_adapter(source, target, adapter, out, llama, layers, gate, qkv)

@@ -47,6 +47,7 @@ def evaluate(
     from mm_adapter.data.readers import task_of
 
     # Before torch is imported: a typing error costs no time.
+    model.check()
     task = task_of(data, "auto", table.options())
     from mm_adapter.distributed import init_distributed
     from mm_adapter.inference.prompting import ConversationPrompting

@@ -42,6 +42,9 @@ def features(
     device: Device = "cpu",
 ) -> None:
     """Compute the image features of a dataset ahead of training."""
+    from mm_adapter.data.table_files import check_source
+
+    check_source(data)  # before torch is imported: a typing error costs no time
     from mm_adapter.distributed import is_main_started
     from mm_adapter.vision import VisionConfig
 

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from mm_adapter.cli.asking_options import GenerationOptions
 from mm_adapter.cli.options import Count, ModelOptions, Value
 from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import check_exists
 
 _STANDARD_INPUT = Path("standard input")
 EXAMPLES = (
@@ -45,6 +46,10 @@ def generate(
     generation: GenerationOptions = GenerationOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Write on a prompt as it comes, or on many in batches."""
+    # Before torch is imported: a typing error costs no time.
+    model.check()
+    check_exists(image, "the picture")
+    check_exists(file, "the file of prompts")
     from mm_adapter.inference.prompted_generation import generate as write
     from mm_adapter.inference.prompted_generation import stream
 

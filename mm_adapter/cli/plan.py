@@ -8,6 +8,7 @@ from cyclopts.validators import Number
 
 from mm_adapter.cli.options import ConfigFile, Count, Json, Preset
 from mm_adapter.cli.settings import Settings
+from mm_adapter.core.files import check_place
 from mm_adapter.training.sources import resolve
 
 EXAMPLES = (
@@ -60,6 +61,8 @@ def plan(
 ) -> None:
     """Say what a training run will take."""
     found = resolve(preset, config, settings)
+    if "/" in found.config.llama:
+        check_place(found.config.llama)  # before torch is imported: a typing error costs no time
     from mm_adapter.planning.planned import plan as make_plan
 
     answer = make_plan(

@@ -54,6 +54,11 @@ def probe(
     quiet: Quiet = False,
 ) -> None:
     """Ask a split again with something changed, to see what the answers rest on."""
+    from mm_adapter.data.table_files import check_source
+
+    # Before torch is imported: a typing error costs no time.
+    model.check()
+    check_source(data)
     from mm_adapter.probing.choice import choose_probes
     from mm_adapter.probing.probes import probe as run_probes
 

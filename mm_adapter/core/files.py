@@ -139,6 +139,20 @@ def check_place(name: str, known: Iterable[str] = ()) -> None:
     raise UserError(f"{name}: no such file or folder{built_in}{advice}.")
 
 
+def check_exists(path: Path | None, what: str) -> None:
+    """Refuse a name that stands for no file or folder, before anything is imported for it.
+
+    Args:
+        path: None stands for nothing that could be missing.
+        what: the file's role in the message.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    if path is not None and not path.exists():
+        raise UserError(f"{path}: {what} does not exist. Check the path.")
+
+
 def read_json(path: Path, what: str) -> Any:
     """Return the JSON value in ``path``; ``what`` names the file's role in the message.
 

@@ -119,7 +119,7 @@ def test_a_table_of_pictures_trains(command, refused, small, pictures, store, tm
     arguments = ["evaluate", "--adapter", tmp_path / "run", "--out", tmp_path / "measured", "--split", "all", *data]
     outcome = command(*arguments)
     assert "18 conversations" in outcome.out
-    for option in (("--images", "none"), ("--decoding", "generate"), ("--skip-bad",)):
+    for option in (("--images", "none"), ("--explain",)):
         assert "is of questions" in refused(*arguments, *option)
 
 
@@ -156,7 +156,8 @@ def test_bad_conversations(refused, small, pictures, instructions, tmp_path):
     message = refused("train", "--data", instructions, "--prompt-template", "alpacka", *where)
     assert "did you mean 'alpaca'" in message
     assert "chat format" in refused("train", "--data", instructions, "--prompt-template", "own", *where)
-    assert "--image-folder" in refused("train", "--data", tmp_path, "--image-folder", tmp_path / "none", *where)
+    nowhere = ["--data", tmp_path, "--image-folder", tmp_path / "none"]
+    assert "image folder does not exist" in refused("train", *nowhere, *where)
     assert not (tmp_path / "run").exists()
 
 

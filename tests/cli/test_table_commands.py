@@ -120,7 +120,7 @@ def test_one_bad_row_of_many_is_left_out_by_name(
     done = command(*run, *more, "--skip-bad")
     assert done.status == 0, done.err
     skipped = json.loads((tmp_path / "run" / "run.json").read_text())["skipped"]
-    assert set(skipped) == {"line 3", "cut.png"}
+    assert set(skipped) == {"line 3", "line 4"}
     counted = command(
         "features", "--vision", "efficientnet-lite0", "--data", tmp_path / "t.csv", "--out", store, "--skip-bad"
     )
