@@ -89,11 +89,14 @@ def reference_of_pieces(folder: Path, files: dict[str, Any]) -> Ids:
     if "tokenizer_class" in config:
         vocabulary = {model.id_to_piece(token): token for token in range(model.vocab_size())}
         named = {key: value for key, value in config.items() if key not in ("tokenizer_class", "added_tokens_decoder")}
-        library = LlamaTokenizer(vocabulary, generate_merges(vocabulary), **named)
-        for token in config.get("added_tokens_decoder", {}).values():
-            library.add_tokens([AddedToken(**token)])
-        control = [text for text, token in vocabulary.items() if model.is_control(token)]
-        library.add_tokens([AddedToken(text, normalized=False, special=True) for text in (*control, *marks)])
+        listed = {int(token): AddedToken(**said) for token, said in config.get("added_tokens_decoder", {}).items()}
+        listed |= {token: AddedToken(text, normalized=False, special=True) for text, token in marks.items()}
+        listed |= {
+            token: AddedToken(text, normalized=False, special=True)
+            for text, token in vocabulary.items()
+            if model.is_control(token)
+        }
+        library = LlamaTokenizer(vocabulary, generate_merges(vocabulary), added_tokens_decoder=listed, **named)
         return lambda text: library(text, add_special_tokens=False).input_ids
     marks |= {text: model.piece_to_id(text) for text in ("<s>", "</s>", "<unk>")}
     marks |= {"<pad>": model.vocab_size()} if "special_tokens_map" in files else {}
