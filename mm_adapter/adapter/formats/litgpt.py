@@ -48,8 +48,8 @@ def read_litgpt(path: Path, llama: LlamaConfig, qkv: str = "concatenated") -> Ad
     """
     _check_qkv(qkv)
     if path.is_dir():
-        second = path / f"{WEIGHTS_FILE}_v2"
-        path = second if second.is_file() and not (path / WEIGHTS_FILE).is_file() else path / WEIGHTS_FILE
+        first, newer = path / WEIGHTS_FILE, path / f"{WEIGHTS_FILE}_v2"
+        path = newer if newer.is_file() and not first.is_file() else first
     tensors = read_tensors(path)
     second = of_second_version(tensors)
     if second is not None:
