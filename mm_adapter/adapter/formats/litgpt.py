@@ -48,8 +48,8 @@ def read_litgpt(path: Path, llama: LlamaConfig, qkv: str = "concatenated") -> Ad
     """
     _check_qkv(qkv)
     if path.is_dir():
-        first, newer = path / WEIGHTS_FILE, path / f"{WEIGHTS_FILE}_v2"
-        path = newer if newer.is_file() and not first.is_file() else first
+        names = (WEIGHTS_FILE, f"{WEIGHTS_FILE}_v2")
+        path = next((path / name for name in names if (path / name).is_file()), path / WEIGHTS_FILE)
     tensors = read_tensors(path)
     second = of_second_version(tensors)
     if second is not None:
