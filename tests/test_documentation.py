@@ -61,7 +61,13 @@ SHOWN = shown_commands()
 def stage(tmp_path_factory: pytest.TempPathFactory, demo_folder: Path) -> Path:
     """A folder in which everything that the pages name is there, by that name."""
     folder = tmp_path_factory.mktemp("stage")
-    for name, source in {"llama": "llama", "LLAMA": "llama", "RUN": "pictures", "run": "conversations"}.items():
+    for name, source in {
+        "llama": "llama",
+        "saved/llama": "llama",
+        "LLAMA": "llama",
+        "RUN": "pictures",
+        "run": "conversations",
+    }.items():
         shutil.copytree(SAVED / source, folder / name)
     shutil.copytree(SAVED / "text", folder / "OTHER")
     shutil.copytree(folder / "RUN", folder / "demo" / "multimodal")
@@ -116,7 +122,13 @@ def small(words: list[str], fresh: Path) -> list[str]:
             words[index] = "conversations"
         elif before == "--data" and word.startswith("../"):
             words[index] = "DIR"
-    given = {"https://...": "https://example.org/run", "GRID": "demo", "COMMAND": "train", "PATH": "RUN"}
+    given = {
+        "https://...": "https://example.org/run",
+        "GRID": "demo",
+        "COMMAND": "train",
+        "PATH": "RUN",
+        "NAME": "llama",
+    }
     words = [given.get(word, word) for word in words]
     if "--help" in words or "--print-config" in words or command not in MORE:
         return words

@@ -97,11 +97,11 @@ def _check_vision(vision: dict[str, Any]) -> None:
 
 
 def base_name(folder: Path, description: AdapterDescription) -> str:
-    """Return the base model that an adapter names; a relative path is looked for beside the adapter as well."""
+    """Return the base model that an adapter names; a relative path is looked for beside it and above as well."""
     name: str = description.llama["name"]
-    beside = [folder / name, folder.parent / name]
+    places = [folder.resolve(), *folder.resolve().parents]
     if not Path(name).is_absolute() and not Path(name).expanduser().exists():
-        return next((str(path) for path in beside if path.exists()), name)
+        return next((str(place / name) for place in places if (place / name).exists()), name)
     return name
 
 

@@ -21,8 +21,9 @@ from mm_adapter.adapter.checkpoint import (
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import read_json, refuse_pointer
 from mm_adapter.core.fingerprint import join_digests, tensors_fingerprint
+from mm_adapter.inference.file_kinds import foreign_adapter, kind_of
 from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, check_tensors, check_tokenizer, identify, open_source
-from mm_adapter.llama.checkpoints.source import StoredTensor, WeightSource, read_tensors
+from mm_adapter.llama.checkpoints.source import StoredTensor, WeightSource
 from mm_adapter.llama.config import LlamaConfig, RopeScaling
 from mm_adapter.llama.tokenizers.chat_template import ChatTemplate, find_chat_template
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
@@ -72,9 +73,9 @@ def inspect(name: str) -> Inspection:
     path = Path(name).expanduser()
     if path.is_dir() and (path / CONFIG_FILE).is_file():
         return _inspect_adapter(name, path)
-    foreign = _foreign_kind(path)
+    foreign = foreign_adapter(path)
     if foreign is not None:
-        return foreign
+        return Inspection(name, foreign[0], False, foreign[1])
     for file in [path] if path.suffix == ".safetensors" else sorted(path.glob("*.safetensors")):
         description = _store_description(file)
         if description is not None:
@@ -83,47 +84,10 @@ def inspect(name: str) -> Inspection:
         try:
             source = open_source(name)
         except UserError as error:
-            return Inspection(name, _kind(path), False, str(error))
+            return Inspection(name, kind_of(path), False, str(error))
     else:
         source = open_source(name)
     return _inspect_model(name, source)
-
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-_OF_LITGPT = (".pth.adapter", ".pth.adapter_v2")
-_MODEL_FILES = ("config.json", "params.json", "*.gguf", "*.safetensors", "*.bin", "*.pth")
-
-
-def _foreign_kind(path: Path) -> Inspection | None:
-    """Return what is said of an adapter of litgpt or of the original, which is to be converted first; else None."""
-    files = [path] if path.is_file() else []
-    files += [file for end in _OF_LITGPT for file in path.glob(f"*{end}")] if path.is_dir() else []
-    found = next((file for file in files if file.name.endswith(_OF_LITGPT)), None)
-    if found is not None:
-        from mm_adapter.adapter.formats.litgpt import of_second_version
-
-        try:
-            version = 1 if of_second_version(read_tensors(found)) is None else 2
-        except UserError as error:
-            return Inspection(str(path), "adapter", False, str(error))
-        advice = "not supported" if version == 2 else "convert it with mm-adapter convert --from litgpt"
-        return Inspection(str(path), "adapter", False, f"{found}: an adapter v{version} of litgpt; {advice}.")
-    if path.is_file() and path.suffix == ".pth":
-        reason = (
-            f"{path}: a file of torch. Of a model name the folder; convert an adapter of the original with "
-            "mm-adapter convert --from official."
-        )
-        return Inspection(str(path), "file", False, reason)
-    return None
-
-
-def _kind(path: Path) -> str:
-    """Return what a path that cannot be opened as a model is, as far as its name and contents tell."""
-    if path.is_dir():
-        return "model" if any(any(path.glob(name)) for name in _MODEL_FILES) else "folder"
-    if path.suffix.lower() in _PICTURES:
-        return "picture"
-    return "model" if path.suffix in (".gguf", ".safetensors", ".bin") else "file"
 
 
 def _inspect_model(name: str, source: WeightSource) -> Inspection:

@@ -383,6 +383,19 @@ def test_llama3_words_keep_digit_groups(tmp_path: Path) -> None:
     assert len(tokenizer.encode("1212")) < 4
 
 
+def test_smaug_splits_as_llama3(tmp_path: Path) -> None:
+    """llama.cpp's smaug-bpe is Llama 3's splitting; its sequences begin with nothing unless the file says so."""
+    tokenizers = []
+    for pre in ("llama-bpe", "smaug-bpe"):
+        _, fill = byte_level(pre)
+        tokenizers.append(load_llama(str(write_gguf(tmp_path / f"{pre}.gguf", random_llama(), fill=fill))).tokenizer)
+    assert tokenizers[0] is not None
+    assert tokenizers[1] is not None
+    assert [tokenizer.begin for tokenizer in tokenizers] == [(1,), ()]
+    for text in [*TEXTS, "12345 don't", "the  feathers\n\n12"]:
+        assert tokenizers[1].encode(text) == tokenizers[0].encode(text)
+
+
 def test_file_without_vocabulary(tmp_path: Path, plain_llama: Llama) -> None:
     """Without a vocabulary the model loads; text is another matter."""
     assert load_llama(str(write_gguf(tmp_path / "m.gguf", plain_llama))).tokenizer is None

@@ -48,8 +48,8 @@ def read_litgpt(path: Path, llama: LlamaConfig, qkv: str = "concatenated") -> Ad
     """
     _check_qkv(qkv)
     if path.is_dir():
-        second = path / f"{WEIGHTS_FILE}_v2"
-        path = second if second.is_file() and not (path / WEIGHTS_FILE).is_file() else path / WEIGHTS_FILE
+        names = (WEIGHTS_FILE, f"{WEIGHTS_FILE}_v2")
+        path = next((path / name for name in names if (path / name).is_file()), path / WEIGHTS_FILE)
     tensors = read_tensors(path)
     surplus = of_second_version(tensors)
     if surplus is not None:
