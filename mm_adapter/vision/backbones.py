@@ -195,8 +195,11 @@ def open_clip_backbone(name: str) -> Backbone:
     size = settings["size"]
     activation = "quick_gelu" if any(type(m).__name__ == "QuickGELU" for m in visual.modules()) else "own"
 
+    # Models of timm inside open_clip that have no class token do not know the question.
+    asks_tokens = not hasattr(visual, "trunk") or getattr(visual.trunk, "num_prefix_tokens", 0) > 0
+
     def run(batch: Tensor) -> tuple[list[Tensor], Tensor]:
-        output = visual.forward_intermediates(batch, output_extra_tokens=True)
+        output = visual.forward_intermediates(batch, output_extra_tokens=asks_tokens)
         tokens = output.get("image_intermediates_prefix")
         maps = output["image_intermediates"]
         stages = [stage.mean(dim=(2, 3)) for stage in maps] if tokens is None else [stage[:, 0] for stage in tokens]
