@@ -153,6 +153,8 @@ def _shape(config: LlamaConfig) -> dict[str, Any]:
         "rope_scaling": stretched,
         "tied_embeddings": config.tied_embeddings,
         "attention_bias": config.attention_bias,
+        "mlp_bias": config.mlp_bias,
+        "position_limit": config.position_limit,
         "embedding_rows": config.vocab_size,
     }
 

@@ -29,7 +29,7 @@ CHAT = (
 )
 
 
-def write_pieces(folder: Path) -> None:
+def write_pieces(folder: Path, normalization_rule_name: str = "identity") -> None:
     """A ``tokenizer.model`` with the settings of LLaMA's: 340 pieces, bytes where a letter is none of them."""
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(LINES),
@@ -38,7 +38,7 @@ def write_pieces(folder: Path) -> None:
         model_type="bpe",
         byte_fallback=True,
         split_digits=True,
-        normalization_rule_name="identity",
+        normalization_rule_name=normalization_rule_name,
         remove_extra_whitespaces=False,
         allow_whitespace_only_pieces=True,
         minloglevel=2,

@@ -14,6 +14,7 @@ from mm_adapter.llama.tokenizers.tokenizer import SentencePieceTokenizer
 # Appended to a model: of a field of protocol buffers that stands twice the last one counts, here that of
 # normalizer_spec.add_dummy_prefix, so text is encoded without a space before it.
 _NO_SPACE = b"\x1a\x02\x18\x00"
+_LIGATURE = "\ufb01"  # NFKC makes two letters of it
 _LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
 # "LLaMATokenizer" is how the first conversions spelled it, before the class had its name.
 _PLAIN = (None, "LLaMATokenizer", "PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend")
@@ -25,6 +26,9 @@ class PiecesAndTokens(SentencePieceTokenizer):
     Text is cut at special and added tokens, each of which is one id; what lies between them is SentencePiece's. The
     class ``LlamaTokenizer`` puts a space before the text alone (``legacy``: before every part), and none before a
     space; without a class, every part gets one, as SentencePiece does it.
+
+    Attributes:
+        normalizes: SentencePiece writes text otherwise first, which the class in version 5 of the library leaves out.
 
     Raises:
         UserError: the model is damaged, a token has no id, or a setting is not supported.
@@ -47,6 +51,7 @@ class PiecesAndTokens(SentencePieceTokenizer):
         self._is_llama = kind in _LLAMA
         always = not self._is_llama or settings.flag("legacy") is True
         never = self._is_llama and settings.flag("add_prefix_space") is False
+        self.normalizes = self._is_llama and _LIGATURE not in self.backend.normalize(_LIGATURE)
         self._spaces = "never" if never else "always" if always else "first"
         self._bare = type(self.backend)(model_proto=self.backend.serialized_model_proto() + _NO_SPACE)
         self._pattern = re.compile(

@@ -81,6 +81,10 @@ def about_versions(folder: Path, tokenizer: Any) -> str | None:
     """Return a line for a person where versions 4 and 5 of ``transformers`` give other ids; None where they agree."""
     flag, file = FolderSettings(folder).flag("add_bos_token"), folder / "tokenizer.json"
     if not file.is_file():
+        if getattr(tokenizer, "normalizes", False):
+            return (
+                "tokenizer.model normalises text, as transformers 4 does; 5 with LlamaTokenizer does not; here as in 4"
+            )
         if flag is not None or not tokenizer.begin:
             return None
         return "begins as tokenizer.model says and transformers 4 does; 5 begins with nothing without add_bos_token"
