@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mm_adapter.core.errors import UserError
 from mm_adapter.data.choice_rows import ChoiceRow, choice_row, choose_reading, whole_index
 from mm_adapter.data.columns import Columns, find_columns, parse_choice
 from mm_adapter.data.pictures import PictureSource
@@ -26,6 +27,11 @@ def read_questions(
     """
     options = options or TableOptions()
     columns = find_columns(table.source, table.columns, parse_choice(options.columns))
+    if not columns.has_options:
+        raise UserError(
+            f"{table.source}: no column holds options to choose from (choices, options, or A, B, C), so these are no "
+            "multiple-choice questions. Say where options are with --columns options=COLUMN."
+        )
     pictures = PictureSource(
         options.images or table.folder, options.allow_urls, must_exist=check_images, bad=options.bad_pictures
     )

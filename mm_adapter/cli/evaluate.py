@@ -72,7 +72,8 @@ def evaluate(
         }
         own = "conversations" if isinstance(loaded.prompting, ConversationPrompting) else "questions"
         if task != own:
-            raise UserError(f"{data} holds {task}, and {name} is asked {own}. Give data of its kind.")
+            how = " The base model is asked requests with --prompt-template." if model.adapter == "none" else ""
+            raise UserError(f"{data} holds {task}, and {name} is asked {own}. Give data of its kind.{how}")
         if own == "conversations":
             _refuse_options_of_questions(images=images != "real", explain=explaining.explain)
             text = _responses(loaded, name, data, split, out, shared)

@@ -226,6 +226,8 @@ def _log_start(
     log(
         f"{len(task.pids)} to train on, {len(task.val_pids)} to validate; {shortened} shortened, {len(skipped)} skipped"
     )
+    if model.vision is not None and not task.pictures:
+        log(f"no example has a picture: {model.vision.tower} is not used; --vision none trains on text alone")
     if prepared.explained is not None and prepared.explained < len(task.pids):
         log(f"{prepared.explained} of them have an explanation; the others teach to answer without one")
     for pid, reason in list(skipped.items())[:5]:

@@ -61,6 +61,11 @@ class Task(Protocol):
         """Ids of the held-out examples, in order."""
         ...
 
+    @property
+    def pictures(self) -> int:
+        """How many of the training examples have a picture."""
+        ...
+
     def losses(self, indices: Sequence[int], cache: HiddenStateCache | None) -> Tensor:
         """Return the loss of each of the training examples ``indices``, ``(B,)``; differentiable."""
         ...
@@ -92,6 +97,7 @@ class QuestionTask:
         self.lengths = train.lengths
         self.explains_first = config.explanation_place == "before"
         self.pids, self.val_pids = ([question.pid for question in part.questions] for part in (train, val))
+        self.pictures = sum(question.image is not None for question in train.questions)
 
     def losses(self, indices: Sequence[int], cache: HiddenStateCache | None) -> Tensor:
         """Return the weighted loss of each question, ``(B,)``."""
@@ -135,6 +141,7 @@ class ResponseTask:
         self.model, self.train_set, self.val_set, self.config = model, train, val, config
         self.lengths = train.lengths
         self.pids, self.val_pids = ([sample.id for sample in part.conversations] for part in (train, val))
+        self.pictures = sum(sample.image is not None for sample in train.conversations)
         self._mean_tokens = train.response_tokens / len(train.conversations)
 
     def losses(self, indices: Sequence[int], cache: HiddenStateCache | None) -> Tensor:
