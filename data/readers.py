@@ -145,6 +145,8 @@ def read_dataset(
         UserError: there is nothing to read, or it is bad; or options of tables go with the official layout.
     """
     if is_official(source):
+        if options is not None and options.images is not None:
+            raise UserError("--image-folder: pictures of questions lie in the dataset's own folder; leave it out.")
         if options is not None and options != TableOptions():
             raise UserError(f"{source}: the official ScienceQA layout needs no options of tables; leave them out.")
         return read_scienceqa(Path(source), skip_bad, check_images)

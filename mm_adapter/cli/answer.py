@@ -8,7 +8,6 @@ from cyclopts import Parameter
 
 from mm_adapter.cli.asking_options import AskingOptions, ExplainOptions
 from mm_adapter.cli.options import Json, ModelOptions, Several, Value
-from mm_adapter.core.files import check_exists
 
 EXAMPLES = (
     "mm-adapter answer --adapter runs/first --image cat.png --question 'What is this?' --choices cat dog owl",
@@ -33,7 +32,7 @@ def answer(
     json: Json = False,
 ) -> None:
     """Answer one question, about a picture if one is named."""
-    check_exists(image, "the picture")
+    model.check(image)
     loaded = model.load(asking)
     listed = None if choices is None else list(choices)
     found = loaded.answer(question, image, listed, context, explaining.max_new_tokens, explaining.explain)

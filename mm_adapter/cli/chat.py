@@ -13,7 +13,6 @@ from mm_adapter.cli.asking_options import GenerationOptions
 from mm_adapter.cli.generate import not_text, show
 from mm_adapter.cli.options import ModelOptions, Value, whole
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.core.files import check_exists
 
 COMMANDS = ("/reset", "/image", "/quit")
 HELP = "/image FILE shows a picture, /reset begins anew, /quit ends; Ctrl-C ends an answer."
@@ -39,8 +38,7 @@ def chat(
 ) -> None:
     """Talk with a model: every line of a terminal or a pipe is answered."""
     # Before torch is imported: a typing error costs no time.
-    model.check()
-    check_exists(image, "the picture")
+    model.check(image)
     from mm_adapter.inference.chat_session import ChatSession
 
     chosen = generation.config()

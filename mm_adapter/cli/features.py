@@ -52,7 +52,7 @@ def features(
     path, count, bad = _compute(seen, data, table.options(), out, skip_bad, device, quiet)
     if not is_main_started():
         return
-    print(f"{path}: {count} features, {len(bad)} skipped")
+    print(f"{path}: {count} features, {len(bad)} pictures skipped")
     for pid, reason in bad.items():
         print(f"  skipped {pid}: {reason}")
 

@@ -47,9 +47,9 @@ def generate(
 ) -> None:
     """Write on a prompt as it comes, or on many in batches."""
     # Before torch is imported: a typing error costs no time.
-    model.check()
-    check_exists(image, "the picture")
-    check_exists(file, "the file of prompts")
+    model.check(image)
+    if prompt is None:
+        check_exists(file, "the file of prompts")
     from mm_adapter.inference.prompted_generation import generate as write
     from mm_adapter.inference.prompted_generation import stream
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
 from mm_adapter.core.errors import UserError, whole_number
-from mm_adapter.core.files import DEFAULT_LLAMA, check_place, read_json
+from mm_adapter.core.files import DEFAULT_LLAMA, check_exists, check_place, read_json
 
 
 @dataclass(frozen=True)
@@ -137,16 +137,22 @@ class ModelOptions:
         Parameter(help="Hold frozen matrices smaller, for more time; blocks: as they lie in a GGUF file."),
     ] = "none"
 
-    def check(self) -> None:
+    def check(self, image: Path | None = None) -> None:
         """Refuse names that stand for nothing, before torch is imported.
 
+        Args:
+            image: file of the picture that is to be shown.
+
         Raises:
-            UserError: there is no such model or adapter.
+            UserError: there is no such model, adapter or picture, or the base model is to be shown one.
         """
         if self.llama is not None:
             check_place(self.llama, [DEFAULT_LLAMA])
         if self.adapter != "none":
             read_json(Path(self.adapter) / "adapter_config.json", "adapter configuration")
+        elif image is not None:
+            raise UserError("the base model takes no pictures; name an adapter that was trained with an image tower.")
+        check_exists(image, "the picture")
 
     def load(self, asking: Any = None, **more: Any) -> Any:
         """Return the ``MultimodalLlama`` that the options name; torch is imported only here.

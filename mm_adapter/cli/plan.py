@@ -61,7 +61,7 @@ def plan(
 ) -> None:
     """Say what a training run will take."""
     found = resolve(preset, config, settings)
-    if "/" in found.config.llama:
+    if found.config.llama.count("/") > 1 or found.config.llama.startswith((".", "~", "/")):
         check_place(found.config.llama)  # before torch is imported: a typing error costs no time
     from mm_adapter.planning.planned import plan as make_plan
 

@@ -524,6 +524,6 @@ def test_the_installed_program(tmp_path):
     command = [program, "score", "--predictions", tmp_path / "p.json", "--data", tmp_path / "data"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == f"mm-adapter: {tmp_path / 'data'}: this data folder does not exist. " + (
-        "Check the path, or give a hub id (owner/name).\n"
+    assert result.stderr == f"mm-adapter: {tmp_path / 'data'}: this file or folder does not exist. " + (
+        "Check the path; a dataset of the hub is hub:owner/name.\n"
     )

@@ -172,8 +172,8 @@ def test_conversations_are_refused(refused, tiny_folder, demo_folder, tmp_path):
     """They have no options to choose from; neither has a file of them."""
     base = ["--adapter", "none", "--llama", tiny_folder, "--out", tmp_path / "out"]
     assert "conversations" in refused("probe", *base, "--prompt-template", "alpaca", "--data", demo_folder)
-    (tmp_path / "talk.json").write_text("[]")
-    assert "folder" in refused("probe", *base, "--data", tmp_path / "talk.json")
+    (tmp_path / "talk.json").write_text('[{"instruction": "a", "output": "b"}]')
+    assert "no column holds options" in refused("probe", *base, "--data", tmp_path / "talk.json")
     assert not (tmp_path / "out").exists()
 
 

@@ -124,7 +124,7 @@ def test_one_bad_row_of_many_is_left_out_by_name(
     counted = command(
         "features", "--vision", "efficientnet-lite0", "--data", tmp_path / "t.csv", "--out", store, "--skip-bad"
     )
-    assert "2 skipped" in counted.out
+    assert "2 pictures skipped" in counted.out
     assert "skipped line 3: names a picture that is missing" in counted.out
 
 

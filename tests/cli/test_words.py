@@ -8,6 +8,7 @@ import pytest
 
 from mm_adapter import MultimodalLlama
 from mm_adapter.cli import arranged, build_app
+from mm_adapter.cli.options import ModelOptions
 from mm_adapter.inference import prompted_generation
 from mm_adapter.inference.generation import GenerationConfig
 
@@ -22,6 +23,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]
         return iter(())
 
     monkeypatch.setattr(MultimodalLlama, "from_pretrained", lambda **named: None)
+    monkeypatch.setattr(ModelOptions, "check", lambda *_: None)
     monkeypatch.setattr(prompted_generation, "stream", stream)
     return found
 

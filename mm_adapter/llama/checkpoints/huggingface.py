@@ -166,7 +166,9 @@ def open_huggingface(folder: Path) -> WeightSource:
         UserError: a file is missing or damaged, or the model is not a LLaMA.
     """
     config = read_config(folder / "config.json")
-    stored = _shared(_tensors(folder)) if config.tied_embeddings else None
+    # A folder without weights still tells its shape.
+    here = any(any(folder.glob(pattern)) for pattern in ("model.safetensors*", "pytorch_model.bin*"))
+    stored = _shared(_tensors(folder)) if config.tied_embeddings and here else None
     if stored is not None and "head.weight" in dict(stored):
         config = replace(config, tied_embeddings=False)
     return WeightSource(
