@@ -129,7 +129,7 @@ def F1() -> None:
 
 @case
 def F3() -> None:
-    refuses("features", "--vision", "local-dir:nowhere", "--data", "D", "--out", "S", says="open_clip_config.json")
+    refuses("features", "--vision", "local-dir:nowhere", "--data", "D", "--out", "S", says="does not exist")
 
 
 @case

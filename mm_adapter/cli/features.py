@@ -7,6 +7,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from mm_adapter.cli.options import Device, Questions, Quiet, SkipBad, TableGroup, Value, whole
+from mm_adapter.core.files import check_weights_file
 
 EXAMPLES = (
     "mm-adapter features --vision efficientnet-lite0 --data scienceqa --out features",
@@ -44,7 +45,9 @@ def features(
     """Compute the image features of a dataset ahead of training."""
     from mm_adapter.data.table_files import check_source
 
-    check_source(data)  # before torch is imported: a typing error costs no time
+    # Before torch is imported: a typing error costs no time.
+    check_source(data)
+    check_weights_file(vision)
     from mm_adapter.distributed import is_main_started
     from mm_adapter.vision import VisionConfig
 

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from mm_adapter.cli.options import DATA, ConfigFile, Features, Preset, Quiet, SkipBad, TableGroup, Value
 from mm_adapter.cli.settings import Settings
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.files import DEFAULT_LLAMA, check_place
+from mm_adapter.core.files import DEFAULT_LLAMA, check_place, check_weights_file
 from mm_adapter.training.sources import refuse_other_task, resolve
 
 EXAMPLES = (
@@ -72,6 +72,7 @@ def train(
     # Before torch is imported: a typing error costs no time.
     refuse_other_task(found, task_of(data, found.config.task, table.options()))
     check_place(found.config.llama, [DEFAULT_LLAMA])
+    check_weights_file(found.config.vision)
     if dry_run:
         from mm_adapter.planning.dry_run import describe_run
 

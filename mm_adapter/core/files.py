@@ -153,6 +153,23 @@ def check_exists(path: Path | None, what: str) -> None:
         raise UserError(f"{path}: {what} does not exist. Check the path.")
 
 
+def check_weights_file(tower: str) -> None:
+    """Refuse an image tower whose name ends in a file or folder that is not there, before torch is imported.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    folder = tower.removeprefix("local-dir:")
+    if folder != tower:
+        check_exists(Path(folder), "the folder of the image tower")
+        return
+    file = tower.partition("/")[2].rpartition("@")[2]
+    if not tower.startswith("hf-hub:") and (
+        "/" in file or Path(file).suffix in (".pt", ".pth", ".bin", ".safetensors")
+    ):
+        check_exists(Path(file), "the file of the image tower's weights")
+
+
 def read_json(path: Path, what: str) -> Any:
     """Return the JSON value in ``path``; ``what`` names the file's role in the message.
 
