@@ -68,7 +68,9 @@ Preset = Annotated[
 ]
 ConfigFile = Annotated[
     Path | None,
-    Parameter(help="Take settings from this TOML or YAML file; they win over the preset's."),
+    Parameter(
+        help="Take settings from this TOML, YAML or JSON file (a run's config.json is one); they win over a preset's."
+    ),
     Value("FILE"),
 ]
 

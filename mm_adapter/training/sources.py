@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.training.checked import check_value
+from mm_adapter.core.files import read_json
+from mm_adapter.training.checked import check_value, with_new_names
 from mm_adapter.training.config import TrainingConfig, checked_values, fields_by_key, read_preset, read_toml
 
 DEFAULT = "default"
@@ -40,7 +41,7 @@ def resolve(preset: str | None = None, file: Path | None = None, options: Mappin
 
     Args:
         preset: name of one that comes with the package, or file.
-        file: TOML or YAML.
+        file: TOML, YAML or JSON.
         options: key -> text, as on a command line.
 
     Raises:
@@ -86,15 +87,20 @@ def refuse_other_task(settings: Settings, task: str) -> None:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return what a TOML or YAML file says; its ending tells which of the two.
+    """Return what a TOML, YAML or JSON file says, such as a run's ``config.json``; its ending tells which.
 
     Raises:
-        UserError: it is neither, or cannot be read.
+        UserError: it is none of them, or cannot be read.
     """
     if path.suffix.lower() == ".toml":
         return read_toml(path)
+    if path.suffix.lower() == ".json":
+        found = read_json(path, "the config file")
+        if not isinstance(found, dict):
+            raise UserError(f"{path}: holds no settings; a run's own config.json is an object of them.")
+        return with_new_names(found)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise UserError(f"{path}: a config file ends in .toml, .yaml or .yml; rename it.")
+        raise UserError(f"{path}: a config file ends in .toml, .yaml, .yml or .json; rename it.")
     # Imported here: few runs have a YAML file.
     import yaml
 

@@ -116,11 +116,13 @@ def origins(text: str) -> dict[str, tuple[str, str]]:
     return {key.strip(): (value.split("#")[0].strip(), value.split("# ")[1]) for key, value in lines}
 
 
-@pytest.mark.parametrize(("name", "text"), [("mine.toml", "{} = {}\n"), ("mine.yaml", "{}: {}\n")])
-def test_origins_of_settings(command: Callable[..., Any], tmp_path: Path, name: str, text: str) -> None:
+@pytest.mark.parametrize(("name", "text"), [("mine.toml", "{} = {}\n"), ("mine.yaml", "{}: {}\n"), ("mine.json", None)])
+def test_origins_of_settings(command: Callable[..., Any], tmp_path: Path, name: str, text: str | None) -> None:
     """Default, preset, config file, option: later ones win, and each value says where it is from."""
     config = tmp_path / name
-    config.write_text(text.format("layers", 12) + text.format("epochs", 2) + text.format("base_lr", "1e-3"))
+    chosen = {"layers": 12, "epochs": 2, "base_lr": "1e-3"}
+    lines = "" if text is None else "".join(text.format(*pair) for pair in chosen.items())
+    config.write_text(lines or json.dumps({**chosen, "base_lr": 1e-3}))
     outcome = command("train", "--preset", "demo", "--config", config, "--epochs", "3", "--print-config")
     assert (outcome.status, outcome.err) == (0, "")
     found = origins(outcome.out)
@@ -155,7 +157,9 @@ def test_printed_settings_are_a_config_file(command: Callable[..., Any], tmp_pat
         ("mine.yaml", "[a]: 3", "not a YAML file"),
         ("mine.yml", "clip: 1.0", "it is now max_grad_norm"),
         ("mine.toml", "layers = ", "not a TOML file"),
-        ("mine.json", "{}", "ends in .toml, .yaml or .yml"),
+        ("mine.txt", "{}", "ends in .toml, .yaml, .yml or .json"),
+        ("mine.json", "[]", "holds no settings"),
+        ("mine.json", '{"layrs": 3}', "did you mean 'layers'"),
         ("nowhere.yaml", None, "cannot be read"),
     ],
 )
