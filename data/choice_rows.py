@@ -34,6 +34,7 @@ class ChoiceRow:
         labels: names of the options where the row has some of its own.
         typed: the options were texts, so that a whole number as answer can only be an index.
         image: as it stands in the row.
+        numbered: the columns of its options count from 1, so that a number as answer may do so too.
     """
 
     pid: str
@@ -44,6 +45,7 @@ class ChoiceRow:
     labels: tuple[str, ...] = ()
     typed: bool = True
     image: Any = None
+    numbered: bool = False
 
     @property
     def readings(self) -> dict[str, int]:
@@ -60,6 +62,8 @@ class ChoiceRow:
                 return {"letter": self.labels.index(text)}
         elif (marked := _MARKED.fullmatch(text)) and _LETTERS.index(marked[1].upper()) < len(self.options):
             found["letter"] = _LETTERS.index(marked[1].upper())
+        if self.numbered and number is not None and 1 <= number <= len(self.options):
+            found["letter"] = number - 1
         if isinstance(self.answer, int) and self.typed:
             return found
         for same in (lambda option: option == text, lambda option: option.casefold() == text.casefold()):
@@ -113,6 +117,7 @@ def choice_row(columns: Columns, place: str, record: Any) -> ChoiceRow:
         labels=labels,
         typed=all(isinstance(option, str) for option in found) and not columns.options,
         image=columns.value(record, "image"),
+        numbered=bool(columns.options) and columns.options[0].strip().endswith("1"),
     )
 
 
@@ -123,10 +128,12 @@ def choose_reading(source: str, rows: Iterable[ChoiceRow], wanted: str | None = 
     can be read in two that name different options.
 
     Raises:
-        UserError: answers can be read in two ways that differ.
+        UserError: answers can be read in two ways that differ, or count from 1 where nothing else does.
     """
     if wanted is not None:
         return wanted
+    rows = list(rows)
+    _refuse_counts_from_one(source, rows)
     fits = set(READINGS)
     doubtful: dict[tuple[str, str], ChoiceRow] = {}
     for row in rows:
@@ -148,6 +155,27 @@ def choose_reading(source: str, rows: Iterable[ChoiceRow], wanted: str | None = 
         (first, second), row = next(iter(doubtful.items()))
         raise _doubt(source, row, first, second)
     return None
+
+
+def _refuse_counts_from_one(source: str, rows: Iterable[ChoiceRow]) -> None:
+    """Refuse indices of which one is beyond the last option and none is 0: left out alone, it would hide the others.
+
+    Raises:
+        UserError: answers are so.
+    """
+    beyond: ChoiceRow | None = None
+    for row in rows:
+        number = whole_index(row.answer)
+        if number is None or number > len(row.options) or (number == 0 and "text" not in row.readings):
+            return
+        if number == len(row.options) and not row.readings:
+            beyond = beyond or row
+    if beyond is not None:
+        raise UserError(
+            f"{source}: question {beyond.pid[:80]!r} has answer index {beyond.answer} out of range: its "
+            f"{len(beyond.options)} options are 0 to {len(beyond.options) - 1}, and no answer is 0. Answers seem to "
+            "count from 1; write them from 0 or as letters, or say that they are right with --answers index."
+        )
 
 
 def _doubt(source: str, row: ChoiceRow, first: str, second: str) -> UserError:
@@ -182,7 +210,7 @@ def _listed(value: Any, name: str) -> tuple[Sequence[Any], tuple[str, ...]]:
         BadRecord: they are none of these.
     """
     if isinstance(value, str):
-        value = _parsed(value, name)
+        value = parsed_list(value, name)
     if isinstance(value, Mapping):
         if isinstance(value.get("text"), list) and isinstance(value.get("label"), list):
             return value["text"], _labels([str(label) for label in value["label"]], len(value["text"]), name)
@@ -201,7 +229,7 @@ def _labels(labels: list[str], count: int, name: str) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _parsed(text: str, name: str) -> Any:
+def parsed_list(text: str, name: str) -> Any:
     """Return the list or object in a cell, in JSON or Python, or its parts between line ends, bars or semicolons."""
     text = text.strip()
     if text[:1] in "[{(" and text[-1:] in "]})":

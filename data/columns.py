@@ -35,11 +35,13 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 _ABOUT_ROWS = frozenset(
     (
         *("", "source", "url", "link", "license", "licence", "language", "lang", "author", "created", "createdat"),
-        *("task", "type", "questiontype", "answertype", "dataset", "datasetname", "model", "text", "md5", "sha256"),
-        *("hash", "width", "height", "imagewidth", "imageheight", "imageid", "imgid", "cocourl", "flickrurl"),
+        *("task", "type", "questiontype", "answertype", "dataset", "datasetname", "model", "md5", "sha256"),
+        *("hash", "width", "height", "imagewidth", "imageheight"),
         *("difficulty", "level", "category2", "l2category", "indexlevel0", "unnamed0"),
     )
 )
+# Beside a picture these say nothing new; alone they are how a table names its picture.
+_ABOUT_PICTURES = frozenset(("imageid", "imgid", "cocourl", "flickrurl"))
 _OPTION = re.compile(r"(?:option|choice|answer|opt)?([a-z]|[0-9]{1,2})")
 MAX_OPTIONS = 26
 
@@ -69,7 +71,8 @@ class Columns:
         """Return what a record has in a role; None where it has no such column, or an empty cell."""
         column = self.roles.get(role)
         found = None if column is None else record.get(column)
-        return None if isinstance(found, str) and not found.strip() else found
+        # What pandas writes into an empty cell is not equal to itself.
+        return None if (isinstance(found, str) and not found.strip()) or found != found else found
 
     def name(self, role: str) -> str:
         """Return the name of the column in a role, for messages."""
@@ -134,8 +137,13 @@ def find_columns(source: str, names: Sequence[str], choice: ColumnChoice) -> Col
     left = [name for name in names if name not in choice.ignored and name not in choice.roles.values()]
     turns = next((name for name in left if name in ("conversations", "messages")), None)
     if turns is not None:
-        image = choice.roles.get("image") or next((name for name in left if _plain(name) in ROLES["image"]), None)
+        images = [name for name in left if _plain(name) in ROLES["image"]]
+        if len(images) > 1 and "image" not in choice.roles:
+            raise _two_columns(source, "image", *images[:2])
+        image = choice.roles.get("image") or next(iter(images), None)
         roles = {"image": image} if image else {}
+        split = choice.roles.get("split") or next((name for name in left if _plain(name) in ROLES["split"]), None)
+        roles |= {"split": split} if split else {}
         own = next((name for name in left if _plain(name) in ROLES["id"]), None)
         roles |= {"id": own} if own else {}
         others = tuple(name for name in left if name != turns and name not in roles.values())
@@ -158,10 +166,12 @@ def find_columns(source: str, names: Sequence[str], choice: ColumnChoice) -> Col
         elif role in choice.roles:
             passed.append(name)
         else:
-            raise UserError(
-                f"{source}: columns {roles[role]!r} and {name!r} could both be the {role}. Say which with --columns "
-                f"{role}={roles[role]}."
-            )
+            raise _two_columns(source, role, roles[role], name)
+    about = _ABOUT_PICTURES if "image" in roles else frozenset[str]()
+    # Alpaca's records repeat themselves whole in "text"; elsewhere it is a passage that is asked about.
+    about |= {"text"} if {"instruction", "output"} <= set(names) else frozenset()
+    passed += [name for name in unknown if _plain(name) in about]
+    unknown = [name for name in unknown if _plain(name) not in about]
     if options and "options" in roles:
         raise UserError(
             f"{source}: options stand in {roles['options']!r} and in {', '.join(options)}. Pass one over with "
@@ -169,6 +179,12 @@ def find_columns(source: str, names: Sequence[str], choice: ColumnChoice) -> Col
         )
     _refuse_gaps(source, names, roles, unknown, bool(options))
     return Columns(roles, options, tuple(passed))
+
+
+def _two_columns(source: str, role: str, first: str, second: str) -> UserError:
+    return UserError(
+        f"{source}: columns {first!r} and {second!r} could both be the {role}. Say which with --columns {role}={first}."
+    )
 
 
 def _plain(name: str) -> str:

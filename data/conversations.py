@@ -5,7 +5,6 @@ A record of Alpaca's has ``instruction``, ``input`` (may be missing) and ``outpu
 of annotators.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mm_adapter.core.errors import UserError
+from mm_adapter.data.choice_rows import parsed_list
 from mm_adapter.data.columns import Columns, find_columns, parse_choice
 from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Turn
 from mm_adapter.data.pictures import PictureSource
@@ -150,6 +150,8 @@ def _read(
             known.add(name)
             found = replace(found, id=name)
             splits.setdefault(home, []).append(found)
+    if len(splits) > 1 and not splits.get(ALL, True):
+        del splits[ALL]  # all rows name a split of their own
     return {name: items for name, items in splits.items() if items or name == ALL or bad}, bad
 
 
@@ -178,11 +180,8 @@ def conversation_from_record(
 
 def _answers(value: Any, column: str) -> tuple[str, ...]:
     """Return the answers to an open question: one, or those of several annotators."""
-    if isinstance(value, str) and value.lstrip().startswith("[") and column.lower() == "answers":
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise BadRecord(f"has a list in '{column}' that is not JSON") from None
+    if isinstance(value, str) and value.lstrip().startswith("[") and column.lower().endswith("answers"):
+        value = parsed_list(value, column)
     if isinstance(value, list | tuple):
         if not value:
             raise BadRecord(f"has no answer in '{column}'")

@@ -251,6 +251,11 @@ def _read_cells(path: Path) -> list[Row]:
                 raise UserError(
                     f"{path}, line {reader.line_num}: more cells than columns. Quote cells with {separator!r}."
                 )
+            if None in row.values():
+                raise UserError(
+                    f"{path}, line {reader.line_num}: fewer cells than columns. Complete the line; an empty cell has "
+                    f"its {separator!r} too."
+                )
             rows.append((f"line {reader.line_num}", row))
     except csv.Error as error:
         raise UserError(

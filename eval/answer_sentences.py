@@ -49,7 +49,7 @@ _OTHER_LANGUAGES = (
     r"la respuesta(?: correcta| final)? es:? ?(?:la )?|respuesta(?: correcta| final)? ?: ?|"
     r"la risposta(?: corretta| giusta)? è:? ?|risposta(?: corretta)? ?: ?|"
     r"a resposta(?: correta| final| certa)? é:? ?|resposta(?: correta)? ?: ?|"
-    r"(?:正确|最终)?答案(?:是|为)?\s*:?\s*|(?:因此|所以)?,?(?:应该|故)?选择?\s*:?\s*|正解は\s*:?\s*|答えは\s*:?\s*|选项\s*:?\s*|答\s*:\s*"
+    r"(?:正确|最终)?答案(?:是|为)?\s*:?\s*|(?:因此|所以)?,?(?:应该|故)?(?<!不)(?<!不能)(?<!不要)(?<!不应)(?<!不应该)(?<!不会)(?<![别別])选择?\s*:?\s*|正解は\s*:?\s*|答えは\s*:?\s*|选项\s*:?\s*|答\s*:\s*"
 )
 _ANSWER_IS = re.compile(
     rf"(?<![A-Za-z])(?:(?:the|my|our|this) )?(?P<kind>{_ADJECTIVES}){_NOUN}"
@@ -120,11 +120,12 @@ _OPENER = re.compile(
 )
 _HYPOTHETICAL = re.compile(r"\b(?:if|unless|whether|suppos\w*|assum\w*|imagine|pretend|were)\b", re.IGNORECASE)
 _DENIED = re.compile(
-    r"\b(?:not|never|no|cannot|doubt\w*|deny|denies|false|wrong|incorrect|unlikely|least|impossible|mistake\w*|says?|states?|said|"
+    r"\b(?:not|never|no|cannot|doubt\w*|deny|denies|disagree\w*|misconception|reject\w*|false|wrong|incorrect|unlikely|least|impossible|mistake\w*|says?|states?|said|"
     r"claims?|claimed|wish|hope|wonder|thought|might|may|could|would|some|people|students?|friend|someone|you|he|she|"
     r"they)\b|n't\b",
     re.IGNORECASE,
 )
+_DENIED_IN_CHINESE = re.compile(r"(?:[不没](?:太|大)?(?:认为|觉得|相信|同意|可能|确定)|怀疑|如果|假如|假设)[^,;]*$")
 _SPEAKER = re.compile(r"\b(?:says?|said|claims?|claimed|thinks?|answers?|answered)\W*$", re.IGNORECASE)
 _OWN_VIEW = re.compile(r"^(?:so |thus |therefore |hence |and )?,?\s*(?:i|we|it|this|that)\b", re.IGNORECASE)
 _LISTED = re.compile(r"\b[A-Z]$")
@@ -189,7 +190,7 @@ class Sentences:
                 and not _HYPOTHETICAL.search(before)
                 and (before[-1] == ":" or before.endswith(" that") or len(before.split()) <= 4)
             )
-        return not before[-1].isascii()
+        return not before[-1].isascii() and not _DENIED_IN_CHINESE.search(before)
 
     def _object(self, start: int, place: int, rule: str, lower: bool, final: bool) -> Iterator[Claim]:
         """Yield what stands behind "the answer is": a letter that ends there, an option's words, or both."""

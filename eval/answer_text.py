@@ -15,7 +15,8 @@ _WIDE |= dict.fromkeys((0xFEFF, 0x200B, 0x200C, 0x200D, 0x2060, 0x00AD, 0x200E, 
 _REASONING = re.compile(
     r"[<◁](?P<close>/?)\s*(?:\w{1,20}:)?"
     r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|rationale|cot|summary|caption)"
-    r"\s*[>▷]|\[(?P<end>/?)think(?:ing)?\]|<\|(?:begin|(?P<over>end))_of_thought\|>",
+    r"\s*[>▷]|\[(?P<end>/?)think(?:ing)?\]|<\|(?:begin|(?P<over>end))_of_thought\|>"
+    r"|<\|(?:start_thinking|think(?:ing)?|(?P<done>end_thinking|/think(?:ing)?))\|>",
     re.IGNORECASE,
 )
 _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final[^<]{0,40}<\|message\|>")
@@ -88,7 +89,7 @@ def _without_reasoning(text: str) -> str:
     kept: list[str] = []
     start, inside = 0, False
     for mark in _REASONING.finditer(text):
-        closes = bool(mark["close"] or mark["end"] or mark["over"])
+        closes = bool(mark["close"] or mark["end"] or mark["over"] or mark["done"])
         if closes and not inside:
             kept.clear()
         elif not closes and not inside:

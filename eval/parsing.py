@@ -46,7 +46,11 @@ _ONE_MORE_LABEL = re.compile(r"\b(?:or|and|nor)\s+(?:option )?[(\[]?[A-Z](?![A-Z
 # "B) is wrong" speaks about B, "A. No, B" takes it back; neither chooses.
 _ABOUT = re.compile(
     r"(?:is|isn't|was|are|can|can't|cannot|could|does|doesn't|has|would|might|may|seems|looks|and|or|but|not|no|nor|wait|"
-    r"actually|however|rather|incorrect|wrong|false)\b|[?/&]",
+    r"actually|however|rather|incorrect|wrong|false|eliminated?|ruled|unlikely|impossible|too|hmm+|"
+    r"this one|i(?:'m| am) not|(?:this|that|it)(?: (?:one|option|choice|answer))?(?: (?:is|was|does|do|can|could))?"
+    r"(?: (?:not|wrong|incorrect|false)|n't|not))\b"
+    # A verdict or a share of each option: "A: 0.1", "(A) ✗".
+    r"|[0-9.]+\s?%?\s*(?:$|[,;\n]|[(\[]?[A-Z]\b)|[?/&✗✘❌×✖✕]",
     re.IGNORECASE,
 )
 _PIECE_END = re.compile(r"[.!?;\n](?=\s|$)")
@@ -73,7 +77,7 @@ _ENDS_WITH_IS = re.compile(
 )
 _UNSURE = re.compile(
     r"\b(?:not|never|no|cannot|if|whether|unless|wrong|incorrect|false|opposite|except|least|could|might|may|would|should|"
-    r"maybe|perhaps|possibly|neither|nor|either|says?|said|doubt\w*|unlike|than)\b|n't\b|\?",
+    r"maybe|perhaps|possibly|neither|nor|either|says?|said|doubt\w*|unlike|than|thought|distractor)\b|n't\b|\?",
     re.IGNORECASE,
 )
 

@@ -225,7 +225,7 @@ def test_a_folder_of_pictures_with_a_table(pictures: Path) -> None:
         ("image,picture,question,answer\na.png,a.png,What?,x\n", "'image' and 'picture' could both be the image"),
         ("image,question,answer,note\na.png,What?,x,y\n", "not known what 'note' holds.*ignore=note"),
         ("image,question,answer\n", "is empty"),
-        ("image,question,answer\na.png,What?,x\na.png,What?\n", "line 3: has no 'answer'"),
+        ("image,question,answer\na.png,What?,x\na.png,What?\n", "line 3: fewer cells than columns"),
         ("image,question,answer\na.png,What, then?,x\n", "line 2: more cells than columns"),
         ("image,question,answer\na.png,,x\n", "line 2: has no text in 'question'"),
         ("image,question,answer\na.png,What?, \n", "line 2: has no text in 'answer'"),

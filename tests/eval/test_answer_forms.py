@@ -24,6 +24,35 @@ def test_what_answers_nothing_or_two_things(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "(A) ✗ (B) ✓ (C) ✗",
+        "A) ❌",
+        "A: 0.1\nB: 0.8\nC: 0.1",
+        "A. 10%, B. 90%",
+        "A. This is wrong. B. This is right.",
+        "A. This option does not match the text.",
+        "A. Ruled out.",
+        "A. I am not sure.",
+        "I disagree that the answer is A.",
+        "It is a common misconception that the answer is A.",
+        "不能选B",
+        "我不认为答案是B",
+        "<|START_THINKING|>The answer is B",
+    ],
+)
+def test_a_verdict_on_an_option_or_a_view_that_is_not_held_is_no_answer(text: str) -> None:
+    assert read_choice(text, OPTIONS) == (-1, "")
+
+
+@pytest.mark.parametrize(
+    "text", ["应该选B", "只能选B", "不是A,所以答案是B", "B. This is correct.", "<|START_THINKING|>A?<|END_THINKING|>B"]
+)
+def test_what_stands_beside_such_a_verdict_is_read(text: str) -> None:
+    assert read_choice(text, OPTIONS)[0] == 1
+
+
+@pytest.mark.parametrize(
     ("text", "options", "choice"),
     [
         ("A plant", ("water", "a plant", "sunlight"), 1),
