@@ -1,4 +1,4 @@
-"""What a table could mean otherwise is refused, not guessed: numbers from 1, pictures by id, splits, lists of answers."""
+"""What a table could mean otherwise is refused, not guessed: numbers from 1, pictures by id, lists of answers."""
 
 import json
 from pathlib import Path
