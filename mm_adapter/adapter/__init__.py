@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mm_adapter.adapter.attention import DeferredPrefix, GatedPrefix, JoinedPrefix, Prefix, litgpt_heads, project_prompts
+from mm_adapter.adapter.attention import (
+    DeferredPrefix,
+    GatedPrefix,
+    JoinedPrefix,
+    Prefix,
+    litgpt_heads,
+    project_prompts,
+)
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama.attention import Attention
 from mm_adapter.llama.config import LlamaConfig
@@ -25,6 +32,8 @@ KINDS = {
     "image_prompts": ("shared", "query"),
     "no_image": ("prompts", "zero-picture"),
 }
+
+_LARGEST, _MOST_BLOCKS = 1 << 20, 1000  # no published size is near them; a damaged file's sizes usually are beyond
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class AdapterConfig:
             ``litgpt-0.5.5``: through whichever heads litgpt takes since that version, see ``litgpt_heads``.
         image_prompts: ``shared`` (a picture is one vector, added to all prompts: V1) or ``query`` (one vector for each
             prompt, by learned queries over the tower's tokens: the multimodal V2, arXiv 2304.15010).
-        query_width, query_blocks, query_heads, query_inner: shape of ``VisualQuery``.
+        query_width, query_blocks, query_heads, query_inner, query_epsilon: of ``VisualQuery`` and its blocks.
         no_image: what stands for a missing picture: ``prompts`` (the prompts alone) or ``zero-picture`` (a picture of
             zeros, as the tower sees them after normalisation).
         prompt_scale: the attention to the prompts has a factor of its own in each layer, besides the gate.
@@ -63,6 +72,7 @@ class AdapterConfig:
     query_blocks: int = 8
     query_heads: int = 16
     query_inner: int = 3072
+    query_epsilon: float = 1e-5
     no_image: str = "prompts"
     prompt_scale: bool = False
     biases: bool = False
@@ -77,6 +87,9 @@ class AdapterConfig:
             raise UserError(f"adapter: prompt_heads {self.prompt_heads} goes with text-only zero-init attention alone.")
         if self.layers < 1 or self.prompt_length < 1 or self.bottleneck < 1 or self.image_size < 0:
             raise UserError("adapter: layers, prompt_length and bottleneck must be positive, image_size not negative.")
+        sizes = (self.layers, self.prompt_length, self.bottleneck, self.image_size, self.query_width, self.query_inner)
+        if max(sizes) > _LARGEST:
+            raise UserError(f"adapter: a size of {max(sizes)}; none is above {_LARGEST}.")
         if self.image_prompts == "query" and (not self.image_size or self.attention != "zero-init"):
             raise UserError("adapter: image_prompts query goes with pictures and zero-init attention alone.")
         if self.prompt_scale and self.attention != "zero-init":
@@ -85,8 +98,10 @@ class AdapterConfig:
             raise UserError(
                 f"adapter: {self.query_heads} query_heads cannot share a query_width of {self.query_width} evenly."
             )
-        if self.lora_rank < 0 or self.query_blocks < 0:
-            raise UserError("adapter: lora_rank and query_blocks must not be negative.")
+        if not 0 < self.query_epsilon < 1:
+            raise UserError(f"adapter: query_epsilon {self.query_epsilon} must be between 0 and 1.")
+        if not (0 <= self.lora_rank <= _LARGEST and 0 <= self.query_blocks <= _MOST_BLOCKS):
+            raise UserError(f"adapter: lora_rank must not be negative, query_blocks be 0 to {_MOST_BLOCKS}.")
 
     @property
     def tunes_weights(self) -> bool:
@@ -243,7 +258,7 @@ class Adapter(nn.Module):
         return vectors * has_image.view(-1, *(1 for _ in vectors.shape[1:])).to(vectors.dtype)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the trained tensors by kind: ``prompts``, ``gates``, ``projection``, ...; absent kinds are left out."""
+        """Return the trained tensors by kind: ``prompts``, ``gates``, ``projection``, ...; without absent kinds."""
         groups: dict[str, Iterable[nn.Parameter]] = {
             "prompts": [self.prompts],
             "gates": [] if self.gates is None else [self.gates],
@@ -259,7 +274,7 @@ def _visual_query(config: AdapterConfig, hidden_size: int) -> "VisualQuery":
     # Imported here, as below: a V1 adapter needs neither.
     from mm_adapter.adapter.visual_query import VisualQuery
 
-    shape = config.query_width, config.query_blocks, config.query_heads, config.query_inner
+    shape = config.query_width, config.query_blocks, config.query_heads, config.query_inner, config.query_epsilon
     return VisualQuery(config.image_size, config.prompt_length, hidden_size, *shape)
 
 

@@ -12,18 +12,19 @@ class QueryBlock(nn.Module):
         width: of the residual stream, C.
         heads: of its attention; they share C evenly.
         inner: width inside its feed-forward network.
+        epsilon: of its norms.
 
     Shapes:
         returns and takes: ``(B, S, C)``.
     """
 
-    def __init__(self, width: int, heads: int, inner: int) -> None:
+    def __init__(self, width: int, heads: int, inner: int, epsilon: float) -> None:
         super().__init__()
         self.heads = heads
-        self.attention_norm = nn.LayerNorm(width)
+        self.attention_norm = nn.LayerNorm(width, eps=epsilon)
         self.qkv = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
-        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp_norm = nn.LayerNorm(width, eps=epsilon)
         self.up = nn.Linear(width, inner)
         self.down = nn.Linear(inner, width)
 
@@ -46,7 +47,8 @@ class VisualQuery(nn.Module):
         length: prompts of a layer, K.
         hidden_size: of the language model, D.
         width: inside the blocks, C.
-        blocks, heads, inner: how many, and their shape; see ``QueryBlock``.
+        blocks: how many.
+        heads, inner, epsilon: of each, see ``QueryBlock``; the norms before and after them have 1e-5.
 
     Attributes:
         queries: ``(K, C)``.
@@ -57,13 +59,21 @@ class VisualQuery(nn.Module):
     """
 
     def __init__(
-        self, image_size: int, length: int, hidden_size: int, width: int, blocks: int, heads: int, inner: int
+        self,
+        image_size: int,
+        length: int,
+        hidden_size: int,
+        width: int,
+        blocks: int,
+        heads: int,
+        inner: int,
+        epsilon: float = 1e-5,
     ) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(length, width))
         self.input = nn.Linear(image_size, width)
         self.input_norm = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(QueryBlock(width, heads, inner) for _ in range(blocks))
+        self.blocks = nn.ModuleList(QueryBlock(width, heads, inner, epsilon) for _ in range(blocks))
         self.output = nn.Linear(width, hidden_size)
         self.output_norm = nn.LayerNorm(hidden_size)
 

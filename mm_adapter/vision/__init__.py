@@ -28,8 +28,8 @@ class VisionConfig:
         depths: how many of the tower's last stages give a feature, besides its final embedding.
         views: how the picture is shown: ``own`` (the tower's own preprocessing, which may crop), ``1x1`` (the whole
             picture squeezed into the tower's square), ``2x2``, ``3x3`` (tiles of it, each at the tower's resolution).
-        output: ``global`` (global features, one vector a picture) or ``tokens`` (every token of a CLIP vision transformer,
-            in the space of its embedding); ``depths`` says nothing then.
+        output: ``global`` (global features, one vector a picture) or ``tokens`` (every token of a CLIP vision
+            transformer, in the space of its embedding); ``depths`` says nothing then.
         channel_order: ``rgb``, or ``bgr``: the tower is shown pictures with red and blue swapped.
     """
 
@@ -115,8 +115,9 @@ class ImageTower(nn.Module):
         """Return the features of preprocessed pictures ``(B, tiles, 3, size, size)``, float32.
 
         With ``output`` tokens ``(B, T, E)``: all tokens of a tile, the class token first, the tiles one after another.
-        Otherwise global features ``(B, F)``. Per tile: the mean over positions, or the class token where there is one, of the last ``depths`` stages, then
-        the final embedding; the tiles one after another (the paper's multi-scale global features, section 3.3).
+        Otherwise global features ``(B, F)``. Per tile: the mean over positions, or the class token where there is one,
+        of the last ``depths`` stages, then the final embedding; the tiles one after another (the paper's multi-scale
+        global features, section 3.3).
         """
         batch = views.shape[0]
         if self.config.output == "tokens":
