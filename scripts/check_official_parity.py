@@ -3,7 +3,7 @@
     python scripts/check_official_parity.py FOLDER [--tolerance 1e-5] [--json FILE]
 
 FOLDER of V1 holds params.json, consolidated.00.pth, adapter.pth and expected.safetensors. That of V2 holds the model in
-base/, an open_clip configuration with its weights in clip/, checkpoints such as BIAS-tiny.pth, and expected.safetensors.
+base/, an open_clip configuration with its weights in clip/, checkpoints such as BIAS-tiny.pth, expected.safetensors.
 """
 
 import argparse
@@ -25,10 +25,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
     options = parser.parse_args()
     try:
-        if is_v2(options.folder):
-            errors = official_v2_errors(options.folder)
-        else:
-            errors = official_errors(options.folder)
+        compare = official_v2_errors if is_v2(options.folder) else official_errors
+        errors = compare(options.folder)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -108,6 +108,8 @@ class TunedLinear(nn.Module):
         frozen: the projection alone, as adaption prompts go through it.
     """
 
+    update: LinearUpdate
+
     def __init__(self, frozen: nn.Module, update: LinearUpdate) -> None:
         super().__init__()
         self.frozen = frozen
@@ -115,12 +117,14 @@ class TunedLinear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(..., inputs)`` to ``(..., outputs)``."""
-        added: Tensor = self.update(features, self.frozen(features))
+        added: Tensor = self.update.forward(features, self.frozen(features))
         return added
 
 
 class TunedNorm(RMSNorm):
     """A norm with an adapter's weight, in the dtype of the frozen one."""
+
+    _own: nn.Parameter
 
     def __init__(self, frozen: RMSNorm, weight: nn.Parameter) -> None:
         nn.Module.__init__(self)
@@ -130,8 +134,7 @@ class TunedNorm(RMSNorm):
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
         """Of each channel, ``(D,)``."""
-        own: Tensor = self._own
-        return own.to(self._dtype)
+        return self._own.to(self._dtype)
 
 
 def tuned(llama: Llama, tuning: WeightTuning) -> Llama:

@@ -62,8 +62,8 @@ def convert(
     query_epsilon: Annotated[
         float | None,
         Parameter(
-            help="Give the norms in the visual blocks of official-v2 this epsilon; by default 1e-5, as timm 0.3.2, which "
-            "the original asks for (timm 1.0: 1e-6)."
+            help="Give the norms in the visual blocks of official-v2 this epsilon; by default 1e-5, as timm 0.3.2, "
+            "which the original asks for (timm 1.0: 1e-6)."
         ),
         Value("EPSILON"),
     ] = None,
