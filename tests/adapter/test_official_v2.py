@@ -160,7 +160,7 @@ def test_every_missing_and_surplus_tensor_is_named(base: Llama, write: Callable[
     for name in [*list(file)[::7], "visual_blocks.1.norm2.bias", "llama.layers.3.ffn_norm.weight"]:
         with pytest.raises(UserError, match=name.replace(".", r"\.")):
             read_official_v2(write({key: value for key, value in file.items() if key != name}), base.config, HEADS)
-    with pytest.raises(UserError, match="llama.layers.1.attention.wk.bias has no place"):
+    with pytest.raises(UserError, match=r"llama\.layers\.1\.attention\.wk\.bias has no place"):
         read_official_v2(write(file | {"llama.layers.1.attention.wk.bias": torch.zeros(32)}), base.config, HEADS)
 
 
