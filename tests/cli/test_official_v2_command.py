@@ -1,4 +1,4 @@
-"""An adapter of the original multimodal V2 code comes in by ``mm-adapter convert`` and does all that an adapter does."""
+"""An adapter of the original multimodal V2 code comes in by ``mm-adapter convert`` and does what adapters do."""
 
 import json
 from collections.abc import Callable
@@ -82,7 +82,7 @@ def test_it_does_what_adapters_do(
     for image in ([], ["--image", picture]):
         answered = command("answer", "--adapter", converted, *asked, *image)
         assert answered.status == 0, answered.err
-        written = command("generate", "--adapter", converted, "--prompt", "Say", "--max-new-tokens", 3, *image)
+        written = command("generate", "Say", "--adapter", converted, "--max-new-tokens", 3, *image)
         assert written.status == 0, written.err
     found = json.loads(command("inspect", converted, "--json").out)
     assert found["usable"], found
