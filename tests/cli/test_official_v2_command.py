@@ -14,6 +14,8 @@ from PIL import Image
 from mm_adapter import MultimodalLlama
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.formats.official_v2 import official_v2_tensors
+from mm_adapter.inference.chat_session import ChatSession
+from mm_adapter.inference.generation import GenerationConfig
 from mm_adapter.llama.checkpoints.load import load_llama
 from mm_adapter.vision import ImageTower, VisionConfig
 
@@ -74,21 +76,25 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "picture.png"
 
 
-def test_it_does_what_adapters_do(
-    command: Callable[..., Any], converted: Path, picture: Path, demo_folder: Path, tmp_path: Path
-) -> None:
-    """Answers, generates, is inspected and evaluated, with and without a picture."""
+def test_it_does_what_adapters_do(command: Callable[..., Any], converted: Path, picture: Path, tmp_path: Path) -> None:
+    """Answers, generates, chats, is inspected and evaluated, with and without a picture."""
     asked = ["--question", "Which?", "--choices", "red", "blue"]
     for image in ([], ["--image", picture]):
         answered = command("answer", "--adapter", converted, *asked, *image)
         assert answered.status == 0, answered.err
         written = command("generate", "Say", "--adapter", converted, "--max-new-tokens", 3, *image)
         assert written.status == 0, written.err
+    chat = ChatSession(MultimodalLlama.from_pretrained(adapter=converted), GenerationConfig(3), picture)
+    assert len("".join(chat.reply("Say"))) > 0
     found = json.loads(command("inspect", converted, "--json").out)
     assert found["usable"], found
     told = {key: found[key] for key in ("image_prompts", "no_image", "channel_order", "rank")}
     assert told == {"image_prompts": "query", "no_image": "zero-picture", "channel_order": "bgr", "rank": 2}
-    where = ["--data", demo_folder, "--split", "val", "--out", tmp_path / "scores", "--features", tmp_path / "features"]
+    rows = [{"instruction": "Name it.", "input": "", "output": "red", "image": str(picture)}]
+    rows += [{"instruction": "Say a.", "input": "", "output": "a"}]
+    (tmp_path / "said.json").write_text(json.dumps(rows))
+    where = ["--data", tmp_path / "said.json", "--split", "all", "--out", tmp_path / "scores"]
+    where += ["--features", tmp_path / "features"]
     evaluated = command("evaluate", "--adapter", converted, *where, "--quiet")
     assert evaluated.status == 0, evaluated.err
     assert json.loads(command("inspect", next((tmp_path / "features").iterdir()), "--json").out)["width"] == 16
