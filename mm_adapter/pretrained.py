@@ -138,7 +138,9 @@ def write_pretrained(
         return
     described = None
     if vision is not None and trained.config.image_size:
-        described = {**asdict(vision), "fingerprint": vision_fingerprint}
+        usual = {"output": "global", "channel_order": "rgb"}  # not named, so that earlier versions know the file
+        settings = {key: value for key, value in asdict(vision).items() if usual.get(key) != value}
+        described = {**settings, "fingerprint": vision_fingerprint}
     save_adapter(folder, trained.state_dict(), AdapterDescription(trained.config, base, described, task))
 
 
