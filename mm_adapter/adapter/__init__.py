@@ -33,7 +33,7 @@ KINDS = {
     "no_image": ("prompts", "zero-picture"),
 }
 
-_LARGEST, _MOST_BLOCKS = 1 << 20, 1000  # no published size is near them; a damaged file's sizes usually are beyond
+_LARGEST, _MOST_BLOCKS = 1 << 32, 1000  # no published size is near them; a damaged file's sizes usually are beyond
 
 
 @dataclass(frozen=True)
