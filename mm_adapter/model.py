@@ -28,7 +28,7 @@ class MultimodalLlama(PromptedModel, nn.Module):
     """Answers questions about pictures with a frozen LLaMA (LLaMA-Adapter, arXiv 2303.16199).
 
     Attributes:
-        llama: the frozen decoder.
+        llama: the frozen decoder; with an adapter that tunes its weights, one that shares them.
         adapter: the trained part; None for the base model.
         finetuned: trained weights of the model itself, where those were trained in place of an adapter; else None.
         prompting: how questions are put, as the adapter was taught.
@@ -38,6 +38,7 @@ class MultimodalLlama(PromptedModel, nn.Module):
     adapter: Adapter | None
     finetuned: FinetunedWeights | None
     _tower: ImageTower | None
+    _blank: Tensor | None
 
     def __init__(
         self,
@@ -52,11 +53,12 @@ class MultimodalLlama(PromptedModel, nn.Module):
         super().__init__()
         self.base_name, self.base_fingerprint = base.name, base.fingerprint
         self.base_description = base.describe()
-        self.llama = base.model
         self.adapter = None if adapter is None else adapter.to(base.model.device)
+        self.llama = base.model if adapter is None else adapter.tuned(base.model)
         # Not as submodules: the weights are those of the model, and the tower belongs to no checkpoint of it.
         object.__setattr__(self, "finetuned", finetuned)
         object.__setattr__(self, "_tower", tower)
+        object.__setattr__(self, "_blank", None)
         self.vision = vision
         self.vision_fingerprint = vision_fingerprint
         self.prompting: Prompting | ConversationPrompting = prompting or Prompting()
@@ -103,7 +105,7 @@ class MultimodalLlama(PromptedModel, nn.Module):
         trained = self.trained
         if trained is None:
             raise UserError("there is no adapter to save; the base model is unchanged.")
-        sees = self.vision is not None and self.adapter is not None and self.adapter.projection is not None
+        sees = self.vision is not None and self.adapter is not None and self.adapter.config.image_size > 0
         tower = (self.vision_fingerprint or self.tower.fingerprint) if sees else None
         write_pretrained(Path(folder), trained, self.base_description, self.vision, tower, self.prompting)
 
@@ -132,7 +134,7 @@ class MultimodalLlama(PromptedModel, nn.Module):
 
         Args:
             tokens: ``(B, T)`` int64.
-            image_features: ``(B, F)``, see ``image_features``; None without pictures.
+            image_features: ``(B, F)`` or ``(B, T, E)``, see ``image_features``; None without pictures.
             has_image: ``(B,)`` bool, false for samples without one; None: all have one.
         """
         return self.llama(tokens, prefixes=self.prefixes(image_features, has_image))
@@ -140,9 +142,17 @@ class MultimodalLlama(PromptedModel, nn.Module):
     def prefixes(
         self, image_features: Tensor | None = None, has_image: Tensor | None = None
     ) -> list[AttentionPrefix | None] | None:
-        """Return the adapter's prefix for every layer, or None without an adapter."""
+        """Return the adapter's prefix for every layer, or None without an adapter; arguments as in ``forward``.
+
+        An adapter that was taught to see an all-zero picture where there is none is shown it.
+        """
         if self.adapter is None:
             return None
+        if self.adapter.config.no_image == "zero-picture" and (image_features is None or has_image is not None):
+            blank = self._blank_features()  # (1, T, E)
+            if image_features is not None and has_image is not None:
+                blank = torch.where(has_image.view(-1, *(1 for _ in blank.shape[1:])), image_features, blank)
+            image_features, has_image = blank, None
         return list(self.adapter.prefixes(self.llama, image_features, has_image))
 
     @property
@@ -155,7 +165,7 @@ class MultimodalLlama(PromptedModel, nn.Module):
         """Layers below this one are the base model's; their output can be kept."""
         if self.finetuned is not None:
             return 0
-        return self.llama.config.num_layers if self.adapter is None else self.adapter.first_layer
+        return self.llama.config.num_layers if self.adapter is None else self.adapter.first_changed_layer
 
     def score_choices(
         self,
@@ -169,11 +179,11 @@ class MultimodalLlama(PromptedModel, nn.Module):
         Args:
             states: ``(1, N, D)`` that enter the first adapted layer, where they were kept.
         """
-        first = 0 if self.adapter is None else self.adapter.first_layer
+        first = 0 if self.adapter is None else self.adapter.first_changed_layer
         return score_options(self.llama, batch, self.prefixes(image_features, has_image), states, first)
 
     def image_features(self, image: ImageSource) -> Tensor:
-        """Return global features ``(1, F)`` of one picture, whatever it comes as; see ``open_image``.
+        """Return the features ``(1, F)`` or ``(1, T, E)`` of one picture, whatever it comes as; see ``open_image``.
 
         Raises:
             UserError: the picture cannot be read, or the model takes none.
@@ -183,6 +193,11 @@ class MultimodalLlama(PromptedModel, nn.Module):
         picture = open_image(image)  # before a tower is loaded, or perhaps fetched
         views = self.tower.preprocess(picture)
         return self.tower.encode(views[None].to(self.llama.device))
+
+    def _blank_features(self) -> Tensor:
+        if self._blank is None:
+            object.__setattr__(self, "_blank", self.tower.blank_features())
+        return self._blank  # type: ignore[return-value]
 
     @torch.no_grad()
     def answer(

@@ -95,9 +95,15 @@ def read_parts(
     seen = description.vision
     if vision is not None and (seen is None or seen["tower"] != vision):
         raise UserError(f"{folder}: trained with image tower {seen and seen['tower']}, not {vision}.")
-    config = None if seen is None else VisionConfig(seen["tower"], seen["depths"], tuple(seen["views"]))
+    config = None if seen is None else _vision_config(seen)
     prompting = _read_prompting(folder, description)
     return PretrainedParts(base, weights, config, prompting, None if seen is None else seen["fingerprint"])
+
+
+def _vision_config(seen: dict[str, Any]) -> VisionConfig:
+    # Adapters of earlier versions say nothing of what they left no choice of.
+    more = {key: seen[key] for key in ("output", "channel_order") if key in seen}
+    return VisionConfig(seen["tower"], seen["depths"], tuple(seen["views"]), **more)
 
 
 def _read_prompting(folder: Path, description: AdapterDescription) -> Prompting | ConversationPrompting:
@@ -131,8 +137,10 @@ def write_pretrained(
         save_adapter(folder, trained.tensors(), AdapterDescription(None, base, None, task, trained.config))
         return
     described = None
-    if vision is not None and trained.projection is not None:
-        described = {**asdict(vision), "fingerprint": vision_fingerprint}
+    if vision is not None and trained.config.image_size:
+        usual = {"output": "global", "channel_order": "rgb"}  # not named, so that earlier versions know the file
+        settings = {key: value for key, value in asdict(vision).items() if usual.get(key) != value}
+        described = {**settings, "fingerprint": vision_fingerprint}
     save_adapter(folder, trained.state_dict(), AdapterDescription(trained.config, base, described, task))
 
 

@@ -1,8 +1,9 @@
-"""Compare this implementation with recorded outputs of the original LLaMA-Adapter V1 training model.
+"""Compare this implementation with recorded outputs of the original LLaMA-Adapter, V1 or multimodal V2.
 
     python scripts/check_official_parity.py FOLDER [--tolerance 1e-5] [--json FILE]
 
-FOLDER holds params.json, consolidated.00.pth, adapter.pth and expected.safetensors.
+FOLDER of V1 holds params.json, consolidated.00.pth, adapter.pth and expected.safetensors. That of V2 holds the model in
+base/, an open_clip configuration with its weights in clip/, checkpoints such as BIAS-tiny.pth, expected.safetensors.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from bars import bar, write_bars
 from official_parity import official_errors
+from official_v2_parity import is_v2, official_v2_errors
 
 from mm_adapter.core.errors import UserError
 
@@ -23,7 +25,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
     options = parser.parse_args()
     try:
-        errors = official_errors(options.folder)
+        compare = official_v2_errors if is_v2(options.folder) else official_errors
+        errors = compare(options.folder)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

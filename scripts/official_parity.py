@@ -59,13 +59,23 @@ def official_errors(folder: Path) -> dict[str, float]:
     }
 
 
-def _read_expected(path: Path) -> dict[str, Tensor]:
+def read_recorded(path: Path) -> dict[str, Tensor]:
+    """Return the recorded tensors of a folder.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     try:
         expected = load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path}: the recorded outputs are missing.") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error}).") from error
+    return expected
+
+
+def _read_expected(path: Path) -> dict[str, Tensor]:
+    expected = read_recorded(path)
     missing = [name for name in ("tokens", "labels", "logits", "loss") if name not in expected]
     if missing:
         raise UserError(f"{path}: {missing[0]} is not recorded.")

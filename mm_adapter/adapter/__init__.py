@@ -3,21 +3,37 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from mm_adapter.adapter.attention import DeferredPrefix, GatedPrefix, JoinedPrefix, Prefix
+from mm_adapter.adapter.attention import (
+    DeferredPrefix,
+    GatedPrefix,
+    JoinedPrefix,
+    Prefix,
+    litgpt_heads,
+    project_prompts,
+)
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama.attention import Attention
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.model import Llama
 
+if TYPE_CHECKING:
+    from mm_adapter.adapter.visual_query import VisualQuery
+    from mm_adapter.adapter.weight_tuning import WeightTuning
+
 KINDS = {
     "attention": ("zero-init", "random-init"),
     "gate_activation": ("tanh", "none"),
     "prompt_heads": ("own", "litgpt-0.5.5"),
+    "image_prompts": ("shared", "query"),
+    "no_image": ("prompts", "zero-picture"),
 }
+
+_LARGEST, _MOST_BLOCKS = 1 << 32, 1000  # no published size is near them; a damaged file's sizes usually are beyond
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,13 @@ class AdapterConfig:
             code of the original).
         prompt_heads: ``own`` (prompts go through the layer's key and value projections, the method) or
             ``litgpt-0.5.5``: through whichever heads litgpt takes since that version, see ``litgpt_heads``.
+        image_prompts: ``shared`` (a picture is one vector, added to all prompts: V1) or ``query`` (one vector for each
+            prompt, by learned queries over the tower's tokens: the multimodal V2, arXiv 2304.15010).
+        query_width, query_blocks, query_heads, query_inner, query_epsilon: of ``VisualQuery`` and its blocks.
+        no_image: what stands for a missing picture: ``prompts`` (the prompts alone) or ``zero-picture`` (a picture of
+            zeros, as the tower sees them after normalisation).
+        prompt_scale: the attention to the prompts has a factor of its own in each layer, besides the gate.
+        biases, norms, lora_rank: what of the frozen model the adapter brings along, see ``WeightTuning``.
     """
 
     layers: int = 30
@@ -44,6 +67,17 @@ class AdapterConfig:
     bottleneck: int = 128
     gate_activation: str = "tanh"
     prompt_heads: str = "own"
+    image_prompts: str = "shared"
+    query_width: int = 768
+    query_blocks: int = 8
+    query_heads: int = 16
+    query_inner: int = 3072
+    query_epsilon: float = 1e-5
+    no_image: str = "prompts"
+    prompt_scale: bool = False
+    biases: bool = False
+    norms: bool = False
+    lora_rank: int = 0
 
     def __post_init__(self) -> None:
         for name, known in KINDS.items():
@@ -53,6 +87,26 @@ class AdapterConfig:
             raise UserError(f"adapter: prompt_heads {self.prompt_heads} goes with text-only zero-init attention alone.")
         if self.layers < 1 or self.prompt_length < 1 or self.bottleneck < 1 or self.image_size < 0:
             raise UserError("adapter: layers, prompt_length and bottleneck must be positive, image_size not negative.")
+        sizes = (self.layers, self.prompt_length, self.bottleneck, self.image_size, self.query_width, self.query_inner)
+        if max(sizes) > _LARGEST:
+            raise UserError(f"adapter: a size of {max(sizes)}; none is above {_LARGEST}.")
+        if self.image_prompts == "query" and (not self.image_size or self.attention != "zero-init"):
+            raise UserError("adapter: image_prompts query goes with pictures and zero-init attention alone.")
+        if self.prompt_scale and self.attention != "zero-init":
+            raise UserError("adapter: prompt_scale goes with zero-init attention alone.")
+        if min(self.query_width, self.query_heads, self.query_inner) < 1 or self.query_width % self.query_heads:
+            raise UserError(
+                f"adapter: {self.query_heads} query_heads cannot share a query_width of {self.query_width} evenly."
+            )
+        if not 0 < self.query_epsilon < 1:
+            raise UserError(f"adapter: query_epsilon {self.query_epsilon} must be between 0 and 1.")
+        if not (0 <= self.lora_rank <= _LARGEST and 0 <= self.query_blocks <= _MOST_BLOCKS):
+            raise UserError(f"adapter: lora_rank must not be negative, query_blocks be 0 to {_MOST_BLOCKS}.")
+
+    @property
+    def tunes_weights(self) -> bool:
+        """The adapter brings biases, norms or low-rank updates of the frozen model along."""
+        return self.biases or self.norms or self.lora_rank > 0
 
 
 class VisualProjection(nn.Module):
@@ -83,11 +137,17 @@ class Adapter(nn.Module):
     Attributes:
         prompts: ``(L, K, D)`` float32, drawn from a standard normal.
         gates: ``(L, H)`` float32, zeros; absent with random-init attention.
-        projection: ``VisualProjection``; absent in a text-only adapter.
+        projection: ``VisualProjection``; absent in a text-only adapter, and with ``image_prompts`` query.
+        visual_query: ``VisualQuery``, with ``image_prompts`` query alone.
+        scales: ``(L,)`` float32, ones; with ``prompt_scale`` alone.
+        tuning: ``WeightTuning``; absent where the adapter changes no weight of the model.
     """
 
     gates: nn.Parameter | None
     projection: VisualProjection | None
+    visual_query: "VisualQuery | None"
+    scales: nn.Parameter | None
+    tuning: "WeightTuning | None"
 
     def __init__(self, config: AdapterConfig, llama: LlamaConfig, seed: int = 0) -> None:
         super().__init__()
@@ -102,11 +162,32 @@ class Adapter(nn.Module):
         self.prompts = nn.Parameter(torch.randn(shape, generator=generator))
         gated = config.attention == "zero-init"
         self.gates = nn.Parameter(torch.zeros(config.layers, llama.num_heads)) if gated else None
-        self.projection = None
-        if config.image_size:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+        self.projection, self.visual_query, self.tuning = None, None, None
+        self.scales = nn.Parameter(torch.ones(config.layers)) if config.prompt_scale else None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if config.image_prompts == "query":
+                self.visual_query = _visual_query(config, llama.hidden_size)
+            elif config.image_size:
                 self.projection = VisualProjection(config.image_size, config.bottleneck, llama.hidden_size)
+            if config.tunes_weights:
+                self.tuning = _weight_tuning(config, llama)
+
+    @property
+    def first_changed_layer(self) -> int:
+        """Layers below this one compute what the base model does; their output can be kept."""
+        return self.first_layer if self.tuning is None else 0
+
+    def tuned(self, llama: Llama) -> Llama:
+        """Return the model that the adapter's prefixes are for: ``llama``, or one that shares its weights.
+
+        The frozen model itself stays as it is, bit for bit.
+        """
+        if self.tuning is None:
+            return llama
+        from mm_adapter.adapter.weight_tuning import tuned
+
+        return tuned(llama, self.tuning)
 
     def prefixes(
         self, llama: Llama, image_features: Tensor | None = None, has_image: Tensor | None = None
@@ -118,14 +199,15 @@ class Adapter(nn.Module):
         numbers as projecting ``P_l + I_p`` of every sample, for B + K rows instead of B x K.
 
         Args:
-            llama: the frozen model.
-            image_features: ``(B, F)``; None where no sample has a picture.
+            llama: the frozen model, or the one that ``tuned`` returned.
+            image_features: ``(B, F)``, or tokens ``(B, T, E)`` with ``image_prompts`` query; None where no sample has a
+                picture.
             has_image: ``(B,)`` bool; samples without a picture use the prompts alone. None: all have one.
 
         Raises:
             UserError: image features for a text-only adapter, or of the wrong width.
         """
-        image = self._image_vectors(image_features, has_image)  # (B, D)
+        image = self._image_vectors(image_features, has_image)  # (B, D) or (B, K, D)
         result: list[Prefix | None] = [None] * self.first_layer
         for index in range(self.config.layers):
             attention: Attention = llama.layers[self.first_layer + index].attention  # type: ignore[assignment]
@@ -136,17 +218,20 @@ class Adapter(nn.Module):
     def _prefix(
         self, index: int, attention: Attention, image: Tensor | None, dtype: torch.dtype
     ) -> GatedPrefix | JoinedPrefix:
-        """Project the prompts of adapted layer ``index`` and the pictures' vectors ``(B, D)``."""
+        """Project the prompts of adapted layer ``index`` and the pictures' vectors ``(B, D)`` or ``(B, K, D)``."""
         prompts, tanh_gate = self.prompts[index], self.config.gate_activation == "tanh"
+        scale = None if self.scales is None else self.scales[index]
+        if image is not None and image.ndim == 3:
+            prompts, image = prompts + image, None  # (B, K, D)
         if self.gates is not None and self.config.prompt_heads == "litgpt-0.5.5":
             keys, values = litgpt_heads(attention, prompts.to(dtype))
             return GatedPrefix(keys, values, self.gates[index], tanh_gate=tanh_gate)
-        # Of the prompts (1, Hkv, K, head_dim), of the pictures' vectors (B, Hkv, 1, head_dim).
-        values, image_values = _project(attention, attention.value, prompts, image, dtype)
+        # Of the prompts (1 or B, Hkv, K, head_dim), of the pictures' vectors (B, Hkv, 1, head_dim).
+        values, image_values = project_prompts(attention, attention.value, prompts, image, dtype)
         if self.gates is not None:
-            keys, _ = _project(attention, attention.key, prompts, None, dtype)
-            return GatedPrefix(keys, values, self.gates[index], image_values, tanh_gate)
-        keys, image_keys = _project(attention, attention.key, prompts, image, dtype)
+            keys, _ = project_prompts(attention, attention.key, prompts, None, dtype)
+            return GatedPrefix(keys, values, self.gates[index], image_values, tanh_gate, scale)
+        keys, image_keys = project_prompts(attention, attention.key, prompts, image, dtype)
         if image_keys is not None and image_values is not None:
             keys, values = keys + image_keys, values + image_values
         return JoinedPrefix(keys, values)
@@ -154,52 +239,46 @@ class Adapter(nn.Module):
     def _image_vectors(self, image_features: Tensor | None, has_image: Tensor | None) -> Tensor | None:
         if image_features is None:
             return None
-        if self.projection is None:
+        project = self.projection if self.visual_query is None else self.visual_query
+        if project is None:
             raise UserError(
                 "this adapter is text-only: it was trained without a vision tower and cannot see a picture."
             )
+        if image_features.ndim != (2 if self.visual_query is None else 3):
+            wanted = "global features (B, F)" if self.visual_query is None else "tokens of pictures (B, T, E)"
+            raise UserError(f"image features have shape {tuple(image_features.shape)}, the adapter takes {wanted}.")
         if image_features.shape[-1] != self.config.image_size:
             raise UserError(
                 f"image features have width {image_features.shape[-1]}, the adapter was trained on "
                 f"{self.config.image_size}; use the tower and scales that it was trained with."
             )
-        vectors = self.projection(image_features.to(self.prompts.dtype))  # (B, D)
-        return vectors if has_image is None else vectors * has_image[:, None].to(vectors.dtype)
+        vectors: Tensor = project(image_features.to(self.prompts.dtype))  # (B, D) or (B, K, D)
+        if has_image is None:
+            return vectors
+        return vectors * has_image.view(-1, *(1 for _ in vectors.shape[1:])).to(vectors.dtype)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the trained tensors by kind: ``prompts``, ``gates``, ``projection``; absent kinds are left out."""
+        """Return the trained tensors by kind: ``prompts``, ``gates``, ``projection``, ...; without absent kinds."""
         groups: dict[str, Iterable[nn.Parameter]] = {
             "prompts": [self.prompts],
             "gates": [] if self.gates is None else [self.gates],
             "projection": [] if self.projection is None else self.projection.parameters(),
+            "visual query": [] if self.visual_query is None else self.visual_query.parameters(),
+            "scales": [] if self.scales is None else [self.scales],
+            "tuning": [] if self.tuning is None else self.tuning.parameters(),
         }
         return {kind: members for kind, group in groups.items() if (members := list(group))}
 
 
-def litgpt_heads(attention: Attention, prompts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return prompt keys and values ``(1, Hkv, K, head_dim)`` of prompts ``(K, D)`` as litgpt takes them since 0.5.5.
+def _visual_query(config: AdapterConfig, hidden_size: int) -> "VisualQuery":
+    # Imported here, as below: a V1 adapter needs neither.
+    from mm_adapter.adapter.visual_query import VisualQuery
 
-    Its joint projection gives the heads of all queries, then of all keys, then of all values. Text is split so;
-    prompts still are as in earlier versions, where queries, key and value of each group stood side by side. Hence a
-    prompt's "keys" and "values" are, for the most part, query heads; adapters trained so need them so.
-    """
-    projections = (attention.query, attention.key, attention.value)
-    heads = torch.cat([attention.split_heads(linear(prompts)[None]) for linear in projections], dim=1)
-    groups = attention.key.out_features // attention.head_dim
-    by_group = heads.unflatten(1, (groups, -1))  # (1, Hkv, H / Hkv + 2, K, head_dim)
-    return by_group[:, :, -2], by_group[:, :, -1]
+    shape = config.query_width, config.query_blocks, config.query_heads, config.query_inner, config.query_epsilon
+    return VisualQuery(config.image_size, config.prompt_length, hidden_size, *shape)
 
 
-def _project(
-    attention: Attention, linear: nn.Linear, prompts: Tensor, image: Tensor | None, dtype: torch.dtype
-) -> tuple[Tensor, Tensor | None]:
-    """Project prompts ``(K, D)`` and image vectors ``(B, D)`` to ``(1, Hkv, K, head_dim)``, ``(B, Hkv, 1, head_dim)``.
+def _weight_tuning(config: AdapterConfig, llama: LlamaConfig) -> "WeightTuning":
+    from mm_adapter.adapter.weight_tuning import WeightTuning
 
-    The bias, where there is one, is the prompts' alone: it belongs once to their sum.
-    """
-    if image is None:
-        return attention.split_heads(linear(prompts.to(dtype))[None]), None
-    of_prompts, of_image = linear(torch.cat((prompts, image)).to(dtype)).split((len(prompts), len(image)))
-    if linear.bias is not None:
-        of_image = of_image - linear.bias
-    return attention.split_heads(of_prompts[None]), attention.split_heads(of_image[:, None])
+    return WeightTuning(llama, config.biases, config.norms, config.lora_rank)

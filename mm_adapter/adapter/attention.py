@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mm_adapter.llama.attention import Mask, Packing, attend
+from mm_adapter.llama.attention import Attention, Mask, Packing, attend
 
 
 def zero_init_attention(
@@ -38,12 +38,14 @@ class GatedPrefix:
     softmax does not see, and every value by the same vector, which a softmax hands on whole. So it is added to the
     outcome, and the prompts' own keys and values serve the whole batch of a training step. Where tokens are written one
     by one, it is added to the values instead, once: what depends on the prefix alone is computed with the first token.
+    Where every prompt has its own vector of a picture, keys and values are those of the sums, sample by sample.
 
     Attributes:
-        keys, values: ``(1, Hkv, K, head_dim)``, of the prompts alone.
+        keys, values: ``(1 or B, Hkv, K, head_dim)``; of the prompts alone where there are ``image_values``.
         gate: ``(H,)``.
         image_values: ``(B or 1, Hkv, 1, head_dim)``, of the pictures' vectors; None without pictures.
         tanh_gate: pass the gate through tanh, as the method does; adapters of other projects may not.
+        scale: a further factor of all heads, ``()``; None for 1.
     """
 
     keys: Tensor
@@ -51,6 +53,7 @@ class GatedPrefix:
     gate: Tensor
     image_values: Tensor | None = None
     tanh_gate: bool = True
+    scale: Tensor | None = None
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
         """Return attention to the text plus the gated attention to the prompts, ``(B, H, T, head_dim)``."""
@@ -59,6 +62,9 @@ class GatedPrefix:
 
     def attend_to_prompts(self, queries: Tensor, mask: Mask) -> Tensor:
         """Return the attention to the prompts, not yet gated, ``(B, H, T, head_dim)``."""
+        if isinstance(mask, Packing) and self.keys.shape[0] > 1:
+            blocks = zip(mask.split(queries), mask.members, strict=True)
+            return mask.join([attend(own, self.keys[of], self.values[of], None, False) for own, of in blocks])
         batch = queries.shape[0]
         prompt_values = self.values if isinstance(mask, Packing) else self.shifted_values
         to_prompts = attend(
@@ -74,6 +80,7 @@ class GatedPrefix:
     def strength(self) -> Tensor:
         """What the attention to the prompts is multiplied by, ``(1, H, 1, 1)``."""
         gate = self.gate.float().tanh() if self.tanh_gate else self.gate.float()
+        gate = gate if self.scale is None else self.scale.float() * gate
         return gate.to(self.values.dtype).view(1, -1, 1, 1)
 
     @cached_property
@@ -134,3 +141,35 @@ class DeferredPrefix:
 
 
 Prefix = GatedPrefix | JoinedPrefix | DeferredPrefix
+
+
+def litgpt_heads(attention: Attention, prompts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return prompt keys and values ``(1, Hkv, K, head_dim)`` of prompts ``(K, D)`` as litgpt takes them since 0.5.5.
+
+    Its joint projection gives the heads of all queries, then of all keys, then of all values. Text is split so;
+    prompts still are as in earlier versions, where queries, key and value of each group stood side by side. Hence a
+    prompt's "keys" and "values" are, for the most part, query heads; adapters trained so need them so.
+    """
+    projections = (attention.query, attention.key, attention.value)
+    heads = torch.cat([attention.split_heads(linear(prompts)[None]) for linear in projections], dim=1)
+    groups = attention.key.out_features // attention.head_dim
+    by_group = heads.unflatten(1, (groups, -1))  # (1, Hkv, H / Hkv + 2, K, head_dim)
+    return by_group[:, :, -2], by_group[:, :, -1]
+
+
+def project_prompts(
+    attention: Attention, linear: nn.Linear, prompts: Tensor, image: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None]:
+    """Project prompts ``(K, D)`` and image vectors ``(B, D)`` to ``(1, Hkv, K, head_dim)``, ``(B, Hkv, 1, head_dim)``.
+
+    Prompts ``(B, K, D)`` hold their image vectors already. They go through the frozen projection without an adapter's
+    update of it. The bias, where there is one, is the prompts' alone: it belongs once to their sum.
+    """
+    linear = getattr(linear, "frozen", linear)
+    if image is None:
+        projected = linear(prompts.to(dtype))
+        return attention.split_heads(projected if projected.ndim == 3 else projected[None]), None
+    of_prompts, of_image = linear(torch.cat((prompts, image)).to(dtype)).split((len(prompts), len(image)))
+    if linear.bias is not None:
+        of_image = of_image - linear.bias
+    return attention.split_heads(of_prompts[None]), attention.split_heads(of_image[:, None])

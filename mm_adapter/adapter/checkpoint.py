@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -27,7 +28,8 @@ class AdapterDescription:
         adapter: shape and kind; None where no adapter but the model's own weights were trained.
         llama: the base model that it was trained on: ``name``, ``fingerprint`` and, save in older files, that of its
             ``weights`` and what it ``computes`` with them.
-        vision: tower, fingerprint, depths and views of the image features; None for a text-only adapter.
+        vision: tower, fingerprint, depths, views, output and channel order of the image features; None for a text-only
+            adapter.
         task: how questions were put, for whoever answers with it; opaque here.
         finetune: how the model's own weights were trained; None for an adapter.
     """
@@ -80,11 +82,11 @@ def read_description(folder: Path) -> AdapterDescription:
 
 def _adapter_config(values: dict[str, Any]) -> AdapterConfig:
     known = {field.name for field in fields(AdapterConfig)}
-    adapter = AdapterConfig(**{key: value for key, value in values.items() if key in known})
-    sizes = (adapter.layers, adapter.prompt_length, adapter.image_size, adapter.bottleneck)
-    if not all(isinstance(size, int) for size in sizes):
-        raise TypeError("a size of the adapter is not a whole number")
-    return adapter
+    chosen = {key: value for key, value in values.items() if key in known}
+    wrong = [key for key, value in chosen.items() if type(value) is not type(getattr(AdapterConfig, key))]
+    if wrong:
+        raise TypeError(f"{wrong[0]} of the adapter is {chosen[wrong[0]]!r}")
+    return AdapterConfig(**chosen)
 
 
 def _check_vision(vision: dict[str, Any]) -> None:
@@ -92,6 +94,7 @@ def _check_vision(vision: dict[str, Any]) -> None:
     wrong = [key for key, kind in kinds.items() if not isinstance(vision[key], kind)]
     if not wrong and not all(isinstance(view, str) for view in vision["views"]):
         wrong = ["views"]
+    wrong += [key for key in ("output", "channel_order") if not isinstance(vision.get(key, ""), str)]
     if wrong:
         raise TypeError(f"vision has no usable {wrong[0]}")
 
@@ -157,7 +160,9 @@ def load_adapter(folder: Path, llama: LlamaConfig) -> tuple[Adapter, AdapterDesc
         raise UserError(f"{folder}: holds fine-tuned weights of a model, not an adapter.")
     path = folder / WEIGHTS_FILE
     tensors = read_weights(path)
-    adapter = Adapter(description.adapter, llama)
+    # Without values first: sizes that a damaged configuration asks for cost no memory.
+    with torch.device("meta"):
+        adapter = Adapter(description.adapter, llama)
     wanted = {name: tuple(tensor.shape) for name, tensor in adapter.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if wanted != found:
@@ -167,7 +172,8 @@ def load_adapter(folder: Path, llama: LlamaConfig) -> tuple[Adapter, AdapterDesc
             f"{path}: {first} has shape {found.get(first, 'none')}, its configuration on this model asks for "
             f"{wanted.get(first, 'none')} ({len(wrong)} tensors differ)."
         )
-    adapter.load_state_dict(tensors)
+    # In float32 whatever the file holds, and in memory of its own: the file may be replaced by a training that goes on.
+    adapter.load_state_dict({name: tensor.float().clone() for name, tensor in tensors.items()}, assign=True)
     return adapter, description
 
 

@@ -1,5 +1,6 @@
 """``mm-adapter convert``."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,11 +11,12 @@ from mm_adapter.core.files import DEFAULT_LLAMA, check_exists, check_place
 
 EXAMPLES = (
     "mm-adapter convert --from official --adapter adapter.pth --llama llama-7b --out converted",
+    "mm-adapter convert --from official-v2 --adapter BIAS-7B.pth --llama llama-7b --out bias-7b",
     "mm-adapter convert --to peft --adapter runs/alpaca --out for-peft",
 )
 NOTES = ("A conversion that would lose something is refused.",)
 
-Format = Literal["mm-adapter", "official", "peft", "litgpt"]
+Format = Literal["mm-adapter", "official", "official-v2", "peft", "litgpt"]
 
 
 def convert(
@@ -46,11 +48,42 @@ def convert(
             "ones do (interleaved)."
         ),
     ] = None,
+    vision: Annotated[
+        str | None,
+        Parameter(
+            help="Let an adapter of official-v2 see with this CLIP; by default ViT-L-14/openai, as the original."
+        ),
+        Value("TOWER"),
+    ] = None,
+    query_heads: Annotated[
+        Count | None,
+        Parameter(help="Give the visual blocks of official-v2 this many heads; by default 16 where they are 768 wide."),
+    ] = None,
+    query_epsilon: Annotated[
+        float | None,
+        Parameter(
+            help="Give the norms in the visual blocks of official-v2 this epsilon; by default 1e-5, as timm 0.3.2, "
+            "which the original asks for (timm 1.0: 1e-6)."
+        ),
+        Value("EPSILON"),
+    ] = None,
 ) -> None:
-    """Convert an adapter from or to the original V1 code, PEFT or litgpt."""
+    """Convert an adapter from or to the original V1 and V2 code, PEFT or litgpt."""
     if llama is not None:
         check_place(llama, [DEFAULT_LLAMA])
     check_exists(adapter, "the adapter")
+    from mm_adapter.adapter.formats.conversion import V2_TOWER, V2_VISION, TowerDescription
     from mm_adapter.adapter.formats.conversion import convert as convert_adapter
+    from mm_adapter.core.errors import UserError
 
-    convert_adapter(source, target, adapter, out, llama, layers, gate, qkv)
+    if vision is not None and source != "official-v2":
+        raise UserError("--vision is of official-v2, whose file names no tower; leave it out.")
+
+    def tower() -> TowerDescription:
+        from mm_adapter.vision import ImageTower, VisionConfig
+
+        seen = VisionConfig(vision or V2_TOWER, **V2_VISION)  # type: ignore[arg-type]
+        opened = ImageTower(seen)
+        return TowerDescription({**asdict(seen), "fingerprint": opened.fingerprint}, opened.feature_size)
+
+    convert_adapter(source, target, adapter, out, llama, layers, gate, qkv, query_heads, query_epsilon, tower)

@@ -26,7 +26,7 @@ def foreign_adapter(path: Path) -> tuple[str, str] | None:
     if path.is_file() and path.suffix == ".pth":
         reason = (
             f"{path}: a file of torch. Of a model name the folder; convert an adapter of the original with "
-            "mm-adapter convert --from official."
+            "mm-adapter convert --from official, or --from official-v2 for the multimodal V2."
         )
         return "file", reason
     return None

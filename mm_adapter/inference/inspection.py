@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+from mm_adapter.adapter import AdapterConfig
 from mm_adapter.adapter.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -226,7 +227,24 @@ def _adapter_shape(description: AdapterDescription) -> dict[str, Any]:
         "layers": adapter.layers,
         "prompt_length": adapter.prompt_length,
         "image_size": adapter.image_size,
-    }
+    } | _v2_shape(adapter, description.vision)
+
+
+def _v2_shape(adapter: AdapterConfig, vision: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what an adapter has beyond V1: only where it does."""
+    facts: dict[str, Any] = {}
+    if adapter.image_prompts != "shared":
+        facts["image_prompts"] = adapter.image_prompts
+    if adapter.tunes_weights:
+        changed = ("biases", "norms", "lora_rank")
+        facts["tunes"] = [name for name in changed if getattr(adapter, name)]
+    if adapter.lora_rank:
+        facts["rank"] = adapter.lora_rank
+    if adapter.no_image != "prompts":
+        facts["no_image"] = adapter.no_image
+    if vision is not None and vision.get("channel_order", "rgb") != "rgb":
+        facts["channel_order"] = vision["channel_order"]
+    return facts
 
 
 def _adapter_weights(path: Path) -> dict[str, Any]:
@@ -260,8 +278,8 @@ def _inspect_store(name: str, path: Path, description: dict[str, str]) -> Inspec
         keys = list(file.keys())
         widths = {tuple(file.get_slice(key).get_shape()) for key in keys}
         facts |= {"pictures": len(keys), "dtype": sorted({file.get_slice(key).get_dtype() for key in keys})}
-    facts["width"] = max((shape[0] for shape in widths if len(shape) == 1), default=0)
-    facts["parameters"] = facts["width"] * len(keys)
+    facts["width"] = max((shape[-1] for shape in widths if shape), default=0)
+    facts["parameters"] = max(map(math.prod, widths), default=0) * len(keys)
     if len(widths) > 1:
         return Inspection(name, "feature store", False, "its features differ in width; delete it.", facts)
     return Inspection(name, "feature store", True, facts=facts)

@@ -49,12 +49,14 @@ PICTURE = "gates.png"
 def gate_strengths(adapter: Adapter) -> Tensor | None:
     """Return what the attention to the prompts is multiplied by, ``(L, H)`` float32; None without gates.
 
-    ``tanh(gate)`` as in LLaMA-Adapter (arXiv 2303.16199), section 3.2; the gate itself where the adapter has it so.
+    ``tanh(gate)`` as in LLaMA-Adapter (arXiv 2303.16199), section 3.2; the gate itself where the adapter has it so;
+    times the layer's scale where it has one.
     """
     if adapter.gates is None:
         return None
     gates = adapter.gates.detach().float().cpu()
-    return gates.tanh() if adapter.config.gate_activation == "tanh" else gates
+    gates = gates.tanh() if adapter.config.gate_activation == "tanh" else gates
+    return gates if adapter.scales is None else gates * adapter.scales.detach().float().cpu()[:, None]
 
 
 def gates_section(strengths: Tensor, first_layer: int) -> Section:

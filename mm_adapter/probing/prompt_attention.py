@@ -9,7 +9,7 @@ from torch import Tensor
 from mm_adapter.adapter.attention import GatedPrefix
 from mm_adapter.data.token_kinds import KINDS, token_kinds
 from mm_adapter.eval.probes.findings import Section
-from mm_adapter.llama.attention import Mask, attend
+from mm_adapter.llama.attention import Mask, Packing, attend
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.batching import token_batches
 from mm_adapter.scoring.encoded_sets import QuestionSet
@@ -37,9 +37,18 @@ class _Recorder:
         gated = self.prefix.strength * self.prefix.attend_to_prompts(queries, mask)
         self.ratios = (_norms(gated) / _norms(to_text).clamp(min=torch.finfo(torch.float32).tiny)).cpu()
         prompt_keys = self.prefix.keys.repeat_interleave(queries.shape[1] // self.prefix.keys.shape[1], dim=1)
-        scores = (queries.float() @ prompt_keys.float().transpose(2, 3)) * queries.shape[-1] ** -0.5
-        self.weights = scores.softmax(dim=-1)[0].mean(dim=0).cpu()
+        if isinstance(mask, Packing) and prompt_keys.shape[0] > 1:
+            blocks = zip(mask.split(queries), mask.members, strict=True)
+            weights = mask.join([_weights(own, prompt_keys[of]) for own, of in blocks])  # (1, H, N, K)
+        else:
+            weights = _weights(queries, prompt_keys)
+        self.weights = weights[0].mean(dim=0).cpu()
         return to_text + gated
+
+
+def _weights(queries: Tensor, keys: Tensor) -> Tensor:
+    scores = (queries.float() @ keys.float().transpose(2, 3)) * queries.shape[-1] ** -0.5
+    return scores.softmax(dim=-1)
 
 
 def _norms(heads: Tensor) -> Tensor:
@@ -107,7 +116,7 @@ def prompt_attention(model: MultimodalLlama, examples: QuestionSet, token_budget
         batch, features, has_image = examples.batch(indices, with_tail=False)
         features = None if features is None else features.to(device)
         has_image = None if has_image is None else has_image.to(device)
-        recorders = _recorders(adapter.prefixes(model.llama, features, has_image))
+        recorders = _recorders(model.prefixes(features, has_image) or ())
         below = [None] * adapter.first_layer
         score_options(model.llama, batch.to(device), [*below, *recorders], None, adapter.first_layer)
         members = [examples.questions[index] for index in indices]

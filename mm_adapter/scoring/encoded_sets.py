@@ -211,7 +211,7 @@ def response_log_likelihoods(
     prefixes = model.prefixes(
         None if features is None else features.to(device), None if has_image is None else has_image.to(device)
     )
-    first = 0 if model.adapter is None else model.adapter.first_layer
+    first = 0 if model.adapter is None else model.adapter.first_changed_layer
     states = None if cache is None else cache.states(batch)
     chosen = target_likelihoods(model.llama, batch, prefixes, states, first)
     segment_ids = batch.packing.segment_ids[batch.sources][batch.source_of]

@@ -28,13 +28,21 @@ class VisionConfig:
         depths: how many of the tower's last stages give a feature, besides its final embedding.
         views: how the picture is shown: ``own`` (the tower's own preprocessing, which may crop), ``1x1`` (the whole
             picture squeezed into the tower's square), ``2x2``, ``3x3`` (tiles of it, each at the tower's resolution).
+        output: ``global`` (global features, one vector a picture) or ``tokens`` (every token of a CLIP vision
+            transformer, in the space of its embedding); ``depths`` says nothing then.
+        channel_order: ``rgb``, or ``bgr``: the tower is shown pictures with red and blue swapped.
     """
 
     tower: str = DEFAULT_TOWER
     depths: int = 4
     views: tuple[str, ...] = ("own",)
+    output: str = "global"
+    channel_order: str = "rgb"
 
     def __post_init__(self) -> None:
+        for name, known in (("output", ("global", "tokens")), ("channel_order", ("rgb", "bgr"))):
+            if getattr(self, name) not in known:
+                raise UserError(f"vision: {name} {getattr(self, name)!r} is not known; {' and '.join(known)} are.")
         for view in self.views:
             if view not in ("own", "1x1", "2x2", "3x3"):
                 raise UserError(f"image view {view!r} is not known{suggestion(view, ('own', '1x1', '2x2', '3x3'))}.")
@@ -63,9 +71,12 @@ class ImageTower(nn.Module):
             backbone = timm_backbone(name.removeprefix("timm:"))
         else:
             backbone = open_clip_backbone(name)
+        if config.output == "tokens" and backbone.tokens is None:
+            raise UserError(f"image tower {name} gives no tokens; output tokens is of open_clip's CLIP transformers.")
         self.model = backbone.model.requires_grad_(False).to(device)
         self.eval()
         self.size, self._own, self._normalise, self._run = backbone.size, backbone.own, backbone.normalise, backbone.run
+        self._tokens = backbone.tokens
         self.weights_fingerprint = tensors_fingerprint(self.model.state_dict())
         facts = f"{self.weights_fingerprint} {backbone.description}"
         self.fingerprint = hashlib.sha256(facts.encode()).hexdigest()
@@ -73,11 +84,19 @@ class ImageTower(nn.Module):
         self.feature_size = self._measure(device)
 
     def _measure(self, device: str | torch.device) -> int:
-        blank = Image.new("RGB", (self.size, self.size))
-        return self.encode(self.preprocess(blank)[None].to(device)).shape[-1]
+        return self.encode(self._blank().to(device)).shape[-1]
+
+    def _blank(self) -> Tensor:
+        return torch.zeros_like(self.preprocess(Image.new("RGB", (self.size, self.size))))[None]
+
+    def blank_features(self) -> Tensor:
+        """Return the features of an all-zero picture, ``(1, F)`` or ``(1, T, E)``: zeros where the tower begins."""
+        return self.encode(self._blank().to(next(self.parameters()).device))
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """Return the views of an RGB picture, ``(tiles, 3, size, size)`` float32."""
+        if self.config.channel_order == "bgr":
+            image = Image.merge("RGB", image.split()[::-1])
         tiles: list[Tensor] = []
         for view in self.config.views:
             if view == "own":
@@ -93,12 +112,18 @@ class ImageTower(nn.Module):
 
     @torch.no_grad()
     def encode(self, views: Tensor) -> Tensor:
-        """Return global features ``(B, F)`` float32 of preprocessed pictures ``(B, tiles, 3, size, size)``.
+        """Return the features of preprocessed pictures ``(B, tiles, 3, size, size)``, float32.
 
-        Per tile: the mean over positions, or the class token where there is one, of the last ``depths`` stages, then
-        the final embedding; the tiles one after another (the paper's multi-scale global features, section 3.3).
+        With ``output`` tokens ``(B, T, E)``: all tokens of a tile, the class token first, the tiles one after another.
+        Otherwise global features ``(B, F)``. Per tile: the mean over positions, or the class token where there is one,
+        of the last ``depths`` stages, then the final embedding; the tiles one after another (the paper's multi-scale
+        global features, section 3.3).
         """
         batch = views.shape[0]
+        if self.config.output == "tokens":
+            assert self._tokens is not None
+            tokens = self._tokens(views.flatten(0, 1))  # (B * tiles, tokens of a tile, E)
+            return tokens.float().reshape(batch, -1, tokens.shape[-1])
         stages, final = self._run(views.flatten(0, 1))
         chosen = stages[len(stages) - min(self.config.depths, len(stages)) :]
         return torch.cat([*chosen, final], dim=-1).float().reshape(batch, -1)

@@ -30,6 +30,8 @@ class Backbone:
         run: ``(B, 3, size, size)`` to the global feature of each stage, ``(B, C)``, and the final embedding.
         description: what decides the features besides the weights.
         is_corrected: see ``ImageTower``.
+        tokens: ``(B, 3, size, size)`` to every token, the class token first, with the last norm and the embedding's
+            projection, ``(B, T, E)``; None where the model is not CLIP's transformer.
     """
 
     model: nn.Module
@@ -39,6 +41,7 @@ class Backbone:
     run: Callable[[Tensor], tuple[list[Tensor], Tensor]]
     description: str
     is_corrected: bool = False
+    tokens: Callable[[Tensor], Tensor] | None = None
 
 
 _FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
@@ -205,9 +208,22 @@ def open_clip_backbone(name: str) -> Backbone:
         stages = [stage.mean(dim=(2, 3)) for stage in maps] if tokens is None else [stage[:, 0] for stage in tokens]
         return stages, output["image_features"]
 
+    def tokens(batch: Tensor) -> Tensor:
+        output = visual.forward_intermediates(
+            batch, 1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC", output_extra_tokens=True
+        )
+        last = output["image_intermediates_prefix"][-1], output["image_intermediates"][-1]
+        return torch.cat(last, dim=1) @ visual.proj  # (B, T, E)
+
     edge = size if isinstance(size, int) else size[0]
     facts = f"open_clip {activation} {_sorted_json(settings)}"
-    return Backbone(visual, edge, own, _normaliser(settings), run, facts, corrected)
+    given = tokens if _norms_every_token(visual) else None
+    return Backbone(visual, edge, own, _normaliser(settings), run, facts, corrected, given)
+
+
+def _norms_every_token(visual: Any) -> bool:
+    plain = isinstance(visual, open_clip.transformer.VisionTransformer) and visual.proj is not None
+    return plain and visual.attn_pool is None and visual.pool_type == "tok" and not visual.final_ln_after_pool
 
 
 def _tag_and_weights(name: str, architecture: str, rest: str) -> tuple[str | None, str]:
@@ -259,11 +275,7 @@ def _refuse_other_size(name: str, architecture: str, file: str) -> None:
     weights = open_clip.factory.load_state_dict(file, weights_only=True)
     positions = weights.get("visual.positional_embedding")
     vision = open_clip.get_model_config(architecture).get("vision_cfg", {})
-    if (
-        positions is None
-        or not isinstance(vision.get("patch_size"), int)
-        or not isinstance(vision.get("image_size"), int)
-    ):
+    if positions is None or not all(isinstance(vision.get(key), int) for key in ("patch_size", "image_size")):
         return
     expected = (vision["image_size"] // vision["patch_size"]) ** 2
     if positions.ndim == 2 and positions.shape[0] - expected not in (0, 1):

@@ -34,6 +34,11 @@ class FeatureStore:
             "depths": str(config.depths),
             "views": ",".join(config.views),
         }
+        # Named only where they differ, so that the stores of earlier versions are found.
+        if config.output != "global":
+            self.description["output"] = config.output
+        if config.channel_order != "rgb":
+            self.description["channel_order"] = config.channel_order
         digest = hashlib.sha256(json.dumps(self.description, sort_keys=True).encode()).hexdigest()
         self.path = folder / f"{config.tower.replace('/', '-').replace(':', '-')}-{digest[:12]}.safetensors"
         self.features = self._read() if self.path.is_file() else {}
@@ -74,7 +79,7 @@ def extract_features(
         distributed: the processes that share whole batches of pictures; the first one writes the store.
 
     Returns:
-        Features ``(F,)`` float32 by path, and the reasons for those that could not be read.
+        Features ``(F,)`` or ``(T, E)`` float32 by path, and the reasons for those that could not be read.
 
     Raises:
         UserError: a picture is missing or bad and ``skip_bad`` is false, or the store cannot be written.

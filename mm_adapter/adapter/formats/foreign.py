@@ -61,14 +61,15 @@ def check_tensors(
     problems += [
         f"{name} is no plain tensor of floating-point numbers"
         for name in wanted
-        if name in tensors and not _is_plain(tensors[name])
+        if name in tensors and not is_plain(tensors[name])
     ]
     if problems:
         rest = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UserError(f"{path}: {'; '.join(problems[:5])}{rest}. Check the format, and the model named by --llama.")
 
 
-def _is_plain(tensor: Tensor) -> bool:
+def is_plain(tensor: Tensor) -> bool:
+    """Tell whether a tensor of floating-point numbers holds all the values that its shape claims."""
     # A view may claim far more values than the file holds, and fill the memory when it is copied.
     held = tensor.layout == torch.strided and not tensor.is_meta and tensor.is_floating_point()
     return held and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
@@ -81,10 +82,15 @@ def refuse_inexpressible(adapter: Adapter, target: str) -> None:
         target: the other format, as a person would call it.
 
     Raises:
-        UserError: random-init attention, or a projection of pictures.
+        UserError: random-init attention, a projection of pictures, or what only LLaMA-Adapter V2 has.
     """
     if adapter.gates is None:
         raise UserError(f"{target} cannot hold this adapter: with random-init attention it has no gates.")
+    if adapter.config.image_prompts == "query" or adapter.config.tunes_weights or adapter.config.prompt_scale:
+        raise UserError(
+            f"{target} cannot hold this adapter: it is one of LLaMA-Adapter V2, with parts that have no place there. "
+            "Use --to official-v2."
+        )
     if adapter.projection is not None:
         raise UserError(
             f"{target} cannot hold this adapter: there is no place for the projection of its pictures. "

@@ -49,6 +49,8 @@ def read_official(path: Path, llama: LlamaConfig, layers: int | None = None, gat
     """
     _check_gate(gate)
     tensors = read_tensors(path)
+    if "visual_query.weight" in tensors:
+        raise UserError(f"{path}: an adapter of the original V2 multimodal code; convert it with --from official-v2.")
     if QUERY not in tensors or tensors[QUERY].ndim != 2:
         raise UserError(f"{path}: {QUERY} is missing or no matrix; this is not an adapter of the original V1 code.")
     rows, width = tensors[QUERY].shape
@@ -90,7 +92,7 @@ def write_official(path: Path, adapter: Adapter, llama: LlamaConfig, gate: str =
     _check_gate(gate)
     refuse_inexpressible(adapter, _NAME)
     refuse_foreign_heads(adapter, _NAME)
-    _refuse_other_models(llama)
+    refuse_other_models(llama, "the original V1 code")
     gates = torch.zeros(llama.num_layers, llama.num_heads)
     gates[adapter.first_layer :] = gate_strengths(adapter) if gate == "plain" else _before_tanh(adapter)
     tensors = {QUERY: adapter.prompts.detach().cpu().flatten(0, 1)}
@@ -120,7 +122,12 @@ def _before_tanh(adapter: Adapter) -> Tensor:
     return strengths.double().atanh().float()
 
 
-def _refuse_other_models(llama: LlamaConfig) -> None:
+def refuse_other_models(llama: LlamaConfig, code: str) -> None:
+    """Refuse a model that the original repository cannot run; ``code`` is which of its programs, for the message.
+
+    Raises:
+        UserError: the model is no LLaMA 1 by its arithmetic.
+    """
     differences = {
         "grouped queries": llama.num_kv_heads != llama.num_heads,
         "a bias in its attention": llama.attention_bias,
@@ -131,4 +138,4 @@ def _refuse_other_models(llama: LlamaConfig) -> None:
     }
     found = [name for name, there in differences.items() if there]
     if found:
-        raise UserError(f"the original V1 code runs LLaMA 1 alone; this model has {', '.join(found)}.")
+        raise UserError(f"{code} runs LLaMA 1 alone; this model has {', '.join(found)}.")

@@ -146,7 +146,7 @@ _FIXED_NAMES = {
     "norm.weight": "norm.weight",
     "output.weight": "head.weight",
 }
-_LAYER_NAMES = {
+LAYER_NAMES = {
     "attention_norm": "attention_norm",
     "attention.wq": "attention.query",
     "attention.wk": "attention.key",
@@ -284,8 +284,8 @@ def _tensors(shards: list[Shard], config: LlamaConfig) -> Iterator[tuple[str, St
         if not tensor.is_floating_point():
             raise UserError(f"{shards[0].path}: {name} has dtype {tensor.dtype}; quantised weights cannot be read.")
         match = re.fullmatch(r"layers\.(\d+)\.(.+)\.weight", name)
-        if match and match[2] in _LAYER_NAMES:
+        if match and match[2] in LAYER_NAMES:
             merged = merge(name, shards, config.hidden_size, heads.get(match[2]))
-            yield f"layers.{match[1]}.{_LAYER_NAMES[match[2]]}.weight", merged
+            yield f"layers.{match[1]}.{LAYER_NAMES[match[2]]}.weight", merged
         else:
             yield _FIXED_NAMES.get(name, name), merge(name, shards, config.hidden_size, None)

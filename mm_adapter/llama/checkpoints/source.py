@@ -207,6 +207,12 @@ def interleaved_to_half_split(weight: Tensor, num_heads: int) -> Tensor:
     return torch.transpose(pairs, 1, 2).reshape(weight.shape)
 
 
+def half_split_to_interleaved(weight: Tensor, num_heads: int) -> Tensor:
+    """Undo ``interleaved_to_half_split``."""
+    halves = weight.reshape(num_heads, 2, -1, *weight.shape[1:])
+    return torch.transpose(halves, 1, 2).reshape(weight.shape)
+
+
 # What training scripts keep beside their tensors, in their own words: names and values, of which nothing is run.
 _INERT: list[Any] = [
     argparse.Namespace,
@@ -223,6 +229,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing, damaged, or holds anything but tensors by name; a pickled global is named.
     """
+    return read_checkpoint(path)[0]
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors as ``read_tensors`` does, and what stands beside ``model``, by name."""
     _check_archive(path)
     try:
         with torch.serialization.safe_globals(_INERT):
@@ -237,12 +248,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         said = re.search(r"WeightsUnpickler error: (.+)", str(error))
         reason = said[1] if said else (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not a readable file of tensors ({reason}). Fetch it again.") from error
+    beside = {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+    beside = {key: value for key, value in beside.items() if key != "model"} if "model" in beside else {}
     content = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and type(value) in (Tensor, torch.nn.Parameter) for name, value in content.items()
     ):
         raise UserError(f"{path}: holds something other than tensors by name.")
-    return {name: value.detach() for name, value in content.items()}
+    return {name: value.detach() for name, value in content.items()}, beside
 
 
 def _check_archive(path: Path) -> None:
