@@ -167,7 +167,8 @@ def check_weights_file(tower: str) -> None:
     if not tower.startswith("hf-hub:") and (
         "/" in file or Path(file).suffix in (".pt", ".pth", ".bin", ".safetensors")
     ):
-        check_exists(Path(file), "the file of the image tower's weights")
+        if not Path(file).exists():
+            raise UserError(f"image tower {tower}: {file!r} is neither a known tag of weights nor a file.")
 
 
 def read_json(path: Path, what: str) -> Any:
