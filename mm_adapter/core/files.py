@@ -164,11 +164,10 @@ def check_weights_file(tower: str) -> None:
         check_exists(Path(folder), "the folder of the image tower")
         return
     file = tower.partition("/")[2].rpartition("@")[2]
-    if not tower.startswith("hf-hub:") and (
-        "/" in file or Path(file).suffix in (".pt", ".pth", ".bin", ".safetensors")
-    ):
-        if not Path(file).exists():
-            raise UserError(f"image tower {tower}: {file!r} is neither a known tag of weights nor a file.")
+    if tower.startswith("hf-hub:") or Path(file).exists():
+        return
+    if "/" in file or Path(file).suffix in (".pt", ".pth", ".bin", ".safetensors"):
+        raise UserError(f"image tower {tower}: {file!r} is neither a known tag of weights nor a file.")
 
 
 def read_json(path: Path, what: str) -> Any:

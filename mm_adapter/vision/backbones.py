@@ -110,7 +110,8 @@ def timm_backbone(name: str) -> Backbone:
         return _timm_model(full, None)
     _require_file(file, architecture)
     if not tag:
-        ways = {json.dumps(_timm_data(f"{architecture}.{known}")) for known in tags}
+        configs = [vars(timm.get_pretrained_cfg(f"{architecture}.{known}")) for known in tags]
+        ways = {json.dumps([config.get(key) for key in _DATA_KEYS]) for config in configs}
         if len(ways) > 1:
             raise UserError(
                 f"timm:{architecture}: its weights were trained on pictures prepared in {len(ways)} ways, and "
@@ -118,11 +119,6 @@ def timm_backbone(name: str) -> Backbone:
                 f"{file}. Tags: {', '.join(tags)}."
             )
     return _timm_model(full, lambda model: _load_timm_file(model, file))
-
-
-def _timm_data(name: str) -> dict[str, Any]:
-    config = timm.get_pretrained_cfg(name)
-    return {key: getattr(config, key, None) for key in _DATA_KEYS}
 
 
 def _load_timm_file(model: Any, file: str) -> None:
