@@ -27,7 +27,6 @@ class ChoiceRow:
 
     Attributes:
         pid: of the question.
-        split: that the row itself names; empty where it names none.
         record: fields as ``question_from_record`` takes them, without the answer.
         options: texts.
         answer: as it stands in the row.
@@ -38,7 +37,6 @@ class ChoiceRow:
     """
 
     pid: str
-    split: str
     record: Mapping[str, Any]
     options: tuple[str, ...]
     answer: Any
@@ -110,7 +108,6 @@ def choice_row(columns: Columns, place: str, record: Any) -> ChoiceRow:
     own = columns.value(record, "id")
     return ChoiceRow(
         pid=str(own) if isinstance(own, str | int) else place,
-        split=str(columns.value(record, "split") or ""),
         record=fields,
         options=options,
         answer=answer,

@@ -137,15 +137,22 @@ def find_columns(source: str, names: Sequence[str], choice: ColumnChoice) -> Col
     left = [name for name in names if name not in choice.ignored and name not in choice.roles.values()]
     turns = next((name for name in left if name in ("conversations", "messages")), None)
     if turns is not None:
+        if "system" in left:
+            raise UserError(
+                f"{source}: a prompt of the system in 'system' is not put to the model. Pass it over with --columns "
+                "ignore=system where that is meant."
+            )
+        for chosen, column in choice.roles.items():
+            if chosen not in ("image", "id", "split"):
+                raise UserError(f"{source}: --columns {chosen}={column} says nothing beside {turns!r}.")
         images = [name for name in left if _plain(name) in ROLES["image"]]
         if len(images) > 1 and "image" not in choice.roles:
             raise _two_columns(source, "image", *images[:2])
         image = choice.roles.get("image") or next(iter(images), None)
         roles = {"image": image} if image else {}
-        split = choice.roles.get("split") or next((name for name in left if _plain(name) in ROLES["split"]), None)
-        roles |= {"split": split} if split else {}
-        own = next((name for name in left if _plain(name) in ROLES["id"]), None)
-        roles |= {"id": own} if own else {}
+        for kind in ("split", "id"):
+            found = choice.roles.get(kind) or next((name for name in left if _plain(name) in ROLES[kind]), None)
+            roles |= {kind: found} if found else {}
         others = tuple(name for name in left if name != turns and name not in roles.values())
         return Columns(roles, passed_over=others, turns=turns)
     roles = dict(choice.roles)

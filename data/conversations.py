@@ -103,56 +103,49 @@ def open_conversations(source: str, options: TableOptions | None = None, skip_ba
         raise UserError(f"{source}: its rows have options to choose from; train on questions (--task questions).")
     if options.answers is not None:
         raise UserError("--answers is of questions with options; leave it out with open answers and conversations.")
-    splits, bad = _read(
-        table, columns, PictureSource(options.images or table.folder, options.allow_urls, bad=options.bad_pictures)
-    )
+    pictures = PictureSource(options.images or table.folder, options.allow_urls, bad=options.bad_pictures)
+    rows, bad = _read(table, columns, pictures)
     if bad and not skip_bad:
         place, reason = next(iter(bad.items()))
         more = f" ({len(bad) - 1} more are bad.)" if len(bad) > 1 else ""
         raise UserError(f"{source}, {place}: {reason}. Mend it, or leave it out with --skip-bad.{more}")
-    ids = {name: tuple(item.id for item in items) for name, items in splits.items()}
-    known = {item.id: item for item in splits.get("train", splits.get(ALL, []))}
-    whole = {name: tuple(items) for name, items in splits.items()}
-    for name, members in divide(ids, options.val_share).items():
-        whole.setdefault(name, ())
-        if name not in splits or len(members) != len(splits[name]):
-            whole[name] = tuple(known[member] for member in members)
-    summary = _summary([item for items in splits.values() for item in items], columns)
-    return ConversationData(whole, bad, source, summary, columns.turns is None)
+    divided = divide({name: tuple(items) for name, items in rows.items()}, options.val_share, bad)
+    whole = rows.get("train", rows.get(ALL, {}))
+    splits = {
+        name: tuple(item for key in keys if (item := rows.get(name, whole)[key]) is not None)
+        for name, keys in divided.items()
+    }
+    summary = _summary([item for items in rows.values() for item in items.values() if item is not None], columns)
+    return ConversationData(splits, bad, source, summary, columns.turns is None)
 
 
 def _read(
     table: Table, columns: Columns, pictures: PictureSource
-) -> tuple[dict[str, list[Conversation]], dict[str, str]]:
-    """Return split -> conversations, each with an id of its own, and place -> reason of records that are bad."""
-    splits: dict[str, list[Conversation]] = {}
+) -> tuple[dict[str, dict[str, Conversation | None]], dict[str, str]]:
+    """Return split -> id -> conversation, None for a record that is bad, by its place; and place -> what is bad."""
+    splits: dict[str, dict[str, Conversation | None]] = {}
     bad: dict[str, str] = {}
-    seen: dict[str, set[str]] = {}
     lone = len(table.splits) == 1
     for split, rows in table.splits.items():
-        splits.setdefault(split, [])
         for number, (place, record) in enumerate(rows):
-            named = place if lone and split == ALL else f"split {split}, {place}"
+            named = columns.value(record, "split") if isinstance(record, Mapping) else None
+            known = splits.setdefault(our_split(str(named)) if named else split, {})
             try:
                 if not isinstance(record, Mapping):
                     raise BadRecord(f"is {kind_of(record)} where an object belongs")
                 found = conversation_from_record(str(number), record, columns, pictures)
-                own = columns.value(record, "split")
             except BadRecord as reason:
-                bad[named] = str(reason)
+                where = place if lone and split == ALL else f"split {split}, {place}"
+                bad[where] = str(reason)
+                known[where] = None
                 continue
             # Ids come again in sets that were merged; what is kept for a conversation is kept by its id.
-            home = our_split(str(own)) if own else split
-            name, again, known = found.id, 1, seen.setdefault(home, set())
+            name, again = found.id, 1
             while name in known:
                 again += 1
                 name = f"{found.id} ({again})"
-            known.add(name)
-            found = replace(found, id=name)
-            splits.setdefault(home, []).append(found)
-    if len(splits) > 1 and not splits.get(ALL, True):
-        del splits[ALL]  # all rows name a split of their own
-    return {name: items for name, items in splits.items() if items or name == ALL or bad}, bad
+            known[name] = replace(found, id=name)
+    return splits, bad
 
 
 def conversation_from_record(
@@ -235,5 +228,7 @@ def _summary(items: Sequence[Conversation], columns: Columns) -> str:
     if columns.turns is None:
         several = sum(len(item.references) > 1 for item in items)
         parts.append("open answers" + (f", {several:,} with several" if several else ""))
-    passed = ", ".join(filter(None, columns.passed_over))
+    asked = ("id", "question", "image", "answer", "context", "split")
+    unused = [column for role, column in columns.roles.items() if role not in asked]
+    passed = ", ".join(filter(None, (*columns.passed_over, *unused)))
     return ", ".join(parts) + (f"; passed over: {passed}" if passed else "")

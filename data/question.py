@@ -1,7 +1,7 @@
 """The one record that every reader of questions produces, the set of them with its splits, and how tables are taken."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -150,21 +150,30 @@ def default_split(splits: Mapping[str, object]) -> str:
     return "test" if "test" in splits or "all" not in splits else "all"
 
 
-def hold_out(ids: Sequence[str], share: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def hold_out(ids: Sequence[str], share: float, bad: Collection[str] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the ids to train on and those to validate with: a share drawn by a fixed seed, at least one of each.
 
-    The same table is divided in the same way each time, so what was held out in training can be evaluated later.
+    The same table is divided in the same way each time, so what was held out in training can be evaluated later. Rows
+    that are found to be bad only once their pictures are decoded must not shift the others: in the order drawn over all
+    rows, the first good ones are held out. A reader that knows of fewer bad ones holds out no row that another trains
+    on.
+
+    Args:
+        ids: of all rows, bad ones included.
+        share: of the rows.
+        bad: ids that are not to be held out.
     """
-    order = random.Random(0).sample(range(len(ids)), len(ids))
-    held = set(order[: max(1, int(len(ids) * share))]) if len(ids) > 1 else set()
-    train = tuple(name for index, name in enumerate(ids) if index not in held)
-    return train, tuple(name for index, name in enumerate(ids) if index in held)
+    order = [name for name in random.Random(0).sample(list(ids), len(ids)) if name not in bad]
+    held = set(order[: max(1, int(len(ids) * share))]) if len(order) > 1 else set[str]()
+    return tuple(name for name in ids if name not in held), tuple(name for name in ids if name in held)
 
 
-def divide(splits: dict[str, tuple[str, ...]], share: float) -> dict[str, tuple[str, ...]]:
-    """Return the splits with ``val`` held out of ``train``, or of all rows, where it is missing."""
-    if "val" not in splits:
-        whole = splits.get("train", splits.get("all"))
-        if whole is not None:
-            splits["train"], splits["val"] = hold_out(whole, share)
-    return splits
+def divide(
+    splits: Mapping[str, tuple[str, ...]], share: float, bad: Collection[str] = ()
+) -> dict[str, tuple[str, ...]]:
+    """Return the splits with ``val`` held out of ``train``, or of all rows, where it is missing; see ``hold_out``."""
+    whole = splits.get("train", splits.get("all"))
+    if "val" in splits or whole is None:
+        return dict(splits)
+    train, val = hold_out(whole, share, bad)
+    return {**splits, "train": train, "val": val}

@@ -1,6 +1,6 @@
 """A table of multiple-choice rows as questions, with its splits and what it was understood as."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.choice_rows import ChoiceRow, choice_row, choose_reading, whole_index
@@ -42,10 +42,12 @@ def read_questions(
     for split, rows in table.splits.items():
         for number, (place, record) in enumerate(rows):
             own = str(number) if lone and split == ALL else f"{split}-{number}"
-            pid, home = own, split
+            pid = own
+            named = columns.value(record, "split") if isinstance(record, Mapping) else None
+            home = our_split(str(named)) if named else split
             try:
                 row = choice_row(columns, own, record)
-                pid, home = row.pid, our_split(row.split) if row.split else split
+                pid = row.pid
                 if pid in found or pid in bad:
                     found.pop(pid, None)
                     raise BadRecord(f"is there twice, the second time in {place} of split {split!r}")
@@ -60,7 +62,7 @@ def read_questions(
             questions.append(_question_of(row, reading, split, pictures, columns.name("image")))
         except BadRecord as reason:
             bad[pid] = str(reason)
-    divided = divide({name: tuple(dict.fromkeys(pids)) for name, pids in splits.items()}, options.val_share)
+    divided = divide({name: tuple(dict.fromkeys(pids)) for name, pids in splits.items()}, options.val_share, bad)
     dataset = Dataset(tuple(questions), divided, bad, table.source, _summary(questions, columns, reading))
     return dataset if skip_bad else refuse_bad(dataset, table.source)
 

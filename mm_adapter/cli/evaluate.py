@@ -51,11 +51,11 @@ def evaluate(
     task = task_of(data, "auto", table.options())
     from mm_adapter.distributed import init_distributed
     from mm_adapter.inference.prompting import ConversationPrompting
-    from mm_adapter.training.evaluation import trained_on
+    from mm_adapter.training.evaluation import held_out_share
 
-    seen = None if model.adapter == "none" else trained_on(Path(model.adapter), data)
-    options = table.options(None if seen is None else seen.val_share)
-    if seen is not None and split is None:
+    share = None if model.adapter == "none" else held_out_share(Path(model.adapter), data)
+    options = table.options(share)
+    if share is not None and split is None:
         split = "val"
         print(f"{model.adapter} was trained on {data}; the part that it held out is evaluated", file=sys.stderr)
     name = Path(model.adapter).name

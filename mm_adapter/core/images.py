@@ -200,10 +200,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """Return 0-255 of 16-bit integers (their full range is 0-65535), or of others by their own range."""
+    """Return 0-255: of values from 0 by the scale that they fit, 0-1 (floats), 0-255 or 0-65535; else by their own."""
     wide = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(wide.min()), float(wide.max())
-    if values.dtype.kind in "iu" and low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0 if high > 255 else 255.0
+    if low >= 0 and high <= 65535:
+        scales = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
+        low, high = 0.0, next(scale for scale in scales if high <= scale)
     scaled = (wide - low) * (255.0 / (high - low)) if high > low else np.zeros_like(wide)
     return scaled.round().astype(np.uint8)

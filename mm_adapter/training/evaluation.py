@@ -5,7 +5,7 @@ import math
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,7 @@ def evaluate_responses(
         table: how the table is taken.
         quiet: show no progress bars.
         distributed: the processes that share the conversations; the first one writes.
-        skip_bad: leave out what cannot be used; an open question counts as wrong then.
+        skip_bad: leave out what cannot be used; figures are of the rest.
         decoding: ``likelihood`` measures the loss alone; ``generate`` lets the model write the last response too, and
             scores it. By default the latter with open questions, the former with conversations.
         max_new_tokens: of a response that is written; by default 64.
@@ -243,19 +243,8 @@ def evaluate_responses(
     return metrics
 
 
-@dataclass(frozen=True)
-class TrainedOn:
-    """What a run says of a lone file that it was trained on.
-
-    Attributes:
-        val_share: share of the file that it held out.
-    """
-
-    val_share: float
-
-
-def trained_on(run: Path, data: str) -> TrainedOn | None:
-    """Return how ``run`` divided the file ``data``, or None where it was not trained on that very file.
+def held_out_share(run: Path, data: str) -> float | None:
+    """Return the share of the file ``data`` that ``run`` held out, or None where it was not trained on that very file.
 
     Such a file has no rows that the run has not seen but those that it held out.
     """
@@ -267,4 +256,4 @@ def trained_on(run: Path, data: str) -> TrainedOn | None:
     if digest is None or not Path(data).is_file() or file_sha256(Path(data)) != digest:
         return None
     share = facts.get("val_share")
-    return TrainedOn(share if isinstance(share, float) and 0 < share < 1 else TableOptions().val_share)
+    return share if isinstance(share, float) and 0 < share < 1 else TableOptions().val_share

@@ -67,6 +67,12 @@ def test_sixteen_bit_and_float_greys_are_scaled_not_clipped(tmp_path):
     assert [sixteen.getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
     floats = open_image(saved(tmp_path / "a.tiff", Image.fromarray(np.array([[-1.0, 0.0, 1.0]], dtype=np.float32))))
     assert [floats.getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+    for whole in (1.0, 255.0, 65535.0):
+        half = np.array([[0.0, 0.5, 1.0]], dtype=np.float32) * whole
+        scaled = open_image(half)
+        assert [scaled.getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+        assert open_image(saved(tmp_path / "c.tiff", Image.fromarray(half))).tobytes() == scaled.tobytes()
+    assert open_image(np.full((2, 2), 0.4)).getpixel((0, 0)) == (102, 102, 102)
     flat = open_image(saved(tmp_path / "b.tiff", Image.fromarray(np.full((2, 2), np.nan, dtype=np.float32))))
     assert flat.getpixel((0, 0)) == (0, 0, 0)
 

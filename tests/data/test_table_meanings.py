@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.conversations import open_conversations
-from mm_adapter.data.question import TableOptions
+from mm_adapter.data.question import TableOptions, hold_out
 from mm_adapter.data.readers import read_dataset, task_of
 
 
@@ -64,6 +66,36 @@ def test_conversations_with_two_columns_of_pictures_are_refused(tmp_path: Path) 
     source = lines(tmp_path / "t.jsonl", [conversation(image=None, images=["a.png"])])
     with pytest.raises(UserError, match="'image' and 'images' could both be the image"):
         open_conversations(source)
+
+
+@given(st.integers(2, 60), st.floats(0.01, 0.9), st.sets(st.integers(0, 59)), st.sets(st.integers(0, 59)))
+def test_no_row_that_was_trained_on_is_held_out_by_who_knows_of_fewer_bad_ones(
+    count: int, share: float, missing: set[int], damaged: set[int]
+) -> None:
+    """Training decodes the pictures and knows all bad rows; evaluation divides the table before it does."""
+    ids = [str(number) for number in range(count)]
+    known = {str(number) for number in missing}
+    trained, held = hold_out(ids, share, known | {str(number) for number in damaged})
+    _, evaluated = hold_out(ids, share, known)
+    learned = set(trained) - known - {str(number) for number in damaged}
+    assert not learned & set(evaluated) or not held
+    assert not set(held) & known
+
+
+def test_a_prompt_of_the_system_and_unused_columns_are_not_dropped_without_a_word(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a prompt of the system in 'system'"):
+        open_conversations(lines(tmp_path / "c.jsonl", [conversation(system="Be kind.")]))
+    with pytest.raises(UserError, match="answer=x says nothing beside 'conversations'"):
+        open_conversations(lines(tmp_path / "c.jsonl", [conversation(x=1)]), TableOptions(columns=("answer=x",)))
+    source = lines(tmp_path / "t.jsonl", [{"question": "q", "rationale": "because", "answer": "yes"}])
+    assert open_conversations(source).summary.endswith("passed over: rationale")
+
+
+def test_a_bad_row_does_not_open_a_split_of_its_own(tmp_path: Path) -> None:
+    rows = [{"question": "q", "choices": ["a", "b"], "answer": 0, "split": "train"}] * 3
+    source = lines(tmp_path / "t.jsonl", [*rows, {**rows[0], "choices": ["a"], "split": "val"}])
+    dataset = read_dataset(source, skip_bad=True)
+    assert {name: len(pids) for name, pids in dataset.splits.items()} == {"train": 3, "val": 1}
 
 
 def test_a_list_of_answers_in_a_cell_is_no_answer_itself(tmp_path: Path) -> None:

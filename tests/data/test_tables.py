@@ -168,7 +168,7 @@ def test_a_reading_is_right_or_refused(drawn: list[tuple[list[str], Any]], way: 
     for options, data in drawn:
         index = data.draw(st.integers(0, len(options) - 1))
         answer = {"index": str(index), "letter": "ABCD"[index], "text": options[index]}[way]
-        rows.append(ChoiceRow("p", "", {}, tuple(options), answer))
+        rows.append(ChoiceRow("p", {}, tuple(options), answer))
         right.append(index)
     try:
         reading = choose_reading("t", rows)
