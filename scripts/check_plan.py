@@ -19,7 +19,7 @@ from bars import bar, write_bars
 
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.planning.devices import find_device
-from mm_adapter.planning.image_costs import TowerShape
+from mm_adapter.planning.image_costs import NO_TOWER, TowerShape
 from mm_adapter.planning.measurement import Measurement, measure, short_run
 from mm_adapter.planning.plan import Plan, make_plan
 from mm_adapter.planning.plan_text import compared
@@ -43,7 +43,7 @@ class Run:
         shape: of the base.
         tokens, answers: of a question.
         values: settings.
-        image_size: width of the image features.
+        tower: of the image features.
     """
 
     name: str
@@ -51,19 +51,23 @@ class Run:
     tokens: int
     answers: int
     values: dict[str, Any]
-    image_size: int = 0
+    tower: TowerShape = NO_TOWER
 
     def plan(self, ranks: int = 1) -> Plan:
         """Return the plan of the run on this processor."""
         config = TrainingConfig(**{"vision": "none", "token_budget": 4096, **self.values})
         load = make_workload(config, ranks, question_tokens=self.tokens, answer_tokens=self.answers)
-        tower = TowerShape(self.image_size, 0)
-        return make_plan(BaseShape("random", self.shape), config, find_device("cpu"), load, tower, ranks)
+        return make_plan(BaseShape("random", self.shape), config, find_device("cpu"), load, self.tower, ranks)
 
 
+TILES, QUERY = {"image_prompts": "tiles"}, {"image_prompts": "query"}
 RUNS = [
     Run("adapter, L 30", SMOLLM2, 128, 30, {"layers": 30, "batch_size": 8}),
-    Run("adapter, L 15, pictures", SMOLLM2, 100, 12, {"layers": 15, "batch_size": 12}, 1776),
+    Run("adapter, L 15, pictures", SMOLLM2, 100, 12, {"layers": 15, "batch_size": 12}, TowerShape(1776, 0)),
+    Run("adapter, L 15, tiles", SMOLLM2, 100, 12, {**TILES, "layers": 15, "batch_size": 12}, TowerShape(8880, 0, 5)),
+    Run(
+        "adapter, L 15, query", SMOLLM2, 100, 12, {**QUERY, "layers": 15, "batch_size": 12}, TowerShape(1280, 0, 1, 49)
+    ),
     Run("adapter, L 20, bfloat16", SMOLLM2, 200, 90, {"layers": 20, "batch_size": 4, "dtype": "bfloat16"}),
     Run("lora", SMOLLM2, 64, 16, {"method": "lora", "batch_size": 16, "token_budget": 512}),
     Run("full", MEDIUM, 128, 30, {"method": "full", "batch_size": 8, "base_lr": 0.001}),
@@ -98,12 +102,12 @@ def check_communication() -> list[dict[str, Any]]:
     bars = []
     for run in (
         Run("adapter", TINY, 24, 5, {"layers": 2}),
-        Run("adapter, pictures", TINY, 24, 5, {"layers": 2}, 40),
+        Run("adapter, pictures", TINY, 24, 5, {"layers": 2}, TowerShape(40, 0)),
         Run("lora", TINY, 24, 5, {"method": "lora"}),
         Run("full", TINY, 24, 5, {"method": "full"}),
     ):
         plan = run.plan(RANKS)
-        planned, counted = plan.communication.reduced, reduced_bytes(run.shape, plan.config, run.image_size)
+        planned, counted = plan.communication.reduced, reduced_bytes(run.shape, plan.config, run.tower)
         print(f"{run.name:26}{planned:>14,}{counted:>14,}", flush=True)
         bars.append(bar(f"{run.name}: bytes summed, planned over counted", planned / counted, 1.0, planned == counted))
     return bars

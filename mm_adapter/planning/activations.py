@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mm_adapter.llama.config import LlamaConfig
+from mm_adapter.planning.image_costs import TowerShape, visual_costs
 from mm_adapter.planning.workload import Workload
 from mm_adapter.training.config import TrainingConfig
 
@@ -49,7 +50,17 @@ class Sizes:
     config: TrainingConfig
     load: Workload
     device: str
-    pictures: bool
+    tower: TowerShape
+
+    @property
+    def pictures(self) -> bool:
+        """Whether questions have pictures."""
+        return self.tower.features > 0
+
+    @property
+    def image_prompts(self) -> str:
+        """How pictures become prompts; ``shared`` without pictures."""
+        return self.config.image_prompts if self.pictures else "shared"
 
     @property
     def tokens(self) -> int:
@@ -138,11 +149,20 @@ def _attention(sizes: Sizes, first: bool) -> int:
     if sizes.prompts and not sizes.joined:
         own = tokens * queries * element
         kept += own  # the outcome, which the gate is multiplied with
-        if sizes.fused:
+        # Queries by question and, where fused, the outcome before it is packed again.
+        by_question = own * (2 if sizes.fused else 1)
+        if sizes.image_prompts == "query":
+            kept += by_question
+            kept += tokens * heads * (SINGLE if sizes.fused else sizes.prompts * (SINGLE + element))
+        elif sizes.fused:
             # The queries are kept already where they have a graph.
-            kept += tokens * heads * SINGLE + (own if first else 0) + (own if sizes.pictures else 0)
+            shifted = sizes.pictures and sizes.image_prompts == "shared"
+            kept += tokens * heads * SINGLE + (own if first else 0) + (own if shifted else 0)
         else:
             kept += own + tokens * heads * sizes.prompts * (SINGLE + element)
+        if sizes.image_prompts == "tiles":
+            kept += own + by_question
+            kept += tokens * heads * (SINGLE if sizes.fused else sizes.tower.tiles * (SINGLE + element))
     return kept
 
 
@@ -166,14 +186,18 @@ def head_memory(sizes: Sizes) -> tuple[int, int]:
     return kept, logits + 2 * normed + packed
 
 
-def prefix_memory(sizes: Sizes, image_size: int) -> int:
+def prefix_memory(sizes: Sizes) -> int:
     """Return the bytes of prompt keys and values of all layers, and of what the visual projection keeps."""
     if sizes.config.method != "adapter":
         return 0
-    config, pictures = sizes.config, sizes.load.questions if image_size else 0
-    of_layer = (2 * config.prompt_length + pictures) * sizes.keys * sizes.element
-    projection = pictures * (2 * image_size + 2 * config.bottleneck + 2 * sizes.base.hidden_size) * SINGLE
-    return config.layers * of_layer + projection
+    config, pictures = sizes.config, sizes.load.questions if sizes.pictures else 0
+    rows = {
+        "shared": 2 * config.prompt_length + pictures,
+        "tiles": 2 * (config.prompt_length + pictures * sizes.tower.tiles),
+        "query": 2 * config.prompt_length * pictures,
+    }[sizes.image_prompts]
+    made = visual_costs(config, sizes.base.hidden_size, sizes.tower, pictures).kept
+    return config.layers * rows * sizes.keys * sizes.element + made
 
 
 def rotation_memory(sizes: Sizes) -> int:

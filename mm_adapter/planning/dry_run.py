@@ -57,7 +57,7 @@ def _parameters(config: TrainingConfig) -> str:
         return f"not known before {config.llama} is fetched"
     if config.vision.startswith("timm:"):
         return f"not known before {config.vision} is loaded"
-    counts = count_parameters(open_shape(config.llama).config, config, tower_shape(config).features)
+    counts = count_parameters(open_shape(config.llama).config, config, tower_shape(config))
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in counts.trained.items())
     return f"{counts.total_trained:,} trained ({kinds}), {counts.frozen:,} frozen"
 

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 from mm_adapter.planning.activations import Sizes
+from mm_adapter.planning.image_costs import visual_costs
 from mm_adapter.planning.shapes import layer_matrices
 
 
@@ -38,7 +39,7 @@ class Work:
         return self.total - self.lower
 
 
-def count_work(sizes: Sizes, image_size: int = 0) -> Work:
+def count_work(sizes: Sizes) -> Work:
     """Return the operations of a pass.
 
     A frozen matrix needs no gradient, so the way back through it costs what the way there did; a trained one costs
@@ -64,7 +65,7 @@ def count_work(sizes: Sizes, image_size: int = 0) -> Work:
             backward += leaving + (0 if first else entering)
         backward += back + from_prompts
     updates = _low_rank(sizes)
-    prefixes = _prefixes(sizes, image_size)
+    prefixes = _prefixes(sizes)
     head = 2 * sizes.load.predicting_tokens * base.hidden_size * base.vocab_size
     forward += updates[0] + prefixes[0] + head
     backward += updates[1] + prefixes[1] + head * (2 if method == "full" else 1)
@@ -90,22 +91,25 @@ def _prompt_attention(sizes: Sizes, first: bool) -> tuple[int, int]:
     """Return the operations there and back of the gated attention to prompts."""
     if not sizes.prompts or sizes.joined:
         return 0, 0
-    product = 2 * sizes.tokens * sizes.prompts * sizes.queries
+    looked_at = sizes.prompts + (sizes.tower.tiles if sizes.image_prompts == "tiles" else 0)
+    product = 2 * sizes.tokens * looked_at * sizes.queries
     return 2 * product, (5 if sizes.fused else 3 if first else 4) * product
 
 
-def _prefixes(sizes: Sizes, image_size: int) -> tuple[int, int]:
+def _prefixes(sizes: Sizes) -> tuple[int, int]:
     """Return the operations there and back of making prefixes: keys and values of prompts and of pictures' vectors."""
     if not sizes.prompts:
         return 0, 0
-    pictures = sizes.load.questions if image_size else 0
-    keys = sizes.prompts + (pictures if sizes.joined else 0)
-    rows = keys + sizes.prompts + pictures
+    pictures = sizes.load.questions if sizes.pictures else 0
+    if sizes.image_prompts == "query":
+        rows = 2 * pictures * sizes.prompts
+    elif sizes.image_prompts == "tiles":
+        rows = 2 * (sizes.prompts + pictures * sizes.tower.tiles)
+    else:
+        rows = 2 * sizes.prompts + pictures + (pictures if sizes.joined else 0)
     projected = 2 * sizes.config.layers * rows * sizes.base.hidden_size * sizes.keys
-    width = sizes.config.bottleneck
-    down, up = 2 * pictures * image_size * width, 2 * pictures * width * sizes.base.hidden_size
-    # Normalised features have a graph, that of the norm's own weights.
-    return projected + down + up, projected + 2 * down + 2 * up
+    visual = visual_costs(sizes.config, sizes.base.hidden_size, sizes.tower, pictures)
+    return projected + visual.there, projected + visual.back
 
 
 def _low_rank(sizes: Sizes) -> tuple[int, int]:

@@ -17,18 +17,19 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from mm_adapter.adapter import Adapter, AdapterConfig
+from mm_adapter.adapter import Adapter
 from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.llama.checkpoints.load import LoadedLlama
 from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.frozen.matrix import count_frozen
 from mm_adapter.llama.model import Llama
 from mm_adapter.model import MultimodalLlama
+from mm_adapter.planning.image_costs import TowerShape
 from mm_adapter.planning.measurement import Measurement
 from mm_adapter.planning.synthetic import random_llama, random_questions
 from mm_adapter.planning.workload import Workload
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.run import build_model
+from mm_adapter.training.run import adapter_config, build_model
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
 
@@ -41,8 +42,9 @@ def answer(request: dict[str, Any]) -> Measurement:
     _warm_up(device, config.method, config.quantization)
     before = _peak(device)
     base = random_llama(shape, getattr(torch, config.dtype), device, config.seed, config.quantization, config.offload)
-    model = random_model(base, config, request["image_size"])
-    sizes = (load.question_tokens, load.predicting, shape.vocab_size, request["image_size"])
+    tower = TowerShape(**request["tower"])
+    model = random_model(base, config, tower)
+    sizes = (load.question_tokens, load.predicting, shape.vocab_size, tower)
     # As many held-out questions as fill a pass: it may be what takes the most memory.
     looked_at = math.ceil(config.validation_budget / load.question_tokens)
     train, val = random_questions(load.epoch_questions, *sizes), random_questions(looked_at, *sizes, seed=1)
@@ -61,11 +63,11 @@ def answer(request: dict[str, Any]) -> Measurement:
     )
 
 
-def random_model(base: LoadedLlama, config: TrainingConfig, image_size: int) -> MultimodalLlama:
+def random_model(base: LoadedLlama, config: TrainingConfig, tower: TowerShape) -> MultimodalLlama:
     """Return the model that training would make on a base, with features of pictures but no tower."""
     model = build_model(replace(config, vision="none"), base)
-    if image_size:
-        kind = AdapterConfig(config.layers, config.prompt_length, config.attention, image_size, config.bottleneck)
+    if tower.features:
+        kind = adapter_config(config, tower.features, tower.tiles)
         model.adapter = Adapter(kind, base.model.config, config.seed).to(base.model.device)
     return model
 

@@ -66,7 +66,7 @@ def measure(plan: Plan) -> Measurement:
         "shape": _plain(plan.base.config),
         "config": plan.config.to_json(),
         "load": asdict(plan.load),
-        "image_size": plan.image_size,
+        "tower": asdict(plan.tower),
     }
     command = [sys.executable, "-m", "mm_adapter.planning.measure"]
     # Its progress is nobody's concern, its errors are.

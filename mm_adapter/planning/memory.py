@@ -13,6 +13,7 @@ from mm_adapter.planning.activations import (
     prefix_memory,
     rotation_memory,
 )
+from mm_adapter.planning.image_costs import NO_TOWER, TowerShape
 from mm_adapter.planning.parameters import Parameters, base_parameters
 from mm_adapter.planning.shapes import BaseShape, layer_matrices, layer_vectors
 from mm_adapter.planning.workload import Workload
@@ -118,29 +119,30 @@ def plan_memory(
     load: Workload,
     device: str,
     ranks: int = 1,
-    image_size: int = 0,
-    tower_bytes: int = 0,
+    tower: TowerShape = NO_TOWER,
 ) -> MemoryPlan:
     """Return what a device holds at its fullest moment, from the second step on.
 
     Args:
         device: cpu or cuda.
-        image_size: width of the image features; 0 without pictures.
-        tower_bytes: of the image tower, which stays loaded.
+        tower: of the image features; it stays loaded.
     """
-    sizes = Sizes(base.config, config, load, device, bool(image_size))
+    sizes = Sizes(base.config, config, load, device, tower)
     resident, offloaded = weights_on_device(base, config, ranks)
     trained = parameters.total_trained * SINGLE
     average = trained if config.ema_decay else 0
     base_held = 0 if config.method == "full" else resident
     always = {
         "weights": base_held + trained,
-        "image tower": tower_bytes,
+        "image tower": tower.parameters * SINGLE,
         # AdamW's two moments; a running average beside them.
         "optimiser": 2 * trained + average,
     }
     questions = math.ceil(load.epoch_questions / ranks)
-    host = {"weights": offloaded, "features": questions * image_size * SINGLE}
+    host = {
+        "weights": offloaded,
+        "features": 0 if tower.tokens else questions * tower.features * SINGLE,
+    }  # tokens stay on disk
     if config.cache_states and sizes.first_layer:
         wanted = questions * load.question_tokens * base.config.hidden_size * sizes.element
         host["cached states"] = min(CACHE_LIMIT, wanted)
@@ -149,7 +151,7 @@ def plan_memory(
         always |= host
         host = {}
     gradients = trained if config.method != "full" or load.passes > 1 else 0
-    moments = [*pass_moments(sizes, image_size, gradients).items()]
+    moments = [*pass_moments(sizes, gradients).items()]
     step_work = 2 * SINGLE * parameters.largest
     moments.append(("optimiser step", {"gradients": trained, "work": step_work}))
     # An evaluation of the held-out questions: where averaged weights stand in, those in training are set aside.
@@ -164,7 +166,7 @@ def plan_memory(
     return MemoryPlan(by_kind, {kind: size for kind, size in host.items() if size}, phase)
 
 
-def pass_moments(sizes: Sizes, image_size: int, gradients: int) -> dict[str, dict[str, int]]:
+def pass_moments(sizes: Sizes, gradients: int) -> dict[str, dict[str, int]]:
     """Return what a pass holds, by kind, at the moments at which it may hold the most.
 
     Args:
@@ -175,7 +177,7 @@ def pass_moments(sizes: Sizes, image_size: int, gradients: int) -> dict[str, dic
     head, head_work = head_memory(sizes)
     # What the lower layers hand on is kept as the first layer's input.
     states = sizes.tokens * base.hidden_size * sizes.element
-    prefixes = prefix_memory(sizes, image_size)
+    prefixes = prefix_memory(sizes)
     held = [layer.entering if config.gradient_checkpointing else layer.kept for layer in layers]
     tables = rotation_memory(sizes)
     lower = {"prefixes": prefixes, "activations": states + tables, "work": lower_work(sizes, sizes.tokens)}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama.config import LlamaConfig
+from mm_adapter.planning.image_costs import TowerShape, visual_costs
 from mm_adapter.planning.shapes import layer_matrices, layer_vectors
 from mm_adapter.training.config import TrainingConfig
 
@@ -36,11 +37,11 @@ def base_parameters(config: LlamaConfig) -> int:
     return config.num_layers * layer + config.hidden_size + embedding * (1 if config.tied_embeddings else 2)
 
 
-def count_parameters(base: LlamaConfig, config: TrainingConfig, image_size: int) -> Parameters:
+def count_parameters(base: LlamaConfig, config: TrainingConfig, tower: TowerShape) -> Parameters:
     """Return what a run trains and what it leaves.
 
     Args:
-        image_size: width of the image features F; 0 without pictures.
+        tower: of the image features, see ``tower_shape``.
 
     Raises:
         UserError: more adapted layers than the model has.
@@ -55,14 +56,10 @@ def count_parameters(base: LlamaConfig, config: TrainingConfig, image_size: int)
         return Parameters({"lora": lora}, frozen, config.lora_rank * max(map(max, updated)))
     if config.layers > base.num_layers:
         raise UserError(f"layers is {config.layers}, the model has {base.num_layers}; lower --layers.")
-    trained = {"prompts": config.layers * config.prompt_length * hidden}
+    tensors = {"prompts": [config.layers * config.prompt_length * hidden]}
     if config.attention == "zero-init":
-        trained["gates"] = config.layers * base.num_heads
-    if image_size:
-        # Layer norm, down, up: weights and biases of each.
-        width = config.bottleneck
-        trained["projection"] = 2 * image_size + image_size * width + width + width * hidden + hidden
-    tensors = [trained["prompts"], trained.get("gates", 0)]
-    if image_size:
-        tensors += [image_size * config.bottleneck, config.bottleneck * hidden]
-    return Parameters(trained, frozen, max(tensors))
+        gated = 2 if tower.features and config.image_prompts == "tiles" else 1
+        tensors["gates"] = gated * [config.layers * base.num_heads]
+    tensors |= visual_costs(config, hidden, tower).tensors
+    trained = {kind: sum(sizes) for kind, sizes in tensors.items()}
+    return Parameters(trained, frozen, max(size for sizes in tensors.values() for size in sizes))

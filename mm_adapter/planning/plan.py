@@ -184,9 +184,9 @@ def make_plan(
     check_settings(config, ranks)
     if utilisation is not None and not 0 < utilisation <= 1:
         raise UserError(f"--utilisation is {utilisation}; it must be more than 0 and at most 1.")
-    parameters = count_parameters(base.config, config, tower.features)
+    parameters = count_parameters(base.config, config, tower)
     config = replace(config, device=device.kind)
-    sizes = Sizes(base.config, config, load, device.kind, bool(tower.features))
+    sizes = Sizes(base.config, config, load, device.kind, tower)
     return Plan(
         base,
         config,
@@ -195,8 +195,8 @@ def make_plan(
         load,
         tower,
         parameters,
-        plan_memory(base, config, parameters, load, device.kind, ranks, tower.features, tower.parameters * SINGLE),
-        count_work(sizes, tower.features),
+        plan_memory(base, config, parameters, load, device.kind, ranks, tower),
+        count_work(sizes),
         plan_communication(base, config, parameters, load, device, ranks),
         UTILISATION[device.kind] if utilisation is None else utilisation,
     )

@@ -11,6 +11,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from mm_adapter.llama.config import LlamaConfig
+from mm_adapter.planning.image_costs import NO_TOWER, TowerShape
 from mm_adapter.planning.measure import random_model
 from mm_adapter.planning.synthetic import random_llama, random_questions
 from mm_adapter.training.config import TrainingConfig
@@ -32,19 +33,19 @@ class _Losses(nn.Module):
         return self._losses(range(count), None).mean()
 
 
-def reduced_bytes(shape: LlamaConfig, config: TrainingConfig, image_size: int = 0) -> int:
+def reduced_bytes(shape: LlamaConfig, config: TrainingConfig, tower: TowerShape = NO_TOWER) -> int:
     """Return the bytes that ``DistributedDataParallel`` sums in a step of random questions, two ranks with gloo."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (Path(folder), shape, config, image_size)
+        arguments = (Path(folder), shape, config, tower)
         torch.multiprocessing.spawn(_rank, arguments, nprocs=RANKS)
         return int((Path(folder) / "bytes").read_text())
 
 
-def _rank(rank: int, folder: Path, shape: LlamaConfig, config: TrainingConfig, image_size: int) -> None:
+def _rank(rank: int, folder: Path, shape: LlamaConfig, config: TrainingConfig, tower: TowerShape) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
-    model = random_model(random_llama(shape, getattr(torch, config.dtype)), config, image_size)
-    examples = random_questions(2, 24, 5, shape.vocab_size, image_size, seed=rank)
+    model = random_model(random_llama(shape, getattr(torch, config.dtype)), config, tower)
+    examples = random_questions(2, 24, 5, shape.vocab_size, tower, seed=rank)
     module = DistributedDataParallel(_Losses(QuestionTask(model, examples, examples, config)))
     sizes: list[int] = []
 

@@ -12,6 +12,7 @@ from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.frozen.matrix import place_matrices
 from mm_adapter.llama.frozen.offload import offload_layers
 from mm_adapter.llama.model import Llama
+from mm_adapter.planning.image_costs import NO_TOWER, TowerShape
 from mm_adapter.scoring.encoded_sets import QuestionSet
 
 
@@ -84,16 +85,17 @@ def _random_quantized(shape: LlamaConfig, dtype: torch.dtype, seed: int, quantiz
 
 
 def random_questions(
-    count: int, tokens: int, predicting: int, vocabulary: int, image_size: int = 0, seed: int = 0
+    count: int, tokens: int, predicting: int, vocabulary: int, tower: TowerShape = NO_TOWER, seed: int = 0
 ) -> QuestionSet:
     """Return questions of two options that are ``tokens`` long as packed, and predict from ``predicting`` positions.
 
     Args:
-        image_size: width of the random image features that each question has; 0 for none.
+        tower: of the random image features that each question has; without features for none.
     """
     generator = torch.Generator().manual_seed(seed)
-    pictures = [Path(f"{number}.png") if image_size else None for number in range(count)]
-    features = {path: torch.randn(image_size, generator=generator) for path in pictures if path is not None}
+    pictures = [Path(f"{number}.png") if tower.features else None for number in range(count)]
+    shape = (tower.tokens, tower.features) if tower.tokens else (tower.features,)
+    features = {path: torch.randn(shape, generator=generator) for path in pictures if path is not None}
     first = max(1, (predicting + 1) // 2)
     # The last token of an option is predicted and not read.
     ends = (tokens - predicting + 1, tokens - predicting + 1 + first)

@@ -34,7 +34,7 @@ def test_kept_activations_are_those_of_autograd(case: Case) -> None:
     sizes = case.sizes
     layers = range(sizes.first_layer, sizes.base.num_layers)
     planned = sum(layer_memory(sizes, index).kept for index in layers)
-    planned += head_memory(sizes)[0] + prefix_memory(sizes, case.image_size)
+    planned += head_memory(sizes)[0] + prefix_memory(sizes)
     if len(layers) > 1 or sizes.config.method != "adapter":  # a single adapted layer's input has no graph
         planned += rotation_memory(sizes)
     assert planned == pytest.approx(kept_bytes(case), rel=0.01)

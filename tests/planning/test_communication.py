@@ -9,6 +9,7 @@ from test_fitting import plan_of
 
 from mm_adapter.planning.communication import plan_communication
 from mm_adapter.planning.devices import find_device
+from mm_adapter.planning.image_costs import NO_TOWER, TowerShape
 from mm_adapter.planning.memory import weight_bytes
 from mm_adapter.planning.parameters import count_parameters
 from mm_adapter.planning.reduction import reduced_bytes
@@ -16,15 +17,19 @@ from mm_adapter.planning.shapes import BaseShape
 from mm_adapter.planning.workload import Workload
 from mm_adapter.training.config import TrainingConfig
 
+QUERY = {"image_prompts": "query", "query_width": 16}
 
-@pytest.mark.parametrize(("values", "image_size"), [({}, 33), ({"method": "lora"}, 0)])
-def test_summed_bytes_are_those_of_ddp(values: dict[str, Any], image_size: int) -> None:
+
+@pytest.mark.parametrize(
+    ("values", "tower"), [({}, TowerShape(33, 0)), ({"method": "lora"}, NO_TOWER), (QUERY, TowerShape(33, 0, 1, 6))]
+)
+def test_summed_bytes_are_those_of_ddp(values: dict[str, Any], tower: TowerShape) -> None:
     """Counted in the reduction of two real ranks."""
     config = TrainingConfig(**{"vision": "none", "layers": 2, **values})
-    parameters = count_parameters(SHAPE, config, image_size)
+    parameters = count_parameters(SHAPE, config, tower)
     base = BaseShape("tiny", SHAPE)
     planned = plan_communication(base, config, parameters, Workload(2, 24, 5), find_device("a100"), 2)
-    assert planned.reduced == reduced_bytes(SHAPE, config, image_size)
+    assert planned.reduced == reduced_bytes(SHAPE, config, tower)
     assert planned.sent == planned.reduced
 
 

@@ -10,7 +10,7 @@ from mm_adapter.planning.measure import count_flops
 def test_flops_are_those_of_the_counter(case: Case) -> None:
     """Forward and backward pass in every way of training: within a thousandth."""
     counted = count_flops(case.task, len(case.examples.questions))
-    assert count_work(case.sizes, case.image_size).total == pytest.approx(counted, rel=1e-3)
+    assert count_work(case.sizes).total == pytest.approx(counted, rel=1e-3)
 
 
 def test_kept_states_save_the_lower_layers() -> None:

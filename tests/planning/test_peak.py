@@ -19,7 +19,7 @@ def test_the_fullest_moment_of_a_pass(name: str) -> None:
     """Memory allocated within a pass, there and back, at its highest: within a tenth in every way of training."""
     values = {"layers": 3, **CASES[name]}
     case = make_case(WIDE, **values)
-    examples = random_questions(8, 80, 20, WIDE.vocab_size, case.image_size)
+    examples = random_questions(8, 80, 20, WIDE.vocab_size, case.sizes.tower)
     case.task.train_set = examples
     object.__setattr__(case.sizes, "load", Workload(8, 80, 20))
     case.task.losses(range(8), None).sum().backward()  # gradients are there from now on, and libraries loaded
@@ -30,7 +30,7 @@ def test_the_fullest_moment_of_a_pass(name: str) -> None:
         if event.name() == "[memory]" and event.device_type() == torch.autograd.DeviceType.CPU:
             held += event.nbytes()
             peak = max(peak, held)
-    moments = pass_moments(case.sizes, case.image_size, 0)
+    moments = pass_moments(case.sizes, 0)
     # Gradients are summed into those of the first pass: new ones beside them, one after the other.
     planned = max(sum(held.values()) - held.get("gradients", 0) for held in moments.values())
     assert planned == pytest.approx(peak, rel=0.1)

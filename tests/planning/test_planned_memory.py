@@ -9,7 +9,7 @@ from planning_cases import SHAPE, Case, make_case
 
 from mm_adapter.llama import LlamaConfig
 from mm_adapter.planning.devices import find_device
-from mm_adapter.planning.image_costs import TowerShape
+from mm_adapter.planning.image_costs import NO_TOWER, TowerShape
 from mm_adapter.planning.measurement import measure, short_run
 from mm_adapter.planning.memory import plan_memory, weight_bytes, weights_on_device
 from mm_adapter.planning.parameters import count_parameters
@@ -31,9 +31,9 @@ def test_optimiser_and_gradients_are_exact(case: Case) -> None:
     gradients = sum(weight.grad.nbytes for weight in trained.parameters() if weight.grad is not None)
     optimizer.step()
     moments = [value for state in optimizer.state.values() for name, value in state.items() if name != "step"]
-    parameters = count_parameters(SHAPE, config, case.image_size)
+    parameters = count_parameters(SHAPE, config, case.sizes.tower)
     load = replace(case.sizes.load, rank_questions=2 * case.sizes.load.questions)
-    planned = plan_memory(BASE, config, parameters, load, "cpu", image_size=case.image_size)
+    planned = plan_memory(BASE, config, parameters, load, "cpu", tower=case.sizes.tower)
     assert planned.device["optimiser"] == sum(value.nbytes for value in moments)
     assert parameters.total_trained * 4 == gradients
 
@@ -43,8 +43,8 @@ def test_weights_are_those_of_the_model(case: Case) -> None:
     model, config = case.model, case.sizes.config
     stored = sum(weight.nbytes for weight in model.llama.parameters() if not weight.requires_grad)
     stored += sum(weight.nbytes for weight in model.trained.parameters()) if model.trained is not None else 0
-    parameters = count_parameters(SHAPE, config, case.image_size)
-    planned = plan_memory(BASE, config, parameters, case.sizes.load, "cpu", image_size=case.image_size)
+    parameters = count_parameters(SHAPE, config, case.sizes.tower)
+    planned = plan_memory(BASE, config, parameters, case.sizes.load, "cpu", tower=case.sizes.tower)
     assert planned.device["weights"] == stored
 
 
@@ -82,7 +82,7 @@ def test_the_fewer_are_kept_the_less_memory() -> None:
     config = TrainingConfig(layers=4, vision="none", dtype="float32")
     case = make_case(LlamaConfig(300, 96, 4, 6, 6, 16, 256), layers=4)
     base = BaseShape("tiny", case.sizes.base)
-    parameters = count_parameters(base.config, config, 0)
+    parameters = count_parameters(base.config, config, NO_TOWER)
     large = replace(case.sizes.load, questions=64, predicting=2)
 
     def peak(changed: TrainingConfig, questions: int = 64) -> int:
