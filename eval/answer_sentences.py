@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mm_adapter.eval import answer_languages
 from mm_adapter.eval.option_words import OptionWords, letter_index
 
 _MOST_STARTS = 50
@@ -33,7 +34,7 @@ NOBODY = frozenset([-1])
 """Beside an option it makes a claim that contradicts itself."""
 
 _ADJECTIVES = (
-    r"(?:(?:final|corrected|revised|updated|actual|correct|right|best|only|single|proper|appropriate|true|chosen|selected|predicted|likely|suitable|"
+    r"(?:(?:final|corrected|revised|updated|actual|official|expected|reference|gold|correct|right|best|only|single|proper|appropriate|true|chosen|selected|predicted|likely|suitable|"
     r"accurate|most (?:likely|appropriate|suitable|accurate|fitting|reasonable)|probable)(?: and |, | ))*"
 )
 _NOUN = r"(?:answer|choice|option|response|solution|selection|conclusion|letter|result)(?: (?:choice|option|letter))?"
@@ -43,22 +44,14 @@ _ADVERBS = (
 )
 _IS = rf"(?:(?: is| would be| will be| must be| should be| has to be|'s){_ADVERBS}\s*(?:[:=]|[-–—](?=\s)|\.\.+|…)?\s*)"
 _SIGN = r"(?:\s*(?:[:=→]|[-=]+>|\s[-–—]\s)\s*)"
-_OTHER_LANGUAGES = (
-    r"die (?:richtige |korrekte |endgültige )?antwort (?:ist|lautet):? ?|(?:richtige )?(?:antwort|lösung) ?: ?|"
-    r"la (?:bonne )?réponse(?: correcte| finale)? est:? ?(?:la )?|réponse(?: correcte| finale)? ?: ?|"
-    r"la respuesta(?: correcta| final)? es:? ?(?:la )?|respuesta(?: correcta| final)? ?: ?|"
-    r"la risposta(?: corretta| giusta)? è:? ?|risposta(?: corretta)? ?: ?|"
-    r"a resposta(?: correta| final| certa)? é:? ?|resposta(?: correta)? ?: ?|"
-    r"(?:正确|最终)?答案(?:是|为)?\s*:?\s*|(?:因此|所以)?,?(?:应该|故)?(?<!不)(?<!不能)(?<!不要)(?<!不应)(?<!不应该)(?<!不会)(?<![别別])选择?\s*:?\s*|正解は\s*:?\s*|答えは\s*:?\s*|选项\s*:?\s*|答\s*:\s*"
-)
 _ANSWER_IS = re.compile(
     rf"(?<![A-Za-z])(?:(?:the|my|our|this) )?(?P<kind>{_ADJECTIVES}){_NOUN}"
     rf"(?: \([^()\n]{{1,20}}\))?(?: (?:to|for|of|here)\b[^.!?;:,\n]{{0,80}}?)?(?:{_IS}|{_SIGN}|(?<=\b)\n)"
     rf"|(?<![A-Za-z])ans(?:\.|wer)?{_SIGN}|(?<![A-Za-z])ans\. "
-    rf"|(?<![A-Za-z])(?:correct|selected|chosen){_SIGN}"
+    rf"|(?<![A-Za-z])(?:correct|selected|chosen|predicted|prediction|actual|expected|reference|gold|label|ground[- ]truth){_SIGN}"
     rf"|(?<![A-Za-z])(?:the )?(?:correct|right|best) (?:[\w'-]+ ){{1,8}}?(?:is|would be|:){_ADVERBS}:? "
     rf"|(?<![A-Za-z])the one {_IS}"
-    rf"|(?:(?<![A-Za-z]))(?:{_OTHER_LANGUAGES})",
+    rf"|(?:(?<![A-Za-z]))(?:{answer_languages.ANSWER_IS})",
     re.IGNORECASE,
 )
 _FINAL = re.compile(r"\b(?:final|corrected|revised|updated)\b", re.IGNORECASE)
@@ -73,21 +66,25 @@ _I_CHOOSE = re.compile(
 )
 _IT_IS = re.compile(
     r"(?<![A-Za-z])(?:it|this|that|these|those|they)(?: is| are|'s|'re| must be| has to be| would be| will be)"
-    rf"{_ADVERBS}(?: called| an example of| a case of)?:? ",
+    rf"{_ADVERBS}(?: called| an example of| a case of)?:? "
+    r"|(?<![A-Za-z])(?:(?:that|this|which|it)(?: only)? leaves(?: us| me)?|(?:we|i)(?: are|'re|'m| am) left)(?: with)?"
+    r"(?: only| just)?(?: the)? ",
     re.IGNORECASE,
 )
-_SO = re.compile(r"(?<![A-Za-z])(?:so|thus|therefore|hence)[,:]? ", re.IGNORECASE)
+_SO = re.compile(r"(?<![A-Za-z])(?:so|thus|therefore|hence|by (?:process of )?elimination)[,:]? ", re.IGNORECASE)
 _IS_CORRECT = re.compile(
     rf"(?: is| seems| looks| must be| has to be| appears to be| would be){_ADVERBS} "
     rf"(?:(?:the|my|our) {_ADJECTIVES}(?:answer|choice|option|one|response)|correct|right|the correct|the best)"
-    r"(?: here| (?:to|for|in) [^.!?;,\n]{0,60}?)?(?=[.!;,]|\s*\n|\s*$| because\b| since\b| as\b)",
+    r"(?: here| (?:to|for|in) [^.!?;,\n]{0,60}?)?(?=[.!;,]|\s*\n|\s*$| because\b| since\b| as\b)"
+    rf"|(?:{answer_languages.IS_CORRECT})(?=[.!;,]|\s*\n|\s*$)",
     re.IGNORECASE,
 )
 # What stands behind an answer and ends it.
 _END = re.compile(
     r"\s*$|\s*\n|\s?[.!]+(?=\s|$|[A-Z]{2}|\))|\s*[;,:](?=\s|$)|\s+[-–—/|]+\s|\s*[—–]|\s*\("
     r"|\s+(?:because|since|for|given|due|which|where|based|from|in|on|with|according|as|when|or|and|is the|rather than"
-    r"|instead of|and not|not)\b",
+    r"|instead of|and not|not)\b"
+    rf"|{answer_languages.SENTENCE_ENDS}",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"\s*(?:$|[.!\n]|,? because\b|,? since\b|[—–]|-\s)", re.IGNORECASE)
@@ -103,6 +100,7 @@ _SECOND_THOUGHT = re.compile(
     r"|[^\w?]*(?:not(?=\W*(?:$|\n|[.,;!]))|no(?! other\b| others\b))\b|[^\w?]*(?:wait|actually)\b",
     re.IGNORECASE,
 )
+_CALLED = re.compile(r",? (?:which|that) is (?:(?:option|choice|letter) )?[(\[]?([A-Z])(?![A-Za-z'])")
 _NEXT_PIECE = re.compile(
     r"[\s.,;:!]*([^.,;:!?\n]{1,300}?[)\].:]?)(?=[,;!\n]|[.:]\s*(?:$|\n)|$|\s+(?:or|and|because)\b)", re.IGNORECASE
 )
@@ -115,18 +113,23 @@ _CONNECTED = re.compile(
     re.IGNORECASE,
 )
 _OPENER = re.compile(
-    r"^(?:(?:oh|wait|no|yes|actually|sorry|oops|hm+|okay|ok|well|sure|right|correction|wrong)\b[,.:;!–—-]*\s*)+",
+    r"^(?:(?:(?:oh|wait|no(?! (?:\w+ )?answer)|yes|actually|sorry|oops|hm+|okay|ok|well|sure|right|correction)\b[,.:;!–—-]*"
+    r"|wrong[,.:;!–—-]+)\s*)+",
     re.IGNORECASE,
 )
-_HYPOTHETICAL = re.compile(r"\b(?:if|unless|whether|suppos\w*|assum\w*|imagine|pretend|were)\b", re.IGNORECASE)
+_HYPOTHETICAL = re.compile(
+    r"\b(?:if|unless|whether|suppos\w*|assum\w*|imagine|pretend|were)\b|" + answer_languages.CONDITIONS, re.IGNORECASE
+)
 _DENIED = re.compile(
     r"\b(?:not|never|no|cannot|doubt\w*|deny|denies|disagree\w*|misconception|reject\w*|false|wrong|incorrect|unlikely|least|impossible|mistake\w*|says?|states?|said|"
     r"claims?|claimed|wish|hope|wonder|thought|might|may|could|would|some|people|students?|friend|someone|you|he|she|"
     r"they)\b|n't\b",
     re.IGNORECASE,
 )
-_DENIED_IN_CHINESE = re.compile(r"(?:[不没](?:太|大)?(?:认为|觉得|相信|同意|可能|确定)|怀疑|如果|假如|假设)[^,;]*$")
-_SPEAKER = re.compile(r"\b(?:says?|said|claims?|claimed|thinks?|answers?|answered)\W*$", re.IGNORECASE)
+_DENIED_IN_CHINESE = re.compile(answer_languages.NO_ANSWER_BEFORE)
+_SPEAKER = re.compile(
+    r"\b(?:says?|said|claims?|claimed|thinks?|answers?|answered)\W*$|" + answer_languages.SPEAKERS, re.IGNORECASE
+)
 _OWN_VIEW = re.compile(r"^(?:so |thus |therefore |hence |and )?,?\s*(?:i|we|it|this|that)\b", re.IGNORECASE)
 _LISTED = re.compile(r"\b[A-Z]$")
 
@@ -190,7 +193,8 @@ class Sentences:
                 and not _HYPOTHETICAL.search(before)
                 and (before[-1] == ":" or before.endswith(" that") or len(before.split()) <= 4)
             )
-        return not before[-1].isascii() and not _DENIED_IN_CHINESE.search(before)
+        # In Chinese and Japanese no space parts what stands before.
+        return before[-1] >= "\u3040" and not _DENIED_IN_CHINESE.search(before)
 
     def _object(self, start: int, place: int, rule: str, lower: bool, final: bool) -> Iterator[Claim]:
         """Yield what stands behind "the answer is": a letter that ends there, an option's words, or both."""
@@ -252,7 +256,10 @@ class Sentences:
 
     def claim(self, start: int, choices: frozenset[int], rule: str, end: int, final: bool = False) -> Claim:
         """Return a claim that ends at ``end``; it contradicts itself where a second thought or other words follow."""
+        called = _CALLED.match(self.text, end)
         second = _SECOND_THOUGHT.match(self.text, end) is not None
+        if called and letter_index(called[1]) not in choices:
+            second = True
         following = self.following(end)
         if following and not following & choices:
             second = True

@@ -11,13 +11,24 @@ _WIDE |= {0x24B6 + place: f"({chr(ord('A') + place)})" for place in range(26)}
 _WIDE |= dict.fromkeys((0xFEFF, 0x200B, 0x200C, 0x200D, 0x2060, 0x00AD, 0x200E, 0x200F))
 
 # Reasoning: <think>, [THINK], <|begin_of_thought|>, each closed by its own kind; a closing one may stand alone, because
-# some chat templates write the opening one into the prompt.
+# some chat templates write the opening one into the prompt. The bracket behind an opening mark may be missing.
 _REASONING = re.compile(
-    r"[<◁](?P<close>/?)\s*(?:\w{1,20}:)?"
-    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|rationale|cot|summary|caption)"
-    r"\s*[>▷]|\[(?P<end>/?)think(?:ing)?\]|<\|(?:begin|(?P<over>end))_of_thought\|>"
-    r"|<\|(?:start_thinking|think(?:ing)?|(?P<done>end_thinking|/think(?:ing)?))\|>",
-    re.IGNORECASE,
+    r"[<◁‹⟨〈《«](?P<close>/?)\s*(?:(?:\w{1,20}:)?"
+    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratch_?pad|rationale|cot|summary|caption)"
+    r"|(?:\w{1,20}[_ ])?(?:think(?:ing)?|thoughts?|reasoning|monologue|deliberation)(?:[_ ](?:process|steps?|trace))?)"
+    r"(?:\s+\w{1,20}=[^<>\n]{0,60})?(?:\s*[>▷›⟩〉》»]|[ \t]*(?=\n|$))"
+    r"|\[(?P<end>/?)(?:think(?:ing)?|thoughts?|reasoning)\](?!\()|<\|(?:begin|(?P<over>end))_of_thought\|>"
+    r"|<\|(?:start_thinking|think(?:ing)?|(?P<done>end_thinking|/think(?:ing)?))\|>"
+    r"|<unused94>(?:thought\b)?|(?P<unused><unused95>)"
+    r"|\AThinking(?:\.{3}|…)\s*\n|(?P<told>^(?:\.{3}|…)\s?done thinking\.?$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+# The same as a block of code or a part to be unfolded, which other blocks may follow.
+_REASONING_BLOCK = re.compile(
+    r"```(?:think(?:ing)?|thoughts?|reasoning)\n.*?(?:```|\Z)"
+    r"|<details\b(?:[^<>]{0,60}\b(?:reasoning|thinking)\b[^<>]{0,60}>"
+    r"|[^<>]{0,60}>\s*<summary>\s*(?:think|thought|reasoning|chain of thought)[^<>]{0,60}</summary>).*?(?:</details>|\Z)",
+    re.IGNORECASE | re.DOTALL,
 )
 _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final[^<]{0,40}<\|message\|>")
 _OTHER_CHANNEL = re.compile(r"<\|channel\|>\s*\w+[^<]{0,40}<\|message\|>")
@@ -88,8 +99,9 @@ def _plain(text: str) -> str:
 def _without_reasoning(text: str) -> str:
     kept: list[str] = []
     start, inside = 0, False
+    text = _REASONING_BLOCK.sub("\n", text)
     for mark in _REASONING.finditer(text):
-        closes = bool(mark["close"] or mark["end"] or mark["over"] or mark["done"])
+        closes = any(mark[name] for name in ("close", "end", "over", "done", "unused", "told"))
         if closes and not inside:
             kept.clear()
         elif not closes and not inside:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
+from mm_adapter.eval.answer_languages import VERDICTS
 from mm_adapter.eval.answer_sentences import Claim, Sentences
 from mm_adapter.eval.answer_text import answer_fields, evened, own_answer, without_fields, without_markup
 from mm_adapter.eval.option_words import OptionWords, letter_index
@@ -50,7 +51,8 @@ _ABOUT = re.compile(
     r"this one|i(?:'m| am) not|(?:this|that|it)(?: (?:one|option|choice|answer))?(?: (?:is|was|does|do|can|could))?"
     r"(?: (?:not|wrong|incorrect|false)|n't|not))\b"
     # A verdict or a share of each option: "A: 0.1", "(A) ✗".
-    r"|[0-9.]+\s?%?\s*(?:$|[,;\n]|[(\[]?[A-Z]\b)|[?/&✗✘❌×✖✕]",
+    r"|[0-9.]+\s?%?\s*(?:$|[,;\n]|[(\[]?[A-Z]\b)|[?/&✗✘❌×✖✕]"
+    rf"|{VERDICTS}",
     re.IGNORECASE,
 )
 _PIECE_END = re.compile(r"[.!?;\n](?=\s|$)")
