@@ -61,6 +61,18 @@ _JSON_FIELD = re.compile(
     re.IGNORECASE,
 )
 
+_FALSE = r"(?:false|no|0(?![.0-9])|wrong|incorrect|not correct|invalid|failed?|rejected)"
+_FALSE_FIELD = re.compile(
+    rf"[\"']?\b(?:is[_ ]?)?(?:correct(?:ness)?|right|valid|true|accurate|verdict|status|judge?ment|evaluation|grade|accepted)"
+    rf"[\"']?\s*[:=]\s*[\"']?{_FALSE}\b",
+    re.IGNORECASE,
+)
+_OBJECT = re.compile(r"\{[^{}]*\}")
+_BESIDE = 2000  # characters on either side of an answer in JSON that are looked at
+_DEEPEST = 3  # levels of objects beside it
+MARKED_FALSE = "marked as false"
+"""What ``answer_fields`` calls an answer in JSON that the object itself calls false: ``{"answer": "B", "is_correct": false}``."""
+
 _LATEX_FONT = re.compile(r"\\(?:text(?:bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf)|emph|underline|mbox|bm)\s*\{([^{}]*)\}")
 _LATEX_MATHS = re.compile(r"\$\$?([^$\n]{1,300})\$\$?")
 _LATEX_MARK = re.compile(r"\\[()\[\]]|\\(?:quad|qquad|,|;|!)")
@@ -125,7 +137,7 @@ def _own_turn(text: str) -> str:
 
 
 def answer_fields(text: str) -> Iterator[tuple[str, str]]:
-    """Yield ``(rule, content)`` of what is set apart as the answer: ``boxed``, ``answer tag`` or ``JSON``."""
+    """Yield ``(rule, content)`` of what is set apart as the answer: ``boxed``, ``answer tag`` or ``JSON``; or marked as false."""
     for match in _BOXED.finditer(text):
         yield "boxed", match[1]
     for match in _ANSWER_TAG.finditer(text):
@@ -134,7 +146,18 @@ def answer_fields(text: str) -> Iterator[tuple[str, str]]:
     if unclosed:
         yield "answer tag", unclosed[1]
     for match in _JSON_FIELD.finditer(text):
-        yield "JSON", next(group for group in match.groups()[1:] if group is not None)
+        content = next(group for group in match.groups()[1:] if group is not None)
+        # The marks that open and close the field stand for the object that it is in.
+        start, end = match.start() + 1, match.end()
+        yield MARKED_FALSE if _marked_as_false(text, start, end) else "JSON", content
+
+
+def _marked_as_false(text: str, start: int, end: int) -> bool:
+    """Say whether an object of JSON around ``text[start:end]`` says of itself that it is false."""
+    before, after = text[max(0, start - _BESIDE) : start], text[end : end + _BESIDE]
+    for _ in range(_DEEPEST):
+        before, after = _OBJECT.sub(" ", before), _OBJECT.sub(" ", after)
+    return _FALSE_FIELD.search(f"{before} {after}") is not None
 
 
 def without_fields(text: str) -> str:

@@ -20,9 +20,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
+from mm_adapter.eval.answer_doubts import in_doubt, is_about_another, plainly
 from mm_adapter.eval.answer_languages import VERDICTS
 from mm_adapter.eval.answer_sentences import Claim, Sentences
-from mm_adapter.eval.answer_text import answer_fields, evened, own_answer, without_fields, without_markup
+from mm_adapter.eval.answer_text import MARKED_FALSE, answer_fields, evened, own_answer, without_fields, without_markup
 from mm_adapter.eval.option_words import OptionWords, letter_index
 from mm_adapter.eval.record import UNREADABLE
 
@@ -98,9 +99,10 @@ def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
     marked = evened(without_fields(written).replace("**", ""))
     exact = _exact_words(marked, options)
     words = OptionWords.of(options, exact)
-    bare = without_markup(without_fields(written)) or marked
+    bare = plainly(without_markup(without_fields(written)) or marked, words)
+    fields = list(_fields(written, words))
     claims = [
-        *_fields(written, words),
+        *(claim for claim in fields if claim.rule != MARKED_FALSE),
         *_whole(bare, words, options),
         *(Claim(0, frozenset([i]), "words") for i in exact),
     ]
@@ -112,7 +114,12 @@ def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
     if len(chosen) != 1 or any(not chosen <= claim.choices for claim in standing):
         return UNREADABLE, ""
     (choice,) = chosen
-    if not 0 <= choice < len(options) or choice in _denied(bare):
+    denied = _denied(bare).union(*(claim.choices for claim in fields if claim.rule == MARKED_FALSE))
+    if not 0 <= choice < len(options) or choice in denied:
+        return UNREADABLE, ""
+    since = 0 if len(standing) == len(claims) else min(claim.start for claim in standing)
+    whole = any(claim.rule in _WHOLE for claim in claims)
+    if in_doubt(bare, choice, words, since, max(claim.start for claim in standing), whole):
         return UNREADABLE, ""
     return choice, certain[0].rule
 
@@ -223,10 +230,18 @@ def _one_sentence(text: str, words: OptionWords) -> list[Claim]:
     ending = (
         _ENDS_WITH_IS.fullmatch(text) if len(text) < _LONGEST_SENTENCE and not _TWO_SENTENCES.search(text) else None
     )
-    found = words.match(ending[2]) if ending else frozenset[int]()
+    found = _words_and_letter(words, ending[2]) if ending else frozenset[int]()
     if not ending or not found or _UNSURE.search(ending[1]) or words.mentioned(ending[1]) - found:
         return []
+    if is_about_another(ending[1], found):
+        return []
     return [Claim(0, found, "sentence")]
+
+
+def _words_and_letter(words: OptionWords, piece: str) -> frozenset[int]:
+    """Return the option whose words ``piece`` is, perhaps with its letter: ``red (A)``."""
+    both = words.named(piece, begins=False).get("letter and words", frozenset())
+    return words.match(piece) or (both if len(both) == 1 else frozenset())
 
 
 def _standing(claims: Sequence[Claim], text: str) -> list[Claim]:
