@@ -47,7 +47,8 @@ _AND_NOT = re.compile(
 
 _FALSE = r"(?:false|no|wrong|incorrect|not correct|invalid)"
 _FALSE_LINE = re.compile(
-    rf"^(?:is[_ ]?)?(?:correct(?:ness)?|right|valid|true|accurate|verdict|judge?ment)\s*[:=]\s*(?P<verdict>{_FALSE})[.!]?$",
+    rf"^(?:is[_ ]?)?(?:correct(?:ness)?|right|valid|true|accurate|verdict|judge?ment)\s*[:=]\s*"
+    rf"(?P<verdict>{_FALSE})[.!]?$",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -81,6 +82,7 @@ _UNSURE = re.compile(
     r"since|answer|option|choice|letter)\b|n't\b|\?",
     re.IGNORECASE,
 )
+_REASONS = re.compile(r"\b(?:because|since|explanation|reason(?:ing|s)?|rationale|why|weil|denn|因为|なぜなら)\b", re.I)
 _HEAD = re.compile(r"(?P<head>[^.,:;!\n]{1,80})[.,:;!]\s+(?P<rest>\S.*)", re.DOTALL)
 _TAKEN_BACK = re.compile(r"(?:oh,? |no,? )?(?:wait|hold on|actually|sorry)\b", re.IGNORECASE)
 
@@ -192,6 +194,8 @@ def _asserted(text: str, words: OptionWords) -> frozenset[int]:
     found = frozenset[int]()
     if head and not _TAKEN_BACK.match(head["rest"]) and not re.fullmatch(r"[A-Za-z]", head["head"].strip()):
         found |= words.match(head["head"])
+    # What calls itself a reason may be bad and yet leaves the answer standing.
+    text = _REASONS.split(text, maxsplit=1)[0]
     pieces = [piece for piece in _PIECES.split(text) if piece]
     if len(text) > _LONGEST or len(pieces) > _MOST_PIECES:
         return found

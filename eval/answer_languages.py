@@ -1,7 +1,8 @@
 """How answers are said in languages other than English: pieces of expressions, to be read without letter case."""
 
 ANSWER_IS = (
-    r"die (?:richtige |korrekte |endgültige )?(?:antwort|lösung) (?:ist|lautet):? ?|(?:richtige )?(?:antwort|lösung) ?: ?|"
+    r"die (?:richtige |korrekte |endgültige )?(?:antwort|lösung) (?:ist|lautet):? ?|richtig ist:? |"
+    r"(?:richtige |korrekte |endgültige )?(?:antwort|lösung) ?: ?|"
     r"la (?:bonne )?réponse(?: correcte| finale)? est:? ?(?:la )?|réponse(?: correcte| finale)? ?: ?|"
     r"la respuesta(?: correcta| final)? es:? ?(?:la )?|respuesta(?: correcta| final)? ?: ?|"
     r"la risposta(?: corretta| giusta)? è:? ?|risposta(?: corretta)? ?: ?|"
@@ -25,8 +26,8 @@ SENTENCE_ENDS = r"\s*(?:です|である|だ|입니다|이다)(?=[\s.!]|$)"
 CONDITIONS = r"\b(?:wenn|falls|sofern|angenommen|si|se|если)\b|如果|假如|假设|假設|要是|もし|なら|만약"
 
 SPEAKERS = (
-    r"\b(?:sagte?|meinte?|behauptete?|denkt|glaubt|говорит|говорят|сказала?|считает|dit|dice|diz)(?:,? (?:que|che|что))?"
-    r"\W*$"
+    r"\b(?:sagte?|meinte?|behauptete?|denkt|glaubt|говорит|говорят|сказала?|считает|dit|dice|diz)"
+    r"(?:,? (?:que|che|что))?\W*$"
 )
 """Ends what stands before somebody else's answer."""
 

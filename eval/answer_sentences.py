@@ -48,7 +48,8 @@ _ANSWER_IS = re.compile(
     rf"(?<![A-Za-z])(?:(?:the|my|our|this) )?(?P<kind>{_ADJECTIVES}){_NOUN}"
     rf"(?: \([^()\n]{{1,20}}\))?(?: (?:to|for|of|here)\b[^.!?;:,\n]{{0,80}}?)?(?:{_IS}|{_SIGN}|(?<=\b)\n)"
     rf"|(?<![A-Za-z])ans(?:\.|wer)?{_SIGN}|(?<![A-Za-z])ans\. "
-    rf"|(?<![A-Za-z])(?:correct|selected|chosen|predicted|prediction|actual|expected|reference|gold|label|ground[- ]truth){_SIGN}"
+    r"|(?<![A-Za-z])(?:correct|selected|chosen|predicted|prediction|actual|expected|reference|gold|label|ground[- ]truth)"
+    rf"{_SIGN}"
     rf"|(?<![A-Za-z])(?:the )?(?:correct|right|best) (?:[\w'-]+ ){{1,8}}?(?:is|would be|:){_ADVERBS}:? "
     rf"|(?<![A-Za-z])the one {_IS}"
     rf"|(?:(?<![A-Za-z]))(?:{answer_languages.ANSWER_IS})",
@@ -113,8 +114,8 @@ _CONNECTED = re.compile(
     re.IGNORECASE,
 )
 _OPENER = re.compile(
-    r"^(?:(?:(?:oh|wait|no(?! (?:\w+ )?answer)|yes|actually|sorry|oops|hm+|okay|ok|well|sure|right|correction)\b[,.:;!–—-]*"
-    r"|wrong[,.:;!–—-]+)\s*)+",
+    r"^(?:(?:(?:oh|wait|no(?! (?:\w+ )?answer)|yes|actually|sorry|oops|hm+|okay|ok|well|sure|right|correction)\b"
+    r"[,.:;!–—-]*|wrong[,.:;!–—-]+)\s*)+",
     re.IGNORECASE,
 )
 _HYPOTHETICAL = re.compile(

@@ -13,10 +13,12 @@ _WIDE |= dict.fromkeys((0xFEFF, 0x200B, 0x200C, 0x200D, 0x2060, 0x00AD, 0x200E, 
 # Reasoning: <think>, [THINK], <|begin_of_thought|>, each closed by its own kind; a closing one may stand alone, because
 # some chat templates write the opening one into the prompt. The bracket behind an opening mark may be missing.
 _REASONING = re.compile(
-    r"[<◁‹⟨〈《«](?P<close>/?)\s*(?:(?:\w{1,20}:)?"
+    r"[<◁‹⟨〈](?P<close>/?)\s*(?:(?:\w{1,20}:)?"
     r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratch_?pad|rationale|cot|summary|caption)"
     r"|(?:\w{1,20}[_ ])?(?:think(?:ing)?|thoughts?|reasoning|monologue|deliberation)(?:[_ ](?:process|steps?|trace))?)"
-    r"(?:\s+\w{1,20}=[^<>\n]{0,60})?(?:\s*[>▷›⟩〉》»]|[ \t]*(?=\n|$))"
+    r"(?:\s+\w{1,20}=[^<>\n]{0,60})?(?:\s*[>▷›⟩〉]|[ \t]*(?=\n|$))"
+    # Quotes of other languages, in which an option may stand too.
+    r"|[《«](?P<quoted>/?)(?:think|thinking)[》»]"
     r"|\[(?P<end>/?)(?:think(?:ing)?|thoughts?|reasoning)\](?!\()|<\|(?:begin|(?P<over>end))_of_thought\|>"
     r"|<\|(?:start_thinking|think(?:ing)?|(?P<done>end_thinking|/think(?:ing)?))\|>"
     r"|<unused94>(?:thought\b)?|(?P<unused><unused95>)"
@@ -27,7 +29,8 @@ _REASONING = re.compile(
 _REASONING_BLOCK = re.compile(
     r"```(?:think(?:ing)?|thoughts?|reasoning)\n.*?(?:```|\Z)"
     r"|<details\b(?:[^<>]{0,60}\b(?:reasoning|thinking)\b[^<>]{0,60}>"
-    r"|[^<>]{0,60}>\s*<summary>\s*(?:think|thought|reasoning|chain of thought)[^<>]{0,60}</summary>).*?(?:</details>|\Z)",
+    r"|[^<>]{0,60}>\s*<summary>\s*(?:think|thought|reasoning|chain of thought)[^<>]{0,60}</summary>)"
+    r".*?(?:</details>|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
 _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final[^<]{0,40}<\|message\|>")
@@ -63,15 +66,15 @@ _JSON_FIELD = re.compile(
 
 _FALSE = r"(?:false|no|0(?![.0-9])|wrong|incorrect|not correct|invalid|failed?|rejected)"
 _FALSE_FIELD = re.compile(
-    rf"[\"']?\b(?:is[_ ]?)?(?:correct(?:ness)?|right|valid|true|accurate|verdict|status|judge?ment|evaluation|grade|accepted)"
-    rf"[\"']?\s*[:=]\s*[\"']?{_FALSE}\b",
+    r"[\"']?\b(?:is[_ ]?)?(?:correct(?:ness)?|right|valid|true|accurate|verdict|status|judge?ment|evaluation|grade"
+    rf"|accepted)[\"']?\s*[:=]\s*[\"']?{_FALSE}\b",
     re.IGNORECASE,
 )
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _BESIDE = 2000  # characters on either side of an answer in JSON that are looked at
 _DEEPEST = 3  # levels of objects beside it
 MARKED_FALSE = "marked as false"
-"""What ``answer_fields`` calls an answer in JSON that the object itself calls false: ``{"answer": "B", "is_correct": false}``."""
+"""The rule of an answer that stands in an object that calls itself false."""
 
 _LATEX_FONT = re.compile(r"\\(?:text(?:bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf)|emph|underline|mbox|bm)\s*\{([^{}]*)\}")
 _LATEX_MATHS = re.compile(r"\$\$?([^$\n]{1,300})\$\$?")
@@ -113,7 +116,7 @@ def _without_reasoning(text: str) -> str:
     start, inside = 0, False
     text = _REASONING_BLOCK.sub("\n", text)
     for mark in _REASONING.finditer(text):
-        closes = any(mark[name] for name in ("close", "end", "over", "done", "unused", "told"))
+        closes = any(mark[name] for name in ("close", "quoted", "end", "over", "done", "unused", "told"))
         if closes and not inside:
             kept.clear()
         elif not closes and not inside:
@@ -137,7 +140,10 @@ def _own_turn(text: str) -> str:
 
 
 def answer_fields(text: str) -> Iterator[tuple[str, str]]:
-    """Yield ``(rule, content)`` of what is set apart as the answer: ``boxed``, ``answer tag`` or ``JSON``; or marked as false."""
+    """Yield ``(rule, content)`` of what is set apart as the answer: ``boxed``, ``answer tag``, ``JSON``.
+
+    An answer in JSON beside ``"is_correct": false`` and the like has ``MARKED_FALSE`` for a rule.
+    """
     for match in _BOXED.finditer(text):
         yield "boxed", match[1]
     for match in _ANSWER_TAG.finditer(text):
@@ -145,11 +151,12 @@ def answer_fields(text: str) -> Iterator[tuple[str, str]]:
     unclosed = _OPEN_ANSWER_TAG.search(text)
     if unclosed:
         yield "answer tag", unclosed[1]
+    some_false = _FALSE_FIELD.search(text) is not None
     for match in _JSON_FIELD.finditer(text):
         content = next(group for group in match.groups()[1:] if group is not None)
         # The marks that open and close the field stand for the object that it is in.
         start, end = match.start() + 1, match.end()
-        yield MARKED_FALSE if _marked_as_false(text, start, end) else "JSON", content
+        yield MARKED_FALSE if some_false and _marked_as_false(text, start, end) else "JSON", content
 
 
 def _marked_as_false(text: str, start: int, end: int) -> bool:
