@@ -39,7 +39,7 @@ _NOT_BUT = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _ONLY = re.compile(r"(?:only|just|merely|simply|necessarily|all|always|nur|allein|bloß)\b", re.IGNORECASE)
-_NOT_BUT_CJK = re.compile(r"不是(?P<no>[^,.;\n不是]{1,40}?),?(?=而是)而|(?P<aru>[^,.;\n]{1,40}?)(?:では|じゃ)なくて?,?")
+_NOT_BUT_CJK = re.compile(r"不是(?P<no>[^,.;\n不是]{1,40}?),? ?而是|(?P<aru>[^,.;\n]{1,40}?)(?:では|じゃ)なくて?,?")
 _AND_NOT = re.compile(
     r"(?P<yes>.{1,200}?),? ?\(?,?\b(?:and not|not|instead of|rather than|nicht) (?P<no>.{1,200}?)\)?[.!]?",
     re.IGNORECASE,
@@ -63,10 +63,17 @@ _SAID = re.compile(
     r"(?: is| was| says)?\s*[:=]?\s*[(\[]?([A-Z])(?![A-Za-z'])"
 )
 _AFTERTHOUGHT = re.compile(
-    r"\b(?:otherwise|or else|alternatively|possibly|perhaps|maybe|could also be|might also be|also)\b,? "
+    r"\b(?i:otherwise|or else|alternatively|possibly|perhaps|maybe|could also be|might also be|also)\b,? "
     r"(?:it(?: is|'s| could be| might be) )?(?:option )?[(\[]?(?P<maybe>[A-Z])(?![A-Za-z']| [a-z])"
     r"|(?<![\w'])[(\[]?(?P<better>[A-Z])[)\]]? (?:is|fits|works|seems|looks|sounds)(?: much| slightly| even)?"
     r" (?:better|closer|more (?:likely|accurate|suitable|fitting|appropriate))\b"
+)
+_SHARE = re.compile(r"(?<![\w'])([A-Z])(?![\w'])[^.;,\n]{0,12}?[0-9]+\s?%")
+_ALSO_CALLED = re.compile(rf"[,(=] ?(?:the )?{_ORDINAL} one\b", re.IGNORECASE)
+_WRONG_BEHIND = (
+    r"[)\]]*(?:\s*[(\[,.;:!–—-]+\s*|\s+)(?:(?:that|this|it|which)?(?: is|'s|is|was) )?(?:clearly |definitely )?"
+    r"(?:(?:wrong|incorrect|false|untrue|not (?:correct|right|true)|just kidding|kidding|i think not|i am joking)"
+    r"(?=\s*(?:$|[.!,;)\]\n]))|(?:right|correct|isn't it|no|yes|ok|okay)\?)"
 )
 _PIECES = re.compile(r"(?<=[.;!?])\s+|\n|,? (?:so|thus|therefore|hence)\b,? ?|, (?=[A-Za-z]{1,20}:)|\s+[-–—]+\s+")
 _SUBJECT_IS = re.compile(
@@ -87,37 +94,48 @@ _HEAD = re.compile(r"(?P<head>[^.,:;!\n]{1,80})[.,:;!]\s+(?P<rest>\S.*)", re.DOT
 _TAKEN_BACK = re.compile(r"(?:oh,? |no,? )?(?:wait|hold on|actually|sorry)\b", re.IGNORECASE)
 
 
-def plainly(text: str, words: OptionWords) -> str:
-    """Return ``text``, an answer without mark-up, with "not A but B" as "B" and "the second option" as "option B"."""
+def plainly(text: str, words: OptionWords) -> tuple[str, frozenset[int]]:
+    """Return ``text``, an answer without mark-up, with "not A but B" as "B" and "the second option" as "option B".
+
+    Returns:
+        Also the options that are said not to be the answer, such as A.
+    """
     if words.match(text):
-        return text
-    text = _NOT_BUT.sub(lambda found: _kept(found, words), text)
-    text = _NOT_BUT_CJK.sub(lambda found: _kept_cjk(found, words), text)
+        return text, frozenset()
+    excluded: set[int] = set()
+    text = _NOT_BUT.sub(lambda found: _kept(found, words, excluded), text)
+    text = _NOT_BUT_CJK.sub(lambda found: _kept_cjk(found, words, excluded), text)
     whole = _AND_NOT.fullmatch(text)
-    if whole:
+    if whole and whole["yes"][-1:] not in (":", "-"):
         yes, no = words.named(whole["yes"]), words.named(whole["no"])
-        if yes and no and not set().union(*yes.values()) & set().union(*no.values()):
+        if yes and no:
             text = whole["yes"]
+            excluded.update(*no.values())
     if not _TWO_ORDINALS.search(text):
         text = _ORDINAL_OPTION.sub(lambda found: _lettered(found, words), text)
         text = _ORDINAL_ONE.sub(lambda found: found["lead"] + _lettered(found, words), text)
-    return text
+    return text, frozenset(excluded)
 
 
-def _kept(found: re.Match[str], words: OptionWords) -> str:
+def _kept(found: re.Match[str], words: OptionWords, excluded: set[int]) -> str:
     """Return what stands for "is not A but" where A names an option and nothing else."""
-    if _ONLY.match(found["no"]) or not words.within(words.named(found["no"])):
+    named = words.named(found["no"])
+    if _ONLY.match(found["no"]) or not words.within(named):
         return found[0]
+    excluded.update(*named.values())
     verb = found["is"] or found["isnt"]
     return f"{verb} " if verb else ""
 
 
-def _kept_cjk(found: re.Match[str], words: OptionWords) -> str:
-    if found["no"] is not None:
-        return "" if words.within(words.named(found["no"])) else found[0]
+def _kept_cjk(found: re.Match[str], words: OptionWords, excluded: set[int]) -> str:
     # "AではなくB", or "正解はAではなくB" with what stands before the option.
-    head = re.fullmatch(r"(.*[はが:] ?)?(.+)", found["aru"])
-    return (head[1] or "") if head and words.within(words.named(head[2])) else found[0]
+    head = re.fullmatch(r"(.*[はが:] ?)?(.+)", found["no"] or found["aru"], re.DOTALL)
+    named = words.named(head[2]) if head else {}
+    if not head or not words.within(named):
+        return found[0]
+    excluded.update(*named.values())
+    kept = head[1] or ""
+    return kept + ("是" if found["no"] and found.start() else "")
 
 
 def _lettered(found: re.Match[str], words: OptionWords) -> str:
@@ -171,11 +189,30 @@ def in_doubt(text: str, choice: int, words: OptionWords, since: int, last: int, 
             return True
     if _REFERENCE.search(text) and {letter_index(said[1]) for said in _first(_SAID.finditer(text))} - {choice}:
         return True
+    shares = {letter_index(share[1]) for share in _first(_SHARE.finditer(_REASONS.split(text, maxsplit=1)[0]))}
+    if len(shares) > 1:
+        return True
+    if any(ordinal_index(one["ordinal"]) != choice for one in _first(_ALSO_CALLED.finditer(text))):
+        return True
+    if _called_wrong(text, choice, words):
+        return True
     for found in _first(_AFTERTHOUGHT.finditer(text, last)):
         if letter_index(found["maybe"] or found["better"]) != choice:
             return True
     asserted = _asserted(text[since:], words)
     return bool(asserted) and choice not in asserted
+
+
+def _called_wrong(text: str, choice: int, words: OptionWords) -> bool:
+    """Say whether the letter or words of an option are called wrong: "B (incorrect)", "Not B"."""
+    letter = re.escape(chr(ord("A") + choice))
+    behind = re.search(
+        rf"(?:(?<![\w'])(?-i:{letter})(?![\w'])|(?<!\w)(?:{words.pattern(choice)})){_WRONG_BEHIND}", text, re.I
+    )
+    # "The answer is B. False." names B where that is "false".
+    if behind and not words.match(re.split(r"[\s(\[,.;:!–—-]+", behind[0].rstrip())[-1]) & {choice}:
+        return True
+    return re.search(rf"\b[Nn]ot\s+(?:option )?[(\[]?{letter}(?![\w'])(?! [a-z])", text) is not None
 
 
 def _question_and_answer(text: str, words: OptionWords) -> list[frozenset[int]]:
@@ -203,7 +240,10 @@ def _asserted(text: str, words: OptionWords) -> frozenset[int]:
         said = _SUBJECT_IS.fullmatch(_LABEL.sub("", piece))
         if said is None or _UNSURE.search(said["subject"]):
             continue
-        found |= words.match(said["words"].rstrip(".!")) or words.match(re.split(r"[,;]", said["words"])[0])
+        named = words.match(said["words"].rstrip(".!")) or words.match(re.split(r"[,;]", said["words"])[0])
+        # "The ball is red and the box is blue" speaks of two things.
+        if not words.mentioned(said["subject"]) - named:
+            found |= named
     return found
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 # Full-width letters, digits and marks are the ASCII ones moved by a constant; circled letters stand for "(A)".
 _WIDE: dict[int, int | str | None] = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_WIDE |= {0x3002: ".", 0x3010: "[", 0x3011: "]", 0x2018: "'", 0x2019: "'", 0x201A: "'", 0x201B: "'", 0x00A0: " "}
+_WIDE |= {0x3010: "[", 0x3011: "]", 0x2018: "'", 0x2019: "'", 0x201A: "'", 0x201B: "'", 0x00A0: " "}
+# Behind these marks no space is written in Chinese and Japanese; rules look for one at the end of a sentence.
+_WIDE |= {0x3002: ". ", 0xFF0C: ", ", 0xFF01: "! ", 0xFF1B: "; ", 0xFF1F: "? "}
 _WIDE |= {0x24B6 + place: f"({chr(ord('A') + place)})" for place in range(26)}
 _WIDE |= dict.fromkeys((0xFEFF, 0x200B, 0x200C, 0x200D, 0x2060, 0x00AD, 0x200E, 0x200F))
 
@@ -70,11 +72,23 @@ _FALSE_FIELD = re.compile(
     rf"|accepted)[\"']?\s*[:=]\s*[\"']?{_FALSE}\b",
     re.IGNORECASE,
 )
+_WRONG_FIELD = re.compile(
+    r"[\"']?\b(?:is[_ ]?)?(?:wrong|incorrect|false|invalid|rejected)[\"']?\s*[:=]\s*[\"']?(?:true|yes|1)\b",
+    re.IGNORECASE,
+)
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _BESIDE = 2000  # characters on either side of an answer in JSON that are looked at
 _DEEPEST = 3  # levels of objects beside it
 MARKED_FALSE = "marked as false"
 """The rule of an answer that stands in an object that calls itself false."""
+
+_JSON_WORDS = re.compile(
+    r"[{,]\s*([\"'])(?:(?:answer|option|choice)[_ ]?)?(?:text|words|content|value)\1\s*:\s*"
+    r"([\"'])([^\"'\n]{1,2000})\2\s*(?=[,}])",
+    re.IGNORECASE,
+)
+BESIDE = "JSON words"
+"""The rule of words that stand beside an answer in JSON: they may contradict it and are no answer themselves."""
 
 _LATEX_FONT = re.compile(r"\\(?:text(?:bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf)|emph|underline|mbox|bm)\s*\{([^{}]*)\}")
 _LATEX_MATHS = re.compile(r"\$\$?([^$\n]{1,300})\$\$?")
@@ -142,7 +156,8 @@ def _own_turn(text: str) -> str:
 def answer_fields(text: str) -> Iterator[tuple[str, str]]:
     """Yield ``(rule, content)`` of what is set apart as the answer: ``boxed``, ``answer tag``, ``JSON``.
 
-    An answer in JSON beside ``"is_correct": false`` and the like has ``MARKED_FALSE`` for a rule.
+    An answer in JSON beside ``"is_correct": false`` and the like has ``MARKED_FALSE`` for a rule, words beside an
+    answer have ``BESIDE``.
     """
     for match in _BOXED.finditer(text):
         yield "boxed", match[1]
@@ -151,12 +166,14 @@ def answer_fields(text: str) -> Iterator[tuple[str, str]]:
     unclosed = _OPEN_ANSWER_TAG.search(text)
     if unclosed:
         yield "answer tag", unclosed[1]
-    some_false = _FALSE_FIELD.search(text) is not None
+    some_false = bool(_FALSE_FIELD.search(text) or _WRONG_FIELD.search(text))
     for match in _JSON_FIELD.finditer(text):
         content = next(group for group in match.groups()[1:] if group is not None)
         # The marks that open and close the field stand for the object that it is in.
         start, end = match.start() + 1, match.end()
         yield MARKED_FALSE if some_false and _marked_as_false(text, start, end) else "JSON", content
+    for match in _JSON_WORDS.finditer(text):
+        yield BESIDE, match[3]
 
 
 def _marked_as_false(text: str, start: int, end: int) -> bool:
@@ -164,7 +181,8 @@ def _marked_as_false(text: str, start: int, end: int) -> bool:
     before, after = text[max(0, start - _BESIDE) : start], text[end : end + _BESIDE]
     for _ in range(_DEEPEST):
         before, after = _OBJECT.sub(" ", before), _OBJECT.sub(" ", after)
-    return _FALSE_FIELD.search(f"{before} {after}") is not None
+    around = f"{before} {after}"
+    return bool(_FALSE_FIELD.search(around) or _WRONG_FIELD.search(around))
 
 
 def without_fields(text: str) -> str:

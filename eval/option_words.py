@@ -72,6 +72,11 @@ class OptionWords:
                 return found & self.preferred or found
         return frozenset()
 
+    def pattern(self, index: int) -> str:
+        """Return a regular expression for the words of an option, letter case aside."""
+        forms = (form for form, found in self.tiers[2].items() if index in found)
+        return "|".join(re.escape(form) for form in forms) or r"(?!)"
+
     def exact(self, text: str) -> bool:
         """Say whether ``text`` is an option's words with nothing forgiven but a full stop."""
         return any(compare(text) in forms for compare, forms in zip(_COMPARED[:2], self.tiers, strict=False))

@@ -21,9 +21,17 @@ from itertools import islice
 from typing import TypeVar
 
 from mm_adapter.eval.answer_doubts import in_doubt, is_about_another, plainly
-from mm_adapter.eval.answer_languages import VERDICTS
+from mm_adapter.eval.answer_languages import CORRECTIONS, VERDICTS
 from mm_adapter.eval.answer_sentences import Claim, Sentences
-from mm_adapter.eval.answer_text import MARKED_FALSE, answer_fields, evened, own_answer, without_fields, without_markup
+from mm_adapter.eval.answer_text import (
+    BESIDE,
+    MARKED_FALSE,
+    answer_fields,
+    evened,
+    own_answer,
+    without_fields,
+    without_markup,
+)
 from mm_adapter.eval.option_words import OptionWords, letter_index
 from mm_adapter.eval.record import UNREADABLE
 
@@ -44,6 +52,7 @@ _LABEL_THEN_REASON = re.compile(
 _LABEL_AND_SPACE = re.compile(r"(?:option |choice )?([A-Z])() (.+)", re.DOTALL)
 _LISTED = re.compile(r"(?<!is )(?<!nswer: )(?<![\w(\[])[(\[]?([A-Z])[)\].:]+\s*")
 _LABELS = re.compile(r"(?<!\S)\(?([A-Z])\)\s|(?:^|\n|[.;!?]\s+)([A-Z])[.:]\s+\w")
+_LABEL_LINES = re.compile(r"^[(\[]?([A-Z])[.:)\]]+\s+\S", re.MULTILINE)
 _ONE_MORE_LABEL = re.compile(r"\b(?:or|and|nor)\s+(?:option )?[(\[]?[A-Z](?![A-Za-z'])|[/&]\s*[A-Z](?![A-Za-z])")
 # "B) is wrong" speaks about B, "A. No, B" takes it back; neither chooses.
 _ABOUT = re.compile(
@@ -52,7 +61,10 @@ _ABOUT = re.compile(
     r"this one|i(?:'m| am) not|(?:this|that|it)(?: (?:one|option|choice|answer))?(?: (?:is|was|does|do|can|could))?"
     r"(?: (?:not|wrong|incorrect|false)|n't|not))\b"
     # A verdict or a share of each option: "A: 0.1", "(A) ✗".
-    r"|[0-9.]+\s?%?\s*(?:$|[,;\n]|[(\[]?[A-Z]\b)|[?/&✗✘❌×✖✕]"
+    r"|[0-9.]+\s?%?\s*(?:$|[,;\n]|[(\[]?[A-Z]\b)"
+    r"|(?:none|all|both|neither)(?: of (?:these|those|them|the above))?\s*(?:$|[.!])|n/a\b"
+    r"|see (?:the )?(?:picture|image|below|above)"
+    r"|un(?:clear|known|sure)\b|i (?:do not|don't|can't|cannot) |[?/&✗✘❌×✖✕]"
     rf"|{VERDICTS}",
     re.IGNORECASE,
 )
@@ -60,10 +72,12 @@ _PIECE_END = re.compile(r"[.!?;\n](?=\s|$)")
 _WORDS_END = re.compile(r"\.(?=\s)|\n|,? (?:because|since)\b|\s+[-–—]+\s", re.IGNORECASE)
 _CORRECTION = re.compile(
     r"(?:^|[.!?\n—–]\s*|\s-+\s)(?:oh,? |but,? |hmm+,? |so,? )?"
-    r"(?:wait\b|no(?=[,.!:;—–])|actually\b|hold on\b|correction\b|on second thoughts?\b|scratch that\b|oops\b|sorry\b"
+    rf"(?:wait\b|no(?=[,.!:;—–])|{CORRECTIONS}|actually\b|hold on\b|correction\b|on second thoughts?\b"
+    r"|scratch that\b|oops\b|sorry\b"
     r"|i (?:was wrong|made an? (?:mistake|error)|apologi[sz]e|take that back|misspoke|stand corrected)\b"
     r"|my (?:mistake|bad)\b|that(?: is|'s) (?:wrong|incorrect|not right|not correct)\b"
-    r"|let me (?:correct|reconsider|rethink|re-?evaluate|re-?check|double.?check)\b)|, ?(?:no,? )?wait\b",
+    r"|let me (?:correct|reconsider|rethink|re-?evaluate|re-?check|double.?check)\b)"
+    rf"|, ?(?:(?:no,? )?wait\b|{CORRECTIONS})",
     re.IGNORECASE,
 )
 _DENIAL = re.compile(
@@ -99,10 +113,10 @@ def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
     marked = evened(without_fields(written).replace("**", ""))
     exact = _exact_words(marked, options)
     words = OptionWords.of(options, exact)
-    bare = plainly(without_markup(without_fields(written)) or marked, words)
+    bare, excluded = plainly(without_markup(without_fields(written)) or marked, words)
     fields = list(_fields(written, words))
     claims = [
-        *(claim for claim in fields if claim.rule != MARKED_FALSE),
+        *(claim for claim in fields if claim.rule not in (MARKED_FALSE, BESIDE)),
         *_whole(bare, words, options),
         *(Claim(0, frozenset([i]), "words") for i in exact),
     ]
@@ -114,7 +128,9 @@ def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
     if len(chosen) != 1 or any(not chosen <= claim.choices for claim in standing):
         return UNREADABLE, ""
     (choice,) = chosen
-    denied = _denied(bare).union(*(claim.choices for claim in fields if claim.rule == MARKED_FALSE))
+    denied = _denied(bare).union(excluded, *(claim.choices for claim in fields if claim.rule == MARKED_FALSE))
+    if any(claim.rule == BESIDE and choice not in claim.choices for claim in fields):
+        return UNREADABLE, ""
     if not 0 <= choice < len(options) or choice in denied:
         return UNREADABLE, ""
     since = 0 if len(standing) == len(claims) else min(claim.start for claim in standing)
@@ -218,6 +234,9 @@ def _label_and_explanation(sentences: Sentences, words: OptionWords, alone: bool
     text = sentences.text
     label = _LABEL_THEN_MORE.match(text) or _LABEL_THEN_REASON.match(text)
     if not label or _ABOUT.match(label[3].strip()) or _ONE_MORE_LABEL.search(text):
+        return []
+    at_lines = {one[1] for one in _first(_LABEL_LINES.finditer(text))}
+    if at_lines - {label[1] or label[2]}:
         return []
     if not alone and {one[1] or one[2] for one in _first(_LABELS.finditer(text))} - {label[1] or label[2]}:
         return []
