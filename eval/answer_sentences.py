@@ -58,7 +58,8 @@ _SECOND_THOUGHT = re.compile(
 )
 _CALLED = re.compile(r",? (?:which|that) is (?:(?:option|choice|letter) )?[(\[]?([A-Z])(?![A-Za-z'])")
 _NEXT_PIECE = re.compile(
-    r"[\s.,;:!]*([^.,;:!?\n]{1,300}?[)\].:]?)(?=[,;!\n]|[.:]\s*(?:$|\n)|$|\s+(?:or|and|because)\b)", re.IGNORECASE
+    r"[\s.,;:!]*(?:[-–—]+\s+)?([^.,;:!?\n]{1,300}?[)\].:]?)(?=[,;!\n]|[.:]\s*(?:$|\n)|$|\s+(?:or|and|because)\b)",
+    re.IGNORECASE,
 )
 _MARKS = re.compile(r"^[\s,:;(\[]*(?:[-–—]+\s+)?[(\[]?")
 _BOUNDARY = re.compile(r"[.!?;]+(?=\s|$)|\n|\s[-–—]+\s")
@@ -157,7 +158,7 @@ class Sentences:
                 and (before[-1] == ":" or before.endswith(" that") or len(before.split()) <= 4)
             )
         # In Chinese and Japanese no space parts what stands before.
-        return before[-1] >= "\u3040" and not _DENIED_IN_CHINESE.search(before)
+        return before[-1] >= "\u3001" and not _DENIED_IN_CHINESE.search(before)
 
     def _object(self, start: int, place: int, rule: str, lower: bool, final: bool) -> Iterator[Claim]:
         """Yield what stands behind "the answer is": a letter that ends there, an option's words, or both."""

@@ -23,7 +23,7 @@ _LETTER_LAST = re.compile(
     rf"(.+?)[\s,:–—-]*(?:[(\[]\s*{_KIND}?([A-Z])\s*[)\]]|(?:,|\s[-–—])\s*{_KIND}([A-Z]))[.!]?",
     re.DOTALL | re.IGNORECASE,
 )
-_BARE_LETTER_LAST = re.compile(r"(.+?)[.,:;]?\s([A-Z])[.!]?", re.DOTALL)
+_BARE_LETTER_LAST = re.compile(r"(.+?)[.,:;]?(?:\s(?:[-–—=→/]+>?\s)?|\s?[=→/]\s?)([A-Z])[.!]?", re.DOTALL)
 _ARTICLE = re.compile(r"(?:the |an (?=[aeiouh])|a (?![aeiou]))")
 _MARKS_BEFORE_SPACE = re.compile(r"[,;:!?]+(?=\s|$)")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])[-‐‑–—](?=[^\W\d_])")

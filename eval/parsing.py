@@ -92,6 +92,7 @@ _ENDS_WITH_IS = re.compile(
     r"(?: an example of| called| an?| the)?:? (.+?)[.!]?",
     re.DOTALL,
 )
+_LETTER_AT_THE_END = re.compile(r"(.+?[.!])\s+(?:option )?[(\[]?([A-Z])[)\]]?\.?", re.DOTALL)
 _UNSURE = re.compile(
     r"\b(?:not|never|no|cannot|if|whether|unless|wrong|incorrect|false|opposite|except|least|could|might|may|would|should|"
     r"maybe|perhaps|possibly|neither|nor|either|says?|said|doubt\w*|unlike|than|thought|distractor)\b|n't\b|\?",
@@ -181,7 +182,7 @@ def _in_part(text: str, words: OptionWords) -> list[Claim]:
     if beginning is None:
         parts += _label_and_explanation(sentences, words, alone=not claims and not lines)
     claims += [claim for claim in parts if claim.rule == "letter line" or not listed - claim.choices]
-    return claims or _one_sentence(text, words)
+    return claims or _one_sentence(text, words) or _sentence_and_letter(text, words)
 
 
 def _lines(sentences: Sentences, words: OptionWords) -> list[Claim]:
@@ -255,6 +256,13 @@ def _one_sentence(text: str, words: OptionWords) -> list[Claim]:
     if is_about_another(ending[1], found):
         return []
     return [Claim(0, found, "sentence")]
+
+
+def _sentence_and_letter(text: str, words: OptionWords) -> list[Claim]:
+    """Return what a sentence and the letter behind it name alike: ``The colour is red. A``."""
+    both = _LETTER_AT_THE_END.fullmatch(text)
+    said = _one_sentence(both[1], words) if both else []
+    return [claim for claim in said if both and letter_index(both[2]) in claim.choices]
 
 
 def _words_and_letter(words: OptionWords, piece: str) -> frozenset[int]:
