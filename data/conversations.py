@@ -161,11 +161,11 @@ def conversation_from_record(
     name = str(own) if isinstance(own, str | int) else place
     image = pictures.find(columns.value(record, "image"), columns.name("image"))
     if columns.turns is not None:
-        turns, shown = read_turns(record.get(columns.turns), columns.turns)
+        listed, shown = read_turns(record.get(columns.turns), columns.turns)
         if shown is not None and image is not None:
             raise BadRecord(f"has a picture in '{columns.name('image')}' and one among its turns; one can be shown")
         image = image or pictures.find(shown, columns.turns)
-        return Conversation(name, without_marks(turns, image is not None, columns.name("image")), image)
+        return Conversation(name, without_marks(listed, image is not None, columns.name("image")), image)
     question, context = required_text(record, columns.name("question")), record.get(columns.roles.get("context", ""))
     column = columns.name("answer")
     answers = _answers(record.get(column), column)
