@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from itertools import islice
 
+from mm_adapter.eval import answer_languages
 from mm_adapter.eval.option_words import OptionWords, letter_index
 
 _MOST_LOOKED_AT = 60  # places of one kind in a text
@@ -63,16 +64,19 @@ _SAID = re.compile(
     r"(?: is| was| says)?\s*[:=]?\s*[(\[]?([A-Z])(?![A-Za-z'])"
 )
 _AFTERTHOUGHT = re.compile(
-    r"\b(?i:otherwise|or else|alternatively|possibly|perhaps|maybe|could also be|might also be|also)\b,? "
-    r"(?:it(?: is|'s| could be| might be) )?(?:option )?[(\[]?(?P<maybe>[A-Z])(?![A-Za-z']| [a-z])"
+    r"\b(?i:otherwise|or else|alternatively|alternative|possibly|perhaps|maybe|could also be|might also be|also)\b,? "
+    r"(?:(?:answer|option|choice): )?(?:it(?: is|'s| could be| might be) )?(?:option )?"
+    r"[(\[]?(?P<maybe>[A-Z])(?![A-Za-z']| [a-z])"
     r"|(?<![\w'])[(\[]?(?P<better>[A-Z])[)\]]? (?:is|fits|works|seems|looks|sounds)(?: much| slightly| even)?"
     r" (?:better|closer|more (?:likely|accurate|suitable|fitting|appropriate))\b"
 )
 _SHARE = re.compile(r"(?<![\w'])([A-Z])(?![\w'])[^.;,\n]{0,12}?[0-9]+\s?%")
 _ALSO_CALLED = re.compile(rf"[,(=] ?(?:the )?{_ORDINAL} one\b", re.IGNORECASE)
 _WRONG_BEHIND = (
-    r"[)\]]*(?:\s*[(\[,.;:!–—-]+\s*|\s+)(?:(?:that|this|it|which)?(?: is|'s|is|was) )?(?:clearly |definitely )?"
-    r"(?:(?:wrong|incorrect|false|untrue|not (?:correct|right|true)|just kidding|kidding|i think not|i am joking)"
+    r"[)\]]*(?:です|だ|である|입니다)?(?:\s*[(\[,.;:!–—-]+\s*|\s+)"
+    r"(?:(?:that|this|it|which)?(?: is|'s|is|was) )?(?:clearly |definitely )?"
+    r"(?:(?:wrong|incorrect|false|untrue|not (?:correct|right|true)|just kidding|kidding|i think not|i am joking"
+    rf"|{answer_languages.WRONG})"
     r"(?=\s*(?:$|[.!,;)\]\n]))|(?:right|correct|isn't it|no|yes|ok|okay)\?)"
 )
 _PIECES = re.compile(r"(?<=[.;!?])\s+|\n|,? (?:so|thus|therefore|hence)\b,? ?|, (?=[A-Za-z]{1,20}:)|\s+[-–—]+\s+")
@@ -91,6 +95,8 @@ _UNSURE = re.compile(
 )
 _REASONS = re.compile(r"\b(?:because|since|explanation|reason(?:ing|s)?|rationale|why|weil|denn|因为|なぜなら)\b", re.I)
 _HEAD = re.compile(r"(?P<head>[^.,:;!\n]{1,80})[.,:;!]\s+(?P<rest>\S.*)", re.DOTALL)
+# A letter is read elsewhere; "Right, the answer is left" agrees before it answers.
+_NO_HEAD = re.compile(r"[A-Za-z]|right", re.IGNORECASE)
 _TAKEN_BACK = re.compile(r"(?:oh,? |no,? )?(?:wait|hold on|actually|sorry)\b", re.IGNORECASE)
 
 
@@ -207,7 +213,9 @@ def _called_wrong(text: str, choice: int, words: OptionWords) -> bool:
     """Say whether the letter or words of an option are called wrong: "B (incorrect)", "Not B"."""
     letter = re.escape(chr(ord("A") + choice))
     behind = re.search(
-        rf"(?:(?<![\w'])(?-i:{letter})(?![\w'])|(?<!\w)(?:{words.pattern(choice)})){_WRONG_BEHIND}", text, re.I
+        rf"(?:(?<![A-Za-z0-9'])(?-i:{letter})(?![A-Za-z0-9'])|(?<!\w)(?:{words.pattern(choice)})){_WRONG_BEHIND}",
+        text,
+        re.I,
     )
     # "The answer is B. False." names B where that is "false".
     if behind and not words.match(re.split(r"[\s(\[,.;:!–—-]+", behind[0].rstrip())[-1]) & {choice}:
@@ -229,7 +237,7 @@ def _asserted(text: str, words: OptionWords) -> frozenset[int]:
     """Return the options that the sentences of a short text say something to be: "The colour is blue"."""
     head = _HEAD.fullmatch(text)
     found = frozenset[int]()
-    if head and not _TAKEN_BACK.match(head["rest"]) and not re.fullmatch(r"[A-Za-z]", head["head"].strip()):
+    if head and not _TAKEN_BACK.match(head["rest"]) and not _NO_HEAD.fullmatch(head["head"].strip()):
         found |= words.match(head["head"])
     # What calls itself a reason may be bad and yet leaves the answer standing.
     text = _REASONS.split(text, maxsplit=1)[0]

@@ -9,7 +9,7 @@ ANSWER_IS = (
     r"a resposta(?: correta| final| certa)? é:? ?|resposta(?: correta)? ?: ?|"
     r"(?<![а-яё])(?:правильный |верный )?ответ(?:\s*[:—–]|\s+-|\s+это)\s*|"
     r"정답(?:은|\s*:)\s*|"
-    r"(?:正确|最终)?答案(?:应该|应)?(?:是|为)?\s*:?\s*|正确的?选项(?:是|为)\s*:?\s*|(?:因此|所以)?,?(?:应该|故)?(?<!不)(?<!不能)(?<!不要)(?<!不应)(?<!不应该)(?<!不会)"
+    r"(?:正确|最终)?答案(?:应该|应)?(?:是|为)?\s*:?\s*|正确的?选项(?:是|为)\s*:?\s*|(?:因此|所以)?,?(?:应该|故)?(?<!不)(?<!不能)(?<!不要)(?<!不应)(?<!不应该)(?<!不该)(?<![候备備多入正])(?<!不会)"
     r"(?<![别別])选择?\s*:?\s*|正解(?:は|\s*:)\s*|答え(?:は|\s*:)\s*|选项\s*:?\s*|答\s*:\s*"
 )
 """Stands before an answer, as "the answer is" does."""
@@ -32,7 +32,7 @@ SPEAKERS = (
 """Ends what stands before somebody else's answer."""
 
 NO_ANSWER_BEFORE = (
-    r"(?:[不没沒](?:太|大)?(?:认为|觉得|相信|同意|可能|确定)|怀疑|如果|假如|假设|要是|若|もし|错|誤|误|不正|干扰|間違|也许|可能|大概|好像|或许|たぶん|多分|恐らく|おそらく|为什么|先|"
+    r"(?:[不没沒](?:太|大)?(?:认为|觉得|相信|同意|可能|确定)|怀疑|如果|假如|假设|要是|若|もし|错|誤|误|不正|干扰|間違|也许|可能|大概|好像|或许|たぶん|多分|恐らく|おそらく|为什么|先|备选|候选|"
     r"[他她彼]|友達|有人|学生|同学|大家|人们|多数|许多|很多|小[明红华])[^,;]*$|不$|(?<!最)[后後]$"
 )
 """In Chinese and Japanese, where words stand side by side: before an answer that is none."""
@@ -46,6 +46,12 @@ TENTATIVE = r"vielleicht|eventuell|nicht sicher|возможно|наверно�
 
 CORRECTIONS = r"(?:いや|いえ|違う|违う|不对|错了|等等|等一下|(?:nein|нет|non)\b)"
 """Begins a sentence that takes back what stands before it."""
+
+WRONG = (
+    r"falsch|неверно|неправильно|fals[oa]|incorrect[ao]|fausse?|sbagliat[oa]|errad[oa]|(?:这|那)?是?(?:错误?|錯誤?)的?"
+    r"|不对|不正确|間違い(?:です)?|違います|틀렸습니다"
+)
+"""Calls what stands before it wrong: "B (falsch)"."""
 
 VERDICTS = (
     r"(?:nein|ja|нет|да|non|oui|falsch|richtig|nicht|неверно|неправильно|верно|faux|incorrecte?|incorrect[ao]|falso|falsa|sbagliat[oa]|errad[oa])\b"

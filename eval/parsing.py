@@ -95,7 +95,7 @@ _ENDS_WITH_IS = re.compile(
 _LETTER_AT_THE_END = re.compile(r"(.+?[.!])\s+(?:option )?[(\[]?([A-Z])[)\]]?\.?", re.DOTALL)
 _UNSURE = re.compile(
     r"\b(?:not|never|no|cannot|if|whether|unless|wrong|incorrect|false|opposite|except|least|could|might|may|would|should|"
-    r"maybe|perhaps|possibly|neither|nor|either|says?|said|doubt\w*|unlike|than|thought|distractor)\b|n't\b|\?",
+    r"maybe|perhaps|possibly|neither|nor|either|says?|said|doubt\w*|unlike|than|thought|distractor|you)\b|n't\b|\?",
     re.IGNORECASE,
 )
 

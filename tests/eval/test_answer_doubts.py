@@ -53,7 +53,10 @@ Falsche Antwort: B ¦ Ответ: A и B ¦ Неправильный ответ:
 很多人会选B ¦ 为什么选B ¦ 也许答案是B ¦ 如果是比较,答案是C ¦ 答案：B、C都对 ¦ 答案是B，不对，是C
 答案不是A、B，而是C ¦ 不正解はB ¦ 不正解の答えはB ¦ もし比べるなら、答えはC ¦ 彼は答えはBです ¦ たぶん答えはBです
 答えはAかBです ¦ 答えはBですか？ ¦ 答えはAです。いや、Bです。 ¦ Aが正しい。Bが正しい。 ¦ Bが正しいとは限らない
-정답은 B가 아니라 A입니다 ¦ Si compara, la respuesta es C ¦ Respuesta: A y B ¦ La réponse est A ou B.
+정답은 B가 아니라 A입니다 ¦ Si compara, la respuesta es C ¦ Respuesta: A y B
+Antwort: B. Falsch. ¦ Antwort: B (falsch) ¦ Ответ: B. Неверно. ¦ Respuesta: B (incorrecta) ¦ Réponse : B (fausse)
+答案：B（错误） ¦ 答案是B。错误。 ¦ 答案是B，这是错的 ¦ 答えはBです。違います。 ¦ 答えはBです。間違いです。 ¦ 不该选B ¦ 候选B ¦ 备选答案是B
+Answer: B⏎Alternative answer: C ¦ La réponse est A ou B.
 """,
     ),
     (
