@@ -55,7 +55,8 @@ Falsche Antwort: B ¦ Ответ: A и B ¦ Неправильный ответ:
 答えはAかBです ¦ 答えはBですか？ ¦ 答えはAです。いや、Bです。 ¦ Aが正しい。Bが正しい。 ¦ Bが正しいとは限らない
 정답은 B가 아니라 A입니다 ¦ Si compara, la respuesta es C ¦ Respuesta: A y B
 Antwort: B. Falsch. ¦ Antwort: B (falsch) ¦ Ответ: B. Неверно. ¦ Respuesta: B (incorrecta) ¦ Réponse : B (fausse)
-答案：B（错误） ¦ 答案是B。错误。 ¦ 答案是B，这是错的 ¦ 答えはBです。違います。 ¦ 答えはBです。間違いです。 ¦ 不该选B ¦ 候选B ¦ 备选答案是B
+答案：B（错误） ¦ 答案是B。错误。 ¦ 答案是B，这是错的 ¦ 答えはBです。違います。
+答えはBです。間違いです。 ¦ 不该选B ¦ 候选B ¦ 备选答案是B
 Answer: B⏎Alternative answer: C ¦ La réponse est A ou B.
 """,
     ),
