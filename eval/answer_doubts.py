@@ -70,7 +70,7 @@ _AFTERTHOUGHT = re.compile(
     r"|(?<![\w'])[(\[]?(?P<better>[A-Z])[)\]]? (?:is|fits|works|seems|looks|sounds)(?: much| slightly| even)?"
     r" (?:better|closer|more (?:likely|accurate|suitable|fitting|appropriate))\b"
 )
-_SHARE = re.compile(r"(?<![\w'])([A-Z])(?![\w'])[^.;,\n]{0,12}?[0-9]+\s?%")
+_SHARE = re.compile(r"(?<![\w'])([A-Z])[)\]]?\s?[:(=–-]?\s?(?:with |at )?(?:about )?[0-9]{1,3}(?:\.[0-9]+)?\s?%")
 _ALSO_CALLED = re.compile(rf"[,(=] ?(?:the )?{_ORDINAL} one\b", re.IGNORECASE)
 _WRONG_BEHIND = (
     r"[)\]]*(?:です|だ|である|입니다)?(?:\s*[(\[,.;:!–—-]+\s*|\s+)"
@@ -86,6 +86,8 @@ _SUBJECT_IS = re.compile(
     r"(?P<words>.+)",
     re.DOTALL | re.IGNORECASE,
 )
+# "Ice is solid, but steam is not" goes on to what is meant.
+_FIRST_WORDS = re.compile(r"[,;](?! (?:but|and|while|whereas|yet|though)\b)")
 _LABEL = re.compile(r"^(?:option |choice )?[(\[]?[A-Z](?:[)\]]?[.:,]|[)\]]|(?= [-–—]))\s*", re.IGNORECASE)
 _UNSURE = re.compile(
     r"\b(?:not|never|no|cannot|if|whether|unless|wrong|incorrect|false|opposite|except|could|might|may|would|should|"
@@ -248,7 +250,7 @@ def _asserted(text: str, words: OptionWords) -> frozenset[int]:
         said = _SUBJECT_IS.fullmatch(_LABEL.sub("", piece))
         if said is None or _UNSURE.search(said["subject"]):
             continue
-        named = words.match(said["words"].rstrip(".!")) or words.match(re.split(r"[,;]", said["words"])[0])
+        named = words.match(said["words"].rstrip(".!")) or words.match(_FIRST_WORDS.split(said["words"])[0])
         # "The ball is red and the box is blue" speaks of two things.
         if not words.mentioned(said["subject"]) - named:
             found |= named

@@ -117,6 +117,21 @@ The answer is A, which is red. ¦ The answer is A. The ball is red. ¦ The first
 """,
     ),
     (
+        STATES,
+        2,
+        r"""
+The answer is C. Ice is solid, but steam is not. ¦ C. Glass A holds 20% salt and glass B holds 30%.
+The answer is C. BECAUSE: Ice is solid. ¦ C⏎⏎Explanation: The second state is liquid.
+""",
+    ),
+    (
+        ("left", "right", "both"),
+        0,
+        r"""
+Right, it's left. ¦ The right answer is left.
+""",
+    ),
+    (
         TWO,
         1,
         r"""
