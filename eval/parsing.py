@@ -10,6 +10,9 @@ First all that is no answer is taken off (``mm_adapter.eval.answer_text``). Then
   explanation.
 - ``sentence``: a text of one sentence ends with ``is`` and one option's words, and names no other.
 
+"Not A but B" and "the second option" are read as "B"; what stands beside an answer may put it in doubt: another
+option's words, a verdict that it is wrong, a second answer (``mm_adapter.eval.answer_doubts``).
+
 There is an answer where all that speak name the same option. A correction ("Wait, no: ...") takes back what stands
 before it; a final answer decides over what stands before it. Where nothing speaks, two options are named, an answer is
 denied ("is not B"), or the letter is beyond the options, there is none (-1). Nothing is guessed.
