@@ -14,6 +14,7 @@ from mm_adapter.data.record import BadRecord, kind_of, writable
 READINGS = ("index", "letter", "text")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MARKED = re.compile(r"[(\[]?([A-Za-z])[)\].:]?")
+_LABELLED = re.compile(r"[(\[]?([A-Za-z]|[0-9]{1,2})[)\]][.:]?\s+(\S.*)", re.DOTALL)
 _CELL_LIMIT = 100_000
 # What a dataset that names no kind of school leaves empty.
 _TEXT_ROLES = {"hint": "context", "lecture": "lecture", "solution": "solution"} | {
@@ -58,6 +59,7 @@ class ChoiceRow:
         if self.labels:
             if text in self.labels:
                 return {"letter": self.labels.index(text)}
+            found |= self._by_label(text)
         elif (marked := _MARKED.fullmatch(text)) and _LETTERS.index(marked[1].upper()) < len(self.options):
             found["letter"] = _LETTERS.index(marked[1].upper())
         if self.numbered and number is not None and 1 <= number <= len(self.options):
@@ -70,6 +72,17 @@ class ChoiceRow:
                 found["text"] = named[0]
                 break
         return found
+
+    def _by_label(self, text: str) -> dict[str, int]:
+        """Return what an answer names by a label in another letter case or in brackets, and perhaps its words."""
+        marked, both = _MARKED.fullmatch(text), _LABELLED.fullmatch(text)
+        wanted = (marked or both or [text, text])[1].casefold()
+        near = [index for index, label in enumerate(self.labels) if label.casefold() == wanted]
+        if len(near) != 1:
+            return {}
+        if both and both[2].casefold() != self.options[near[0]].strip().casefold():
+            return {}
+        return {"text" if both else "letter": near[0]}
 
 
 def choice_row(columns: Columns, place: str, record: Any) -> ChoiceRow:
@@ -227,8 +240,15 @@ def _labels(labels: list[str], count: int, name: str) -> tuple[str, ...]:
 
 
 def parsed_list(text: str, name: str) -> Any:
-    """Return the list or object in a cell, in JSON or Python, or its parts between line ends, bars or semicolons."""
+    """Return the list or object in a cell, in JSON or Python, or its parts between line ends, bars or semicolons.
+
+    Parts that are lettered or counted, ``(a) red | (b) blue``, are an object by label.
+    """
     text = text.strip()
+    parts = next((_parts(text, separator) for separator in ("\n", "|", ";") if separator in text), [])
+    labelled = _by_labels(parts)
+    if labelled:
+        return labelled
     if text[:1] in "[{(" and text[-1:] in "]})":
         if len(text) > _CELL_LIMIT:
             raise BadRecord(f"has more than {_CELL_LIMIT:,} characters in '{name}'")
@@ -242,11 +262,25 @@ def parsed_list(text: str, name: str) -> Any:
                 break
             return found
         raise BadRecord(f"has a list in '{name}' that is neither JSON nor Python")
-    for separator in ("\n", "|", ";"):
-        if separator in text:
-            parts = [part.strip() for part in text.split(separator)]
-            return [part for part in parts if part] if separator == "\n" else parts
+    if parts:
+        return parts
     raise BadRecord(f'has something else than a list of texts in \'{name}\'; write ["a", "b"] or a | b')
+
+
+def _parts(text: str, separator: str) -> list[str]:
+    parts = [part.strip() for part in text.split(separator)]
+    return [part for part in parts if part] if separator == "\n" else parts
+
+
+def _by_labels(parts: Sequence[str]) -> dict[str, str]:
+    """Return label -> text of parts that are labelled in order, ``(a)``, ``b)`` or ``[3]``; else nothing."""
+    found = [_LABELLED.fullmatch(part) for part in parts]
+    labels = [match[1] for match in found if match]
+    counted = [str(number + 1) for number in range(len(parts))]
+    lettered = list(_LETTERS[: len(parts)])
+    if len(parts) < 2 or [label.upper() for label in labels] not in (lettered, counted):
+        return {}
+    return {match[1]: match[2] for match in found if match}
 
 
 def _option(option: Any, name: str) -> str:

@@ -15,6 +15,7 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.data.choice_rows import parsed_list
 from mm_adapter.data.columns import Columns, find_columns, parse_choice
 from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Turn
+from mm_adapter.data.message_turns import read_turns, without_marks
 from mm_adapter.data.pictures import PictureSource
 from mm_adapter.data.question import TableOptions, default_split, divide
 from mm_adapter.data.record import BadRecord, kind_of, required_text, text_of
@@ -160,7 +161,11 @@ def conversation_from_record(
     name = str(own) if isinstance(own, str | int) else place
     image = pictures.find(columns.value(record, "image"), columns.name("image"))
     if columns.turns is not None:
-        return Conversation(name, _turns(record.get(columns.turns), image, columns), image)
+        listed, shown = read_turns(record.get(columns.turns), columns.turns)
+        if shown is not None and image is not None:
+            raise BadRecord(f"has a picture in '{columns.name('image')}' and one among its turns; one can be shown")
+        image = image or pictures.find(shown, columns.turns)
+        return Conversation(name, without_marks(listed, image is not None, columns.name("image")), image)
     question, context = required_text(record, columns.name("question")), record.get(columns.roles.get("context", ""))
     column = columns.name("answer")
     answers = _answers(record.get(column), column)
@@ -188,37 +193,6 @@ def _answer(value: Any, column: str) -> str:
         return str(value)
     # A few responses of Alpaca's are empty.
     return required_text({column: value}, column, blank=column == "output")
-
-
-IMAGE = "<image>"
-_ROLES = {"human": USER, "gpt": ASSISTANT, USER: USER, ASSISTANT: ASSISTANT}
-
-
-def _turns(listed: Any, image: Path | None, columns: Columns) -> tuple[Turn, ...]:
-    """Return the turns of a conversation without the mark that stands for its picture."""
-    if not isinstance(listed, list) or not listed:
-        raise BadRecord(f"has no list of turns in '{columns.turns}'")
-    turns = [_turn(number, turn) for number, turn in enumerate(listed)]
-    if len(turns) % 2:
-        raise BadRecord(f"ends with turn {len(turns) - 1} of the user, who gets no response")
-    marks = [turn.text.count(IMAGE) for turn in turns]
-    if any(marks[1:]) or marks[0] > 1:
-        raise BadRecord(f"has {IMAGE} elsewhere than once in the first turn; one picture a conversation can be shown")
-    if marks[0] and image is None:
-        raise BadRecord(f"has {IMAGE} in its first turn but names no picture in '{columns.name('image')}'")
-    first = turns[0].text.replace(IMAGE, "").strip()
-    if not first:
-        raise BadRecord(f"has nothing but {IMAGE} in its first turn")
-    return (Turn(USER, first), *turns[1:])
-
-
-def _turn(number: int, turn: Any) -> Turn:
-    if isinstance(turn, Mapping) and "from" not in turn and "role" in turn:
-        turn = {"from": turn["role"], "value": turn.get("content")}
-    role, expected = required_text(turn, "from"), (USER, ASSISTANT)[number % 2]
-    if _ROLES.get(role) != expected:
-        raise BadRecord(f"has turn {number} from {role[:40]!r} where the {expected} is next")
-    return Turn(expected, required_text(turn, "value"))
 
 
 def _summary(items: Sequence[Conversation], columns: Columns) -> str:

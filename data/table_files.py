@@ -28,6 +28,9 @@ _HUB_NAME = re.compile(r"(hub:)?([A-Za-z0-9][\w.-]*/[\w.-]+)(?::([\w.-]+))?", re
 # What these name is plain enough without ``hub:``; any other name could be a mistyped path.
 _KNOWN = ("derek-thomas/ScienceQA", "lmms-lab/ScienceQA", "tatsu-lab/alpaca")
 
+# Excel's first line of a CSV that says what parts its cells.
+_TOLD_SEPARATOR = re.compile(r"\"?sep=([^\w\s\"]|\t)\"?[ ]*(?:\r\n|\n|\r|\Z)", re.IGNORECASE)
+
 Row = tuple[str, Any]
 
 
@@ -231,9 +234,14 @@ def _read_text_form(path: Path) -> list[Row]:
 def _read_cells(path: Path) -> list[Row]:
     """Return the rows of a CSV or TSV file, each with the line that it ends in."""
     text = read_text(path, "the table")
+    told = _TOLD_SEPARATOR.match(text)
+    above = 1 if told else 0
+    text = text[told.end() :] if told else text
     first = text.split("\n", 1)[0]
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    if separator not in first:
+    if told:
+        separator = told[1]
+    elif separator not in first:
         # Spreadsheets in much of Europe write semicolons, and tables with tabs are often called CSV.
         separator = next((other for other in (";", "\t", ",") if other in first), separator)
     limit = csv.field_size_limit(_CELL_LIMIT)
@@ -249,17 +257,17 @@ def _read_cells(path: Path) -> list[Row]:
         for row in reader:
             if None in row:
                 raise UserError(
-                    f"{path}, line {reader.line_num}: more cells than columns. Quote cells with {separator!r}."
+                    f"{path}, line {reader.line_num + above}: more cells than columns. Quote cells with {separator!r}."
                 )
             if None in row.values():
                 raise UserError(
-                    f"{path}, line {reader.line_num}: fewer cells than columns. Complete the line; an empty cell has "
-                    f"its {separator!r} too."
+                    f"{path}, line {reader.line_num + above}: fewer cells than columns. Complete the line; an empty "
+                    f"cell has its {separator!r} too."
                 )
-            rows.append((f"line {reader.line_num}", row))
+            rows.append((f"line {reader.line_num + above}", row))
     except csv.Error as error:
         raise UserError(
-            f"{path}, line {reader.reader.line_num}: not CSV ({error}). Quote cells with line breaks."
+            f"{path}, line {reader.reader.line_num + above}: not CSV ({error}). Quote cells with line breaks."
         ) from None
     finally:
         csv.field_size_limit(limit)

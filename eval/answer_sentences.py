@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mm_adapter.eval import answer_languages
+from mm_adapter.eval.answer_openings import ANSWER_IS, FINAL, I_CHOOSE, IS_CORRECT, IT_IS, SO
 from mm_adapter.eval.option_words import OptionWords, letter_index
 
 _MOST_STARTS = 50
@@ -32,62 +34,12 @@ class Claim:
 NOBODY = frozenset([-1])
 """Beside an option it makes a claim that contradicts itself."""
 
-_ADJECTIVES = (
-    r"(?:(?:final|corrected|revised|updated|actual|correct|right|best|only|single|proper|appropriate|true|chosen|selected|predicted|likely|suitable|"
-    r"accurate|most (?:likely|appropriate|suitable|accurate|fitting|reasonable)|probable)(?: and |, | ))*"
-)
-_NOUN = r"(?:answer|choice|option|response|solution|selection|conclusion|letter|result)(?: (?:choice|option|letter))?"
-_ADVERBS = (
-    r"(?:,? ?(?:clearly|probably|likely|most likely|definitely|therefore|thus|then|indeed|simply|actually|hence|"
-    r"obviously|certainly|surely|that|going to be)\b,?)*"
-)
-_IS = rf"(?:(?: is| would be| will be| must be| should be| has to be|'s){_ADVERBS}\s*(?:[:=]|[-–—](?=\s)|\.\.+|…)?\s*)"
-_SIGN = r"(?:\s*(?:[:=→]|[-=]+>|\s[-–—]\s)\s*)"
-_OTHER_LANGUAGES = (
-    r"die (?:richtige |korrekte |endgültige )?antwort (?:ist|lautet):? ?|(?:richtige )?(?:antwort|lösung) ?: ?|"
-    r"la (?:bonne )?réponse(?: correcte| finale)? est:? ?(?:la )?|réponse(?: correcte| finale)? ?: ?|"
-    r"la respuesta(?: correcta| final)? es:? ?(?:la )?|respuesta(?: correcta| final)? ?: ?|"
-    r"la risposta(?: corretta| giusta)? è:? ?|risposta(?: corretta)? ?: ?|"
-    r"a resposta(?: correta| final| certa)? é:? ?|resposta(?: correta)? ?: ?|"
-    r"(?:正确|最终)?答案(?:是|为)?\s*:?\s*|(?:因此|所以)?,?(?:应该|故)?(?<!不)(?<!不能)(?<!不要)(?<!不应)(?<!不应该)(?<!不会)(?<![别別])选择?\s*:?\s*|正解は\s*:?\s*|答えは\s*:?\s*|选项\s*:?\s*|答\s*:\s*"
-)
-_ANSWER_IS = re.compile(
-    rf"(?<![A-Za-z])(?:(?:the|my|our|this) )?(?P<kind>{_ADJECTIVES}){_NOUN}"
-    rf"(?: \([^()\n]{{1,20}}\))?(?: (?:to|for|of|here)\b[^.!?;:,\n]{{0,80}}?)?(?:{_IS}|{_SIGN}|(?<=\b)\n)"
-    rf"|(?<![A-Za-z])ans(?:\.|wer)?{_SIGN}|(?<![A-Za-z])ans\. "
-    rf"|(?<![A-Za-z])(?:correct|selected|chosen){_SIGN}"
-    rf"|(?<![A-Za-z])(?:the )?(?:correct|right|best) (?:[\w'-]+ ){{1,8}}?(?:is|would be|:){_ADVERBS}:? "
-    rf"|(?<![A-Za-z])the one {_IS}"
-    rf"|(?:(?<![A-Za-z]))(?:{_OTHER_LANGUAGES})",
-    re.IGNORECASE,
-)
-_FINAL = re.compile(r"\b(?:final|corrected|revised|updated)\b", re.IGNORECASE)
-_I_CHOOSE = re.compile(
-    r"(?<![A-Za-z])(?:(?:i|we)(?:'d|'ll|'m| would| will| must| have to| can| am| are| have)?"
-    r"(?: also| therefore| confidently| finally| now| definitely| going to)*"
-    r" (?:choose|chose|chosen|choosing|pick(?:ed)?|select(?:ed)?|go(?:ing)? (?:with|for)|went with|opt(?:ed)? for"
-    r"|answer|say|vote for|settle (?:on|for)|conclude|think|believe|guess)"
-    r"|(?:let's )?(?:go with|choose|pick|select)|going with)"
-    r"(?: that)?(?: it is| it's| it must be| it would be)?(?: the)?:? ",
-    re.IGNORECASE,
-)
-_IT_IS = re.compile(
-    r"(?<![A-Za-z])(?:it|this|that|these|those|they)(?: is| are|'s|'re| must be| has to be| would be| will be)"
-    rf"{_ADVERBS}(?: called| an example of| a case of)?:? ",
-    re.IGNORECASE,
-)
-_SO = re.compile(r"(?<![A-Za-z])(?:so|thus|therefore|hence)[,:]? ", re.IGNORECASE)
-_IS_CORRECT = re.compile(
-    rf"(?: is| seems| looks| must be| has to be| appears to be| would be){_ADVERBS} "
-    rf"(?:(?:the|my|our) {_ADJECTIVES}(?:answer|choice|option|one|response)|correct|right|the correct|the best)"
-    r"(?: here| (?:to|for|in) [^.!?;,\n]{0,60}?)?(?=[.!;,]|\s*\n|\s*$| because\b| since\b| as\b)",
-    re.IGNORECASE,
-)
 # What stands behind an answer and ends it.
 _END = re.compile(
     r"\s*$|\s*\n|\s?[.!]+(?=\s|$|[A-Z]{2}|\))|\s*[;,:](?=\s|$)|\s+[-–—/|]+\s|\s*[—–]|\s*\("
     r"|\s+(?:because|since|for|given|due|which|where|based|from|in|on|with|according|as|when|or|and|is the|rather than"
-    r"|instead of|and not|not)\b",
+    r"|instead of|and not|not)\b"
+    rf"|{answer_languages.SENTENCE_ENDS}",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"\s*(?:$|[.!\n]|,? because\b|,? since\b|[—–]|-\s)", re.IGNORECASE)
@@ -100,11 +52,14 @@ _LETTER = re.compile(
 # What adds a second answer or puts the first in doubt: "A or B", "A. However, ...", "A? No".
 _SECOND_THOUGHT = re.compile(
     r"[^\w?]*(?:and|or|but(?! (?:wait|no|actually))|nor|however|rather(?! than)|&|/|\+)(?:\b|\s)|\s*[&/+]|\s*\?"
-    r"|[^\w?]*(?:not(?=\W*(?:$|\n|[.,;!]))|no(?! other\b| others\b))\b|[^\w?]*(?:wait|actually)\b",
+    r"|[^\w?]*(?:not(?=\W*(?:$|\n|[.,;!]))|no(?! other\b| others\b))\b|[^\w?]*(?:wait|actually)\b"
+    rf"|[^\w?]*(?:{answer_languages.SECOND_THOUGHTS})",
     re.IGNORECASE,
 )
+_CALLED = re.compile(r",? (?:which|that) is (?:(?:option|choice|letter) )?[(\[]?([A-Z])(?![A-Za-z'])")
 _NEXT_PIECE = re.compile(
-    r"[\s.,;:!]*([^.,;:!?\n]{1,300}?[)\].:]?)(?=[,;!\n]|[.:]\s*(?:$|\n)|$|\s+(?:or|and|because)\b)", re.IGNORECASE
+    r"[\s.,;:!]*(?:[-–—]+\s+)?([^.,;:!?\n]{1,300}?[)\].:]?)(?=[,;!\n]|[.:]\s*(?:$|\n)|$|\s+(?:or|and|because)\b)",
+    re.IGNORECASE,
 )
 _MARKS = re.compile(r"^[\s,:;(\[]*(?:[-–—]+\s+)?[(\[]?")
 _BOUNDARY = re.compile(r"[.!?;]+(?=\s|$)|\n|\s[-–—]+\s")
@@ -115,18 +70,30 @@ _CONNECTED = re.compile(
     re.IGNORECASE,
 )
 _OPENER = re.compile(
-    r"^(?:(?:oh|wait|no|yes|actually|sorry|oops|hm+|okay|ok|well|sure|right|correction|wrong)\b[,.:;!–—-]*\s*)+",
+    r"^(?:(?:(?:oh|wait|no(?! (?:\w+ )?answer)|yes|actually|sorry|oops|hm+|okay|ok|well|sure|right|correction)\b"
+    r"[,.:;!–—-]*|wrong[,.:;!–—-]+)\s*)+",
     re.IGNORECASE,
 )
-_HYPOTHETICAL = re.compile(r"\b(?:if|unless|whether|suppos\w*|assum\w*|imagine|pretend|were)\b", re.IGNORECASE)
+_HYPOTHETICAL = re.compile(
+    r"\b(?:if|unless|whether|suppos\w*|assum\w*|imagine|pretend|were)\b|" + answer_languages.CONDITIONS, re.IGNORECASE
+)
 _DENIED = re.compile(
-    r"\b(?:not|never|no|cannot|doubt\w*|deny|denies|disagree\w*|misconception|reject\w*|false|wrong|incorrect|unlikely|least|impossible|mistake\w*|says?|states?|said|"
-    r"claims?|claimed|wish|hope|wonder|thought|might|may|could|would|some|people|students?|friend|someone|you|he|she|"
+    r"\b(?:not|never|no|cannot|doubt\w*|deny|denies|disagree\w*|misconception|reject\w*|false|wrong|incorrect|"
+    r"unlikely|least|impossible|mistake\w*|says?|states?|said|"
+    r"claims?|claimed|almost|nearly|once|was going to|used to|wanted to|wish|"
+    r"hope|wonder|thought|might|may|could|would|some|people|students?|friend|someone|you|he|she|"
     r"they)\b|n't\b",
     re.IGNORECASE,
 )
-_DENIED_IN_CHINESE = re.compile(r"(?:[不没](?:太|大)?(?:认为|觉得|相信|同意|可能|确定)|怀疑|如果|假如|假设)[^,;]*$")
-_SPEAKER = re.compile(r"\b(?:says?|said|claims?|claimed|thinks?|answers?|answered)\W*$", re.IGNORECASE)
+_TENTATIVE = re.compile(
+    r"\b(?:maybe|perhaps|possibly|(?:not|un) ?sure|according to (?:my|a|an|some|his|her|their|most|one|other)|"
+    rf"{answer_languages.TENTATIVE})\b[^,]*,$",
+    re.IGNORECASE,
+)
+_DENIED_IN_CHINESE = re.compile(answer_languages.NO_ANSWER_BEFORE)
+_SPEAKER = re.compile(
+    r"\b(?:says?|said|claims?|claimed|thinks?|answers?|answered)\W*$|" + answer_languages.SPEAKERS, re.IGNORECASE
+)
 _OWN_VIEW = re.compile(r"^(?:so |thus |therefore |hence |and )?,?\s*(?:i|we|it|this|that)\b", re.IGNORECASE)
 _LISTED = re.compile(r"\b[A-Z]$")
 
@@ -150,19 +117,19 @@ class Sentences:
     def claims(self) -> Iterator[Claim]:
         """Yield what the sentences claim, in no order; nothing for a text that begins its answer ever anew."""
         for pattern, rule, lower in (
-            (_ANSWER_IS, "answer is", True),
-            (_I_CHOOSE, "I choose", False),
-            (_IT_IS, "it is", False),
-            (_SO, "it is", False),
+            (ANSWER_IS, "answer is", True),
+            (I_CHOOSE, "I choose", False),
+            (IT_IS, "it is", False),
+            (SO, "it is", False),
         ):
             starts = list(pattern.finditer(self.text))
             if len(starts) > _MOST_STARTS:
                 continue
             for start in starts:
                 if self._meant(start.start()):
-                    final = _FINAL.search(start.group()) is not None
+                    final = FINAL.search(start.group()) is not None
                     yield from self._object(start.start(), start.end(), rule, lower, final)
-        endings = list(_IS_CORRECT.finditer(self.text))
+        endings = list(IS_CORRECT.finditer(self.text))
         for ending in endings if len(endings) <= _MOST_STARTS else ():
             yield from self._subject(ending)
 
@@ -183,14 +150,15 @@ class Sentences:
         if not before or _CONNECTED.search(before):
             return not re.search(r"\bif\b", before, re.IGNORECASE)
         if before[-1] in ",)":
-            return not _HYPOTHETICAL.search(before.split(",")[0])
+            return not _HYPOTHETICAL.search(before.split(",")[0]) and not _TENTATIVE.search(before)
         if before[-1] == ":" or before.endswith(" that") or _OWN_VIEW.match(before):
             return (
                 not _DENIED.search(before)
                 and not _HYPOTHETICAL.search(before)
                 and (before[-1] == ":" or before.endswith(" that") or len(before.split()) <= 4)
             )
-        return not before[-1].isascii() and not _DENIED_IN_CHINESE.search(before)
+        # In Chinese and Japanese no space parts what stands before.
+        return before[-1] >= "\u3001" and not _DENIED_IN_CHINESE.search(before)
 
     def _object(self, start: int, place: int, rule: str, lower: bool, final: bool) -> Iterator[Claim]:
         """Yield what stands behind "the answer is": a letter that ends there, an option's words, or both."""
@@ -252,7 +220,10 @@ class Sentences:
 
     def claim(self, start: int, choices: frozenset[int], rule: str, end: int, final: bool = False) -> Claim:
         """Return a claim that ends at ``end``; it contradicts itself where a second thought or other words follow."""
+        called = _CALLED.match(self.text, end)
         second = _SECOND_THOUGHT.match(self.text, end) is not None
+        if called and letter_index(called[1]) not in choices:
+            second = True
         following = self.following(end)
         if following and not following & choices:
             second = True

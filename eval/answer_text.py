@@ -6,18 +6,34 @@ from collections.abc import Iterator
 
 # Full-width letters, digits and marks are the ASCII ones moved by a constant; circled letters stand for "(A)".
 _WIDE: dict[int, int | str | None] = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_WIDE |= {0x3002: ".", 0x3010: "[", 0x3011: "]", 0x2018: "'", 0x2019: "'", 0x201A: "'", 0x201B: "'", 0x00A0: " "}
+_WIDE |= {0x3010: "[", 0x3011: "]", 0x2018: "'", 0x2019: "'", 0x201A: "'", 0x201B: "'", 0x00A0: " "}
+# Behind these marks no space is written in Chinese and Japanese; rules look for one at the end of a sentence.
+_WIDE |= {0x3002: ". ", 0xFF0C: ", ", 0xFF01: "! ", 0xFF1B: "; ", 0xFF1F: "? "}
 _WIDE |= {0x24B6 + place: f"({chr(ord('A') + place)})" for place in range(26)}
 _WIDE |= dict.fromkeys((0xFEFF, 0x200B, 0x200C, 0x200D, 0x2060, 0x00AD, 0x200E, 0x200F))
 
 # Reasoning: <think>, [THINK], <|begin_of_thought|>, each closed by its own kind; a closing one may stand alone, because
-# some chat templates write the opening one into the prompt.
+# some chat templates write the opening one into the prompt. The bracket behind an opening mark may be missing.
 _REASONING = re.compile(
-    r"[<◁](?P<close>/?)\s*(?:\w{1,20}:)?"
-    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|rationale|cot|summary|caption)"
-    r"\s*[>▷]|\[(?P<end>/?)think(?:ing)?\]|<\|(?:begin|(?P<over>end))_of_thought\|>"
-    r"|<\|(?:start_thinking|think(?:ing)?|(?P<done>end_thinking|/think(?:ing)?))\|>",
-    re.IGNORECASE,
+    r"[<◁‹⟨〈](?P<close>/?)\s*(?:(?:\w{1,20}:)?"
+    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratch_?pad|rationale|cot|summary|caption)"
+    r"|(?:\w{1,20}[_ ])?(?:think(?:ing)?|thoughts?|reasoning|monologue|deliberation)(?:[_ ](?:process|steps?|trace))?)"
+    r"(?:\s+\w{1,20}=[^<>\n]{0,60})?(?:\s*[>▷›⟩〉]|[ \t]*(?=\n|$))"
+    # Quotes of other languages, in which an option may stand too.
+    r"|[《«](?P<quoted>/?)(?:think|thinking)[》»]"
+    r"|\[(?P<end>/?)(?:think(?:ing)?|thoughts?|reasoning)\](?!\()|<\|(?:begin|(?P<over>end))_of_thought\|>"
+    r"|<\|(?:start_thinking|think(?:ing)?|(?P<done>end_thinking|/think(?:ing)?))\|>"
+    r"|<unused94>(?:thought\b)?|(?P<unused><unused95>)"
+    r"|\AThinking(?:\.{3}|…)\s*\n|(?P<told>^(?:\.{3}|…)\s?done thinking\.?$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+# The same as a block of code or a part to be unfolded, which other blocks may follow.
+_REASONING_BLOCK = re.compile(
+    r"```(?:think(?:ing)?|thoughts?|reasoning)\n.*?(?:```|\Z)"
+    r"|<details\b(?:[^<>]{0,60}\b(?:reasoning|thinking)\b[^<>]{0,60}>"
+    r"|[^<>]{0,60}>\s*<summary>\s*(?:think|thought|reasoning|chain of thought)[^<>]{0,60}</summary>)"
+    r".*?(?:</details>|\Z)",
+    re.IGNORECASE | re.DOTALL,
 )
 _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final[^<]{0,40}<\|message\|>")
 _OTHER_CHANNEL = re.compile(r"<\|channel\|>\s*\w+[^<]{0,40}<\|message\|>")
@@ -49,6 +65,30 @@ _JSON_FIELD = re.compile(
     r"(?:\"([^\"\n]{0,2000})\"|'([^'\n]{0,2000})'|([^\"'\s,{}]{1,40}))\s*(?=[,}])",
     re.IGNORECASE,
 )
+
+_FALSE = r"(?:false|no|0(?![.0-9])|wrong|incorrect|not correct|invalid|failed?|rejected)"
+_FALSE_FIELD = re.compile(
+    r"[\"']?\b(?:is[_ ]?)?(?:correct(?:ness)?|right|valid|true|accurate|verdict|status|judge?ment|evaluation|grade"
+    rf"|accepted)[\"']?\s*[:=]\s*[\"']?{_FALSE}\b",
+    re.IGNORECASE,
+)
+_WRONG_FIELD = re.compile(
+    r"[\"']?\b(?:is[_ ]?)?(?:wrong|incorrect|false|invalid|rejected)[\"']?\s*[:=]\s*[\"']?(?:true|yes|1)\b",
+    re.IGNORECASE,
+)
+_OBJECT = re.compile(r"\{[^{}]*\}")
+_BESIDE = 2000  # characters on either side of an answer in JSON that are looked at
+_DEEPEST = 3  # levels of objects beside it
+MARKED_FALSE = "marked as false"
+"""The rule of an answer that stands in an object that calls itself false."""
+
+_JSON_WORDS = re.compile(
+    r"[{,]\s*([\"'])(?:(?:answer|option|choice)[_ ]?)?(?:text|words|content|value)\1\s*:\s*"
+    r"([\"'])([^\"'\n]{1,2000})\2\s*(?=[,}])",
+    re.IGNORECASE,
+)
+BESIDE = "JSON words"
+"""The rule of words that stand beside an answer in JSON: they may contradict it and are no answer themselves."""
 
 _LATEX_FONT = re.compile(r"\\(?:text(?:bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf)|emph|underline|mbox|bm)\s*\{([^{}]*)\}")
 _LATEX_MATHS = re.compile(r"\$\$?([^$\n]{1,300})\$\$?")
@@ -88,8 +128,9 @@ def _plain(text: str) -> str:
 def _without_reasoning(text: str) -> str:
     kept: list[str] = []
     start, inside = 0, False
+    text = _REASONING_BLOCK.sub("\n", text)
     for mark in _REASONING.finditer(text):
-        closes = bool(mark["close"] or mark["end"] or mark["over"] or mark["done"])
+        closes = any(mark[name] for name in ("close", "quoted", "end", "over", "done", "unused", "told"))
         if closes and not inside:
             kept.clear()
         elif not closes and not inside:
@@ -113,7 +154,11 @@ def _own_turn(text: str) -> str:
 
 
 def answer_fields(text: str) -> Iterator[tuple[str, str]]:
-    """Yield ``(rule, content)`` of what is set apart as the answer: ``boxed``, ``answer tag`` or ``JSON``."""
+    """Yield ``(rule, content)`` of what is set apart as the answer: ``boxed``, ``answer tag``, ``JSON``.
+
+    An answer in JSON beside ``"is_correct": false`` and the like has ``MARKED_FALSE`` for a rule, words beside an
+    answer have ``BESIDE``.
+    """
     for match in _BOXED.finditer(text):
         yield "boxed", match[1]
     for match in _ANSWER_TAG.finditer(text):
@@ -121,8 +166,23 @@ def answer_fields(text: str) -> Iterator[tuple[str, str]]:
     unclosed = _OPEN_ANSWER_TAG.search(text)
     if unclosed:
         yield "answer tag", unclosed[1]
+    some_false = bool(_FALSE_FIELD.search(text) or _WRONG_FIELD.search(text))
     for match in _JSON_FIELD.finditer(text):
-        yield "JSON", next(group for group in match.groups()[1:] if group is not None)
+        content = next(group for group in match.groups()[1:] if group is not None)
+        # The marks that open and close the field stand for the object that it is in.
+        start, end = match.start() + 1, match.end()
+        yield MARKED_FALSE if some_false and _marked_as_false(text, start, end) else "JSON", content
+    for match in _JSON_WORDS.finditer(text):
+        yield BESIDE, match[3]
+
+
+def _marked_as_false(text: str, start: int, end: int) -> bool:
+    """Say whether an object of JSON around ``text[start:end]`` says of itself that it is false."""
+    before, after = text[max(0, start - _BESIDE) : start], text[end : end + _BESIDE]
+    for _ in range(_DEEPEST):
+        before, after = _OBJECT.sub(" ", before), _OBJECT.sub(" ", after)
+    around = f"{before} {after}"
+    return bool(_FALSE_FIELD.search(around) or _WRONG_FIELD.search(around))
 
 
 def without_fields(text: str) -> str:

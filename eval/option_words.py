@@ -23,7 +23,7 @@ _LETTER_LAST = re.compile(
     rf"(.+?)[\s,:–—-]*(?:[(\[]\s*{_KIND}?([A-Z])\s*[)\]]|(?:,|\s[-–—])\s*{_KIND}([A-Z]))[.!]?",
     re.DOTALL | re.IGNORECASE,
 )
-_BARE_LETTER_LAST = re.compile(r"(.+?)[.,:;]?\s([A-Z])[.!]?", re.DOTALL)
+_BARE_LETTER_LAST = re.compile(r"(.+?)[.,:;]?(?:\s(?:[-–—=→/]+>?\s)?|\s?[=→/]\s?)([A-Z])[.!]?", re.DOTALL)
 _ARTICLE = re.compile(r"(?:the |an (?=[aeiouh])|a (?![aeiou]))")
 _MARKS_BEFORE_SPACE = re.compile(r"[,;:!?]+(?=\s|$)")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])[-‐‑–—](?=[^\W\d_])")
@@ -71,6 +71,11 @@ class OptionWords:
             if found:
                 return found & self.preferred or found
         return frozenset()
+
+    def pattern(self, index: int) -> str:
+        """Return a regular expression for the words of an option, letter case aside."""
+        forms = (form for form, found in self.tiers[2].items() if index in found)
+        return "|".join(re.escape(form) for form in forms) or r"(?!)"
 
     def exact(self, text: str) -> bool:
         """Say whether ``text`` is an option's words with nothing forgiven but a full stop."""

@@ -10,6 +10,9 @@ First all that is no answer is taken off (``mm_adapter.eval.answer_text``). Then
   explanation.
 - ``sentence``: a text of one sentence ends with ``is`` and one option's words, and names no other.
 
+"Not A but B" and "the second option" are read as "B"; what stands beside an answer may put it in doubt: another
+option's words, a verdict that it is wrong, a second answer (``mm_adapter.eval.answer_doubts``).
+
 There is an answer where all that speak name the same option. A correction ("Wait, no: ...") takes back what stands
 before it; a final answer decides over what stands before it. Where nothing speaks, two options are named, an answer is
 denied ("is not B"), or the letter is beyond the options, there is none (-1). Nothing is guessed.
@@ -20,8 +23,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
+from mm_adapter.eval.answer_doubts import in_doubt, is_about_another, plainly
+from mm_adapter.eval.answer_languages import CORRECTIONS, VERDICTS
 from mm_adapter.eval.answer_sentences import Claim, Sentences
-from mm_adapter.eval.answer_text import answer_fields, evened, own_answer, without_fields, without_markup
+from mm_adapter.eval.answer_text import (
+    BESIDE,
+    MARKED_FALSE,
+    answer_fields,
+    evened,
+    own_answer,
+    without_fields,
+    without_markup,
+)
 from mm_adapter.eval.option_words import OptionWords, letter_index
 from mm_adapter.eval.record import UNREADABLE
 
@@ -42,6 +55,7 @@ _LABEL_THEN_REASON = re.compile(
 _LABEL_AND_SPACE = re.compile(r"(?:option |choice )?([A-Z])() (.+)", re.DOTALL)
 _LISTED = re.compile(r"(?<!is )(?<!nswer: )(?<![\w(\[])[(\[]?([A-Z])[)\].:]+\s*")
 _LABELS = re.compile(r"(?<!\S)\(?([A-Z])\)\s|(?:^|\n|[.;!?]\s+)([A-Z])[.:]\s+\w")
+_LABEL_LINES = re.compile(r"^[(\[]?([A-Z])[.:)\]]+\s+\S", re.MULTILINE)
 _ONE_MORE_LABEL = re.compile(r"\b(?:or|and|nor)\s+(?:option )?[(\[]?[A-Z](?![A-Za-z'])|[/&]\s*[A-Z](?![A-Za-z])")
 # "B) is wrong" speaks about B, "A. No, B" takes it back; neither chooses.
 _ABOUT = re.compile(
@@ -50,17 +64,23 @@ _ABOUT = re.compile(
     r"this one|i(?:'m| am) not|(?:this|that|it)(?: (?:one|option|choice|answer))?(?: (?:is|was|does|do|can|could))?"
     r"(?: (?:not|wrong|incorrect|false)|n't|not))\b"
     # A verdict or a share of each option: "A: 0.1", "(A) ✗".
-    r"|[0-9.]+\s?%?\s*(?:$|[,;\n]|[(\[]?[A-Z]\b)|[?/&✗✘❌×✖✕]",
+    r"|[0-9.]+\s?%?\s*(?:$|[,;\n]|[(\[]?[A-Z]\b)"
+    r"|(?:none|all|both|neither)(?: of (?:these|those|them|the above))?\s*(?:$|[.!])|n/a\b"
+    r"|see (?:the )?(?:picture|image|below|above)"
+    r"|un(?:clear|known|sure)\b|i (?:do not|don't|can't|cannot) |[?/&✗✘❌×✖✕]"
+    rf"|{VERDICTS}",
     re.IGNORECASE,
 )
 _PIECE_END = re.compile(r"[.!?;\n](?=\s|$)")
 _WORDS_END = re.compile(r"\.(?=\s)|\n|,? (?:because|since)\b|\s+[-–—]+\s", re.IGNORECASE)
 _CORRECTION = re.compile(
     r"(?:^|[.!?\n—–]\s*|\s-+\s)(?:oh,? |but,? |hmm+,? |so,? )?"
-    r"(?:wait\b|no(?=[,.!:;—–])|actually\b|hold on\b|correction\b|on second thoughts?\b|scratch that\b|oops\b|sorry\b"
+    rf"(?:wait\b|no(?=[,.!:;—–])|{CORRECTIONS}|actually\b|hold on\b|correction\b|on second thoughts?\b"
+    r"|scratch that\b|oops\b|sorry\b"
     r"|i (?:was wrong|made an? (?:mistake|error)|apologi[sz]e|take that back|misspoke|stand corrected)\b"
     r"|my (?:mistake|bad)\b|that(?: is|'s) (?:wrong|incorrect|not right|not correct)\b"
-    r"|let me (?:correct|reconsider|rethink|re-?evaluate|re-?check|double.?check)\b)|, ?(?:no,? )?wait\b",
+    r"|let me (?:correct|reconsider|rethink|re-?evaluate|re-?check|double.?check)\b)"
+    rf"|, ?(?:(?:no,? )?wait\b|{CORRECTIONS})",
     re.IGNORECASE,
 )
 _DENIAL = re.compile(
@@ -75,9 +95,10 @@ _ENDS_WITH_IS = re.compile(
     r"(?: an example of| called| an?| the)?:? (.+?)[.!]?",
     re.DOTALL,
 )
+_LETTER_AT_THE_END = re.compile(r"(.+?[.!])\s+(?:option )?[(\[]?([A-Z])[)\]]?\.?", re.DOTALL)
 _UNSURE = re.compile(
     r"\b(?:not|never|no|cannot|if|whether|unless|wrong|incorrect|false|opposite|except|least|could|might|may|would|should|"
-    r"maybe|perhaps|possibly|neither|nor|either|says?|said|doubt\w*|unlike|than|thought|distractor)\b|n't\b|\?",
+    r"maybe|perhaps|possibly|neither|nor|either|says?|said|doubt\w*|unlike|than|thought|distractor|you)\b|n't\b|\?",
     re.IGNORECASE,
 )
 
@@ -96,9 +117,10 @@ def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
     marked = evened(without_fields(written).replace("**", ""))
     exact = _exact_words(marked, options)
     words = OptionWords.of(options, exact)
-    bare = without_markup(without_fields(written)) or marked
+    bare, excluded = plainly(without_markup(without_fields(written)) or marked, words)
+    fields = list(_fields(written, words))
     claims = [
-        *_fields(written, words),
+        *(claim for claim in fields if claim.rule not in (MARKED_FALSE, BESIDE)),
         *_whole(bare, words, options),
         *(Claim(0, frozenset([i]), "words") for i in exact),
     ]
@@ -110,7 +132,14 @@ def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
     if len(chosen) != 1 or any(not chosen <= claim.choices for claim in standing):
         return UNREADABLE, ""
     (choice,) = chosen
-    if not 0 <= choice < len(options) or choice in _denied(bare):
+    denied = _denied(bare).union(excluded, *(claim.choices for claim in fields if claim.rule == MARKED_FALSE))
+    if any(claim.rule == BESIDE and choice not in claim.choices for claim in fields):
+        return UNREADABLE, ""
+    if not 0 <= choice < len(options) or choice in denied:
+        return UNREADABLE, ""
+    since = 0 if len(standing) == len(claims) else min(claim.start for claim in standing)
+    whole = any(claim.rule in _WHOLE for claim in claims)
+    if in_doubt(bare, choice, words, since, max(claim.start for claim in standing), whole):
         return UNREADABLE, ""
     return choice, certain[0].rule
 
@@ -156,7 +185,7 @@ def _in_part(text: str, words: OptionWords) -> list[Claim]:
     if beginning is None:
         parts += _label_and_explanation(sentences, words, alone=not claims and not lines)
     claims += [claim for claim in parts if claim.rule == "letter line" or not listed - claim.choices]
-    return claims or _one_sentence(text, words)
+    return claims or _one_sentence(text, words) or _sentence_and_letter(text, words)
 
 
 def _lines(sentences: Sentences, words: OptionWords) -> list[Claim]:
@@ -210,6 +239,9 @@ def _label_and_explanation(sentences: Sentences, words: OptionWords, alone: bool
     label = _LABEL_THEN_MORE.match(text) or _LABEL_THEN_REASON.match(text)
     if not label or _ABOUT.match(label[3].strip()) or _ONE_MORE_LABEL.search(text):
         return []
+    at_lines = {one[1] for one in _first(_LABEL_LINES.finditer(text))}
+    if at_lines - {label[1] or label[2]}:
+        return []
     if not alone and {one[1] or one[2] for one in _first(_LABELS.finditer(text))} - {label[1] or label[2]}:
         return []
     pieces = [label.start(3), *(end.end() for end in _first(_PIECE_END.finditer(text, label.start(3))))]
@@ -221,10 +253,25 @@ def _one_sentence(text: str, words: OptionWords) -> list[Claim]:
     ending = (
         _ENDS_WITH_IS.fullmatch(text) if len(text) < _LONGEST_SENTENCE and not _TWO_SENTENCES.search(text) else None
     )
-    found = words.match(ending[2]) if ending else frozenset[int]()
+    found = _words_and_letter(words, ending[2]) if ending else frozenset[int]()
     if not ending or not found or _UNSURE.search(ending[1]) or words.mentioned(ending[1]) - found:
         return []
+    if is_about_another(ending[1], found):
+        return []
     return [Claim(0, found, "sentence")]
+
+
+def _sentence_and_letter(text: str, words: OptionWords) -> list[Claim]:
+    """Return what a sentence and the letter behind it name alike: ``The colour is red. A``."""
+    both = _LETTER_AT_THE_END.fullmatch(text)
+    said = _one_sentence(both[1], words) if both else []
+    return [claim for claim in said if both and letter_index(both[2]) in claim.choices]
+
+
+def _words_and_letter(words: OptionWords, piece: str) -> frozenset[int]:
+    """Return the option whose words ``piece`` is, perhaps with its letter: ``red (A)``."""
+    both = words.named(piece, begins=False).get("letter and words", frozenset())
+    return words.match(piece) or (both if len(both) == 1 else frozenset())
 
 
 def _standing(claims: Sequence[Claim], text: str) -> list[Claim]:

@@ -194,7 +194,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         # convert("L") would clip these at 255 and make a 16-bit picture all white.
         return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
     if image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info or image.mode == "RGBA":
-        layer = image.convert("RGBA")
+        # Pillow knows no way from grey with its alpha multiplied in to colours but by plain grey and alpha.
+        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
 

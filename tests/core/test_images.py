@@ -259,6 +259,14 @@ def test_modes_without_transparency_are_read_as_pillow_reads_them(tmp_path, mode
     assert open_image(path).tobytes() == Image.open(path).convert("RGB").tobytes()
 
 
+@pytest.mark.parametrize(("mode", "plain"), [("La", "LA"), ("RGBa", "RGBA")])
+def test_alpha_that_is_multiplied_in_is_shown_as_plain_alpha_is(mode, plain):
+    """Pillow has no way from La to colours at all."""
+    multiplied = kinds()[plain].convert(mode)
+    assert open_image(multiplied).tobytes() == open_image(multiplied.convert(plain)).tobytes()
+    assert len(set(open_image(multiplied).tobytes())) > 1
+
+
 def test_a_turned_picture_is_upright_from_memory_too(tmp_path):
     """The camera's tag is obeyed; a damaged one is passed over, since the pixels are whole."""
     exif = Image.Exif()

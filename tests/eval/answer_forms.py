@@ -183,7 +183,7 @@ The answer is B, simile. ¦ Answer: B simile ¦ \boxed{D} ¦ apostrophe (A) ¦ s
 &lt;think&gt;B ¦ <|channel|>analysis<|message|>The answer is B ¦ If A, then the answer is B. ¦ A and C ¦ (A)(B)
 A;B ¦ [A, B] ¦ {"answer": ["A", "B"]} ¦ {"answer": 1} ¦ {"answer": null} ¦ {"A": 0.1, "B": 0.9}
 {"answer": "A", "answer": "B"} ¦ Neither ¦ None ¦ N/A ¦ unknown ¦ an ¦ I ¦ The
-The answer is the second option. ¦ second ¦ The second one ¦ Be ¦ See ¦ C is the letter that begins 'chiasmus'
+second ¦ The second one ¦ Be ¦ See ¦ C is the letter that begins 'chiasmus'
 The answer is C-level. ¦ The answer is B12. ¦ Vitamin B ¦ Plan B ¦ The answer is B vitamins. ¦ Grade A
 The answer is an A. ¦ Type B ¦ Answer: Both ¦ Apostrophes ¦ The apostrophe is not used here.
 There is no apostrophe. ¦ The text is not an apostrophe. ¦ The answer is apostrophe or simile.
