@@ -154,12 +154,17 @@ def _scored_batches(
     model: AdaptedModel, examples: QuestionSet, token_budget: int, distributed: DistributedContext, with_tail: bool
 ) -> Iterator[tuple[Sequence[int], OptionBatch, OptionScores]]:
     device = model.llama.device
+    # Questions that are asked about picture after picture pass the layers below the adapter once.
+    texts = {(question.prefix, question.lead, question.options) for question in examples.questions}
+    repeated = 2 * len(texts) <= len(examples.questions) and not model.llama.sharded
+    cache = HiddenStateCache(model, 1 << 30) if repeated else None
     for indices in distributed.shard(token_batches(examples.lengths, token_budget), even=model.llama.sharded):
         batch, features, has_image = examples.batch(indices, with_tail)
         batch = batch.to(device)
         features = None if features is None else features.to(device)
         has_image = None if has_image is None else has_image.to(device)
-        yield indices, batch, model.score_choices(batch, features, has_image)
+        states = None if cache is None else cache.states(batch)
+        yield indices, batch, model.score_choices(batch, features, has_image, states)
 
 
 @dataclass(frozen=True)
