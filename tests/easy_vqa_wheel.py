@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mm_adapter.core import files
 from mm_adapter.core.files import WheelFile, file_sha256
@@ -25,14 +25,21 @@ Edit = Callable[[dict[str, Any]], Any]
 
 
 def members(train: int = 20, test: int = 5) -> dict[str, Any]:
-    """Return the wheel's members, questions as lists: four about every picture, which shows one colour all over."""
+    """Return the wheel's members, questions as lists: four about every picture; pictures differ."""
     found: dict[str, Any] = {"easy_vqa/__init__.py": b"raise SystemExit('run')", f"{FOLDER}/answers.txt": ANSWERS}
     for split, count in (("train", train), ("test", test)):
         questions = []
         for number in range(count):
             colour, shape = COLOURS[number % 8], SHAPES[number % 3]
             buffer = io.BytesIO()
-            Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
+            place = number + 3 * (split == "test")
+            image, box = Image.new("RGB", (64, 64), "white"), (4 + place, 4, 34 + place, 34)
+            drawing = ImageDraw.Draw(image)
+            if shape == "triangle":
+                drawing.polygon([(box[0], box[3]), (box[2], box[3]), (box[0] + 15, box[1])], fill=colour)
+            else:
+                (drawing.ellipse if shape == "circle" else drawing.rectangle)(box, fill=colour)
+            image.save(buffer, "PNG")
             found[f"{FOLDER}/{split}/images/{number}.png"] = buffer.getvalue()
             questions += [
                 ["what color is the shape?", colour, number],

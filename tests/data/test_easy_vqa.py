@@ -1,15 +1,18 @@
 """easy-VQA: fetched once, divided by pictures, every question of a known kind; a wheel that is not as it should be."""
 
 import re
+import subprocess
 import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from easy_vqa_wheel import ANSWERS, COLOURS, FOLDER, SHAPES, members, serve, write_wheel
 
+from mm_adapter.core import files
 from mm_adapter.core.errors import UserError
 from mm_adapter.data import easy_vqa
 from mm_adapter.data.easy_vqa import kind_of_question
@@ -122,6 +125,17 @@ def test_a_wheel_of_another_digest_is_not_used(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(UserError, match=rf"the wheel has SHA-256 \w+, expected {published.sha256}"):
         easy_vqa.read_easy_vqa(published)
     assert contents(cache) == {}
+
+
+def test_no_network_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed(*_: Any, **__: Any) -> SimpleNamespace:
+        return SimpleNamespace(returncode=1, stderr="ERROR: no route to host")
+
+    monkeypatch.setattr(files, "subprocess", SimpleNamespace(run=failed, PIPE=subprocess.PIPE))
+    with pytest.raises(
+        UserError, match=r"easy-vqa==1\.0 cannot be fetched: ERROR: no route.*\n.*copy the cache folder"
+    ):
+        read_dataset("easy-vqa")
 
 
 def test_what_is_here_by_that_name_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
