@@ -10,7 +10,7 @@ from typing import Any
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import read_json, write_json
 from mm_adapter.training.checked import with_new_names
-from mm_adapter.training.log import METRICS_FILE
+from mm_adapter.training.folder import METRICS_FILE
 from mm_adapter.training.state import check_settings
 
 RESULT_FILE = "result.json"

@@ -1,11 +1,11 @@
 """The trainable part: adaption prompts, gates and the visual projection. Knows nothing of where questions come from."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mm_adapter.adapter.attention import (
@@ -13,9 +13,11 @@ from mm_adapter.adapter.attention import (
     GatedPrefix,
     JoinedPrefix,
     Prefix,
+    SummedPrefix,
     litgpt_heads,
     project_prompts,
 )
+from mm_adapter.adapter.config import AdapterConfig
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama.attention import Attention
 from mm_adapter.llama.config import LlamaConfig
@@ -24,89 +26,6 @@ from mm_adapter.llama.model import Llama
 if TYPE_CHECKING:
     from mm_adapter.adapter.visual_query import VisualQuery
     from mm_adapter.adapter.weight_tuning import WeightTuning
-
-KINDS = {
-    "attention": ("zero-init", "random-init"),
-    "gate_activation": ("tanh", "none"),
-    "prompt_heads": ("own", "litgpt-0.5.5"),
-    "image_prompts": ("shared", "query"),
-    "no_image": ("prompts", "zero-picture"),
-}
-
-_LARGEST, _MOST_BLOCKS = 1 << 32, 1000  # no published size is near them; a damaged file's sizes usually are beyond
-
-
-@dataclass(frozen=True)
-class AdapterConfig:
-    """Shape and kind of a LLaMA-Adapter.
-
-    Attributes:
-        layers: topmost decoder layers that are adapted, L.
-        prompt_length: adaption prompts of each layer, K.
-        attention: ``zero-init`` (separate softmax behind a gate, the method) or ``random-init`` (prompt keys join the
-            ordinary softmax without a gate, the paper's ablation).
-        image_size: width of the image features, 0 for a text-only adapter.
-        bottleneck: width inside the visual projection.
-        gate_activation: ``tanh`` (the method) or ``none``: the gate multiplies as it is (PEFT, litgpt, the inference
-            code of the original).
-        prompt_heads: ``own`` (prompts go through the layer's key and value projections, the method) or
-            ``litgpt-0.5.5``: through whichever heads litgpt takes since that version, see ``litgpt_heads``.
-        image_prompts: ``shared`` (a picture is one vector, added to all prompts: V1) or ``query`` (one vector for each
-            prompt, by learned queries over the tower's tokens: the multimodal V2, arXiv 2304.15010).
-        query_width, query_blocks, query_heads, query_inner, query_epsilon: of ``VisualQuery`` and its blocks.
-        no_image: what stands for a missing picture: ``prompts`` (the prompts alone) or ``zero-picture`` (a picture of
-            zeros, as the tower sees them after normalisation).
-        prompt_scale: the attention to the prompts has a factor of its own in each layer, besides the gate.
-        biases, norms, lora_rank: what of the frozen model the adapter brings along, see ``WeightTuning``.
-    """
-
-    layers: int = 30
-    prompt_length: int = 10
-    attention: str = "zero-init"
-    image_size: int = 0
-    bottleneck: int = 128
-    gate_activation: str = "tanh"
-    prompt_heads: str = "own"
-    image_prompts: str = "shared"
-    query_width: int = 768
-    query_blocks: int = 8
-    query_heads: int = 16
-    query_inner: int = 3072
-    query_epsilon: float = 1e-5
-    no_image: str = "prompts"
-    prompt_scale: bool = False
-    biases: bool = False
-    norms: bool = False
-    lora_rank: int = 0
-
-    def __post_init__(self) -> None:
-        for name, known in KINDS.items():
-            if getattr(self, name) not in known:
-                raise UserError(f"adapter {name} {getattr(self, name)!r} is not known; {' and '.join(known)} are.")
-        if self.prompt_heads != "own" and (self.image_size or self.attention != "zero-init"):
-            raise UserError(f"adapter: prompt_heads {self.prompt_heads} goes with text-only zero-init attention alone.")
-        if self.layers < 1 or self.prompt_length < 1 or self.bottleneck < 1 or self.image_size < 0:
-            raise UserError("adapter: layers, prompt_length and bottleneck must be positive, image_size not negative.")
-        sizes = (self.layers, self.prompt_length, self.bottleneck, self.image_size, self.query_width, self.query_inner)
-        if max(sizes) > _LARGEST:
-            raise UserError(f"adapter: a size of {max(sizes)}; none is above {_LARGEST}.")
-        if self.image_prompts == "query" and (not self.image_size or self.attention != "zero-init"):
-            raise UserError("adapter: image_prompts query goes with pictures and zero-init attention alone.")
-        if self.prompt_scale and self.attention != "zero-init":
-            raise UserError("adapter: prompt_scale goes with zero-init attention alone.")
-        if min(self.query_width, self.query_heads, self.query_inner) < 1 or self.query_width % self.query_heads:
-            raise UserError(
-                f"adapter: {self.query_heads} query_heads cannot share a query_width of {self.query_width} evenly."
-            )
-        if not 0 < self.query_epsilon < 1:
-            raise UserError(f"adapter: query_epsilon {self.query_epsilon} must be between 0 and 1.")
-        if not (0 <= self.lora_rank <= _LARGEST and 0 <= self.query_blocks <= _MOST_BLOCKS):
-            raise UserError(f"adapter: lora_rank must not be negative, query_blocks be 0 to {_MOST_BLOCKS}.")
-
-    @property
-    def tunes_weights(self) -> bool:
-        """The adapter brings biases, norms or low-rank updates of the frozen model along."""
-        return self.biases or self.norms or self.lora_rank > 0
 
 
 class VisualProjection(nn.Module):
@@ -138,6 +57,9 @@ class Adapter(nn.Module):
         prompts: ``(L, K, D)`` float32, drawn from a standard normal.
         gates: ``(L, H)`` float32, zeros; absent with random-init attention.
         projection: ``VisualProjection``; absent in a text-only adapter, and with ``image_prompts`` query.
+        places: ``(L, P, D)`` float32, drawn from a standard normal: where each of P pieces of a picture belongs; with
+            ``image_prompts`` tiles alone.
+        image_gates: ``(L, H)`` float32, zeros: of the attention to the pieces; with ``image_prompts`` tiles alone.
         visual_query: ``VisualQuery``, with ``image_prompts`` query alone.
         scales: ``(L,)`` float32, ones; with ``prompt_scale`` alone.
         tuning: ``WeightTuning``; absent where the adapter changes no weight of the model.
@@ -145,6 +67,8 @@ class Adapter(nn.Module):
 
     gates: nn.Parameter | None
     projection: VisualProjection | None
+    places: nn.Parameter | None
+    image_gates: nn.Parameter | None
     visual_query: "VisualQuery | None"
     scales: nn.Parameter | None
     tuning: "WeightTuning | None"
@@ -163,13 +87,18 @@ class Adapter(nn.Module):
         gated = config.attention == "zero-init"
         self.gates = nn.Parameter(torch.zeros(config.layers, llama.num_heads)) if gated else None
         self.projection, self.visual_query, self.tuning = None, None, None
+        tiled = config.image_prompts == "tiles"
+        shape = (config.layers, len(config.image_pieces), llama.hidden_size)
+        self.places = nn.Parameter(torch.randn(shape, generator=generator)) if tiled else None
+        self.image_gates = nn.Parameter(torch.zeros(config.layers, llama.num_heads)) if tiled else None
         self.scales = nn.Parameter(torch.ones(config.layers)) if config.prompt_scale else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if config.image_prompts == "query":
                 self.visual_query = _visual_query(config, llama.hidden_size)
             elif config.image_size:
-                self.projection = VisualProjection(config.image_size, config.bottleneck, llama.hidden_size)
+                width = max(config.image_pieces, default=config.image_size)
+                self.projection = VisualProjection(width, config.bottleneck, llama.hidden_size)
             if config.tunes_weights:
                 self.tuning = _weight_tuning(config, llama)
 
@@ -207,13 +136,33 @@ class Adapter(nn.Module):
         Raises:
             UserError: image features for a text-only adapter, or of the wrong width.
         """
-        image = self._image_vectors(image_features, has_image)  # (B, D) or (B, K, D)
+        image = self._image_vectors(image_features, has_image)  # (B, D), (B, K, D) or (B, P, D)
         result: list[Prefix | None] = [None] * self.first_layer
         for index in range(self.config.layers):
             attention: Attention = llama.layers[self.first_layer + index].attention  # type: ignore[assignment]
-            build = partial(self._prefix, index, attention, image, llama.dtype)
+            build: Callable[[], GatedPrefix | JoinedPrefix | SummedPrefix]
+            if self.places is None or image is None:
+                build = partial(self._prefix, index, attention, image, llama.dtype)
+            else:
+                build = partial(self._with_tiles, index, attention, image, has_image, llama.dtype)
             result.append(DeferredPrefix(build) if llama.sharded else build())
         return result
+
+    def _with_tiles(
+        self, index: int, attention: Attention, pieces: Tensor, has_image: Tensor | None, dtype: torch.dtype
+    ) -> SummedPrefix:
+        """Join the prompts of adapted layer ``index`` and the pieces of pictures ``(B, P, D)``, each behind a gate."""
+        assert self.places is not None
+        assert self.image_gates is not None
+        of_text = self._prefix(index, attention, None, dtype)
+        assert isinstance(of_text, GatedPrefix)
+        prompts = self.places[index] + pieces  # (B, P, D)
+        keys, _ = project_prompts(attention, attention.key, prompts, None, dtype)
+        values, _ = project_prompts(attention, attention.value, prompts, None, dtype)
+        if has_image is not None:  # attention to values of zero adds nothing
+            values = values * has_image.view(-1, 1, 1, 1).to(values.dtype)
+        tanh_gate = self.config.gate_activation == "tanh"
+        return SummedPrefix(of_text, GatedPrefix(keys, values, self.image_gates[index], tanh_gate=tanh_gate))
 
     def _prefix(
         self, index: int, attention: Attention, image: Tensor | None, dtype: torch.dtype
@@ -252,8 +201,11 @@ class Adapter(nn.Module):
                 f"image features have width {image_features.shape[-1]}, the adapter was trained on "
                 f"{self.config.image_size}; use the tower and scales that it was trained with."
             )
-        vectors: Tensor = project(image_features.to(self.prompts.dtype))  # (B, D) or (B, K, D)
-        if has_image is None:
+        image_features = image_features.to(self.prompts.dtype)
+        if self.places is not None:
+            image_features = _pieces(image_features, self.config.image_pieces)  # (B, P, E)
+        vectors: Tensor = project(image_features)  # (B, D), (B, K, D) or (B, P, D)
+        if has_image is None or self.places is not None:
             return vectors
         return vectors * has_image.view(-1, *(1 for _ in vectors.shape[1:])).to(vectors.dtype)
 
@@ -261,13 +213,21 @@ class Adapter(nn.Module):
         """Return the trained tensors by kind: ``prompts``, ``gates``, ``projection``, ...; without absent kinds."""
         groups: dict[str, Iterable[nn.Parameter]] = {
             "prompts": [self.prompts],
-            "gates": [] if self.gates is None else [self.gates],
+            "gates": [gates for gates in (self.gates, self.image_gates) if gates is not None],
+            "places": [] if self.places is None else [self.places],
             "projection": [] if self.projection is None else self.projection.parameters(),
             "visual query": [] if self.visual_query is None else self.visual_query.parameters(),
             "scales": [] if self.scales is None else [self.scales],
             "tuning": [] if self.tuning is None else self.tuning.parameters(),
         }
         return {kind: members for kind, group in groups.items() if (members := list(group))}
+
+
+def _pieces(features: Tensor, widths: tuple[int, ...]) -> Tensor:
+    """Split features ``(B, F)`` into P pieces, each filled up with zeros to the widest: ``(B, P, E)``."""
+    widest = max(widths)
+    parts = [F.pad(part, (0, widest - part.shape[1])) for part in features.split(list(widths), dim=1)]
+    return torch.stack(parts, dim=1)
 
 
 def _visual_query(config: AdapterConfig, hidden_size: int) -> "VisualQuery":

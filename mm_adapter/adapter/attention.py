@@ -90,6 +90,24 @@ class GatedPrefix:
 
 
 @dataclass(frozen=True)
+class SummedPrefix:
+    """Attention to adaption prompts and to the pieces of a picture, each with a softmax and a gate of its own.
+
+    Attributes:
+        prompts: of the layer.
+        pieces: of the sample's picture.
+    """
+
+    prompts: GatedPrefix
+    pieces: GatedPrefix
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
+        """Return attention to the text plus both gated attentions, ``(B, H, T, head_dim)``."""
+        to_text = self.prompts.attend(queries, keys, values, mask, causal)  # (B, H, T, head_dim)
+        return torch.addcmul(to_text, self.pieces.strength, self.pieces.attend_to_prompts(queries, mask))
+
+
+@dataclass(frozen=True)
 class JoinedPrefix:
     """Adaption prompts as further keys of the ordinary softmax: the paper's random-init baseline (its Table 5).
 
@@ -126,9 +144,9 @@ class DeferredPrefix:
         build: makes the prefix.
     """
 
-    def __init__(self, build: Callable[[], GatedPrefix | JoinedPrefix]) -> None:
+    def __init__(self, build: Callable[[], GatedPrefix | JoinedPrefix | SummedPrefix]) -> None:
         self._build = build
-        self._built: GatedPrefix | JoinedPrefix | None = None
+        self._built: GatedPrefix | JoinedPrefix | SummedPrefix | None = None
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
         """Attend as the prefix does."""
@@ -140,7 +158,7 @@ class DeferredPrefix:
         return self._built.attend(queries, keys, values, mask, causal)
 
 
-Prefix = GatedPrefix | JoinedPrefix | DeferredPrefix
+Prefix = GatedPrefix | JoinedPrefix | SummedPrefix | DeferredPrefix
 
 
 def litgpt_heads(attention: Attention, prompts: Tensor) -> tuple[Tensor, Tensor]:

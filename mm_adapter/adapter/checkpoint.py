@@ -83,6 +83,8 @@ def read_description(folder: Path) -> AdapterDescription:
 def _adapter_config(values: dict[str, Any]) -> AdapterConfig:
     known = {field.name for field in fields(AdapterConfig)}
     chosen = {key: value for key, value in values.items() if key in known}
+    if isinstance(pieces := chosen.get("image_pieces"), list) and all(type(width) is int for width in pieces):
+        chosen["image_pieces"] = tuple(pieces)
     wrong = [key for key, value in chosen.items() if type(value) is not type(getattr(AdapterConfig, key))]
     if wrong:
         raise TypeError(f"{wrong[0]} of the adapter is {chosen[wrong[0]]!r}")

@@ -35,6 +35,9 @@ def features(
     views: Annotated[
         str, Parameter(help="Show pictures in these ways: own, 1x1, 2x2, 3x3, separated by commas."), Value("VIEWS")
     ] = "own",
+    tokens: Annotated[
+        bool, Parameter(negative="", help="Compute every token of a picture, as image_prompts query takes them.")
+    ] = False,
     out: Annotated[Path, Parameter(help="Keep the features in this folder."), Value("FOLDER")],
     data: Questions,
     table: TableGroup = TableGroup(),  # noqa: B008 - frozen
@@ -51,7 +54,8 @@ def features(
     from mm_adapter.distributed import is_main_started
     from mm_adapter.vision import VisionConfig
 
-    seen = VisionConfig(vision, depths, tuple(view.strip() for view in views.split(",")))
+    shown = tuple(view.strip() for view in views.split(","))
+    seen = VisionConfig(vision, depths, shown, "tokens" if tokens else "global")
     path, count, bad = _compute(seen, data, table.options(), out, skip_bad, device, quiet)
     if not is_main_started():
         return
@@ -78,7 +82,7 @@ def _compute(
         _, bad = extract_features(tower, images, out, skip_bad=skip_bad, progress=progress, distributed=distributed)
     store = FeatureStore(out, tower)
     reasons = left_out | {pid: bad[image] for pid, image in pictures.items() if image in bad}
-    return store.path, len(store.features), reasons
+    return store.path, len(store), reasons
 
 
 def _pictures(data: str, table: Any, skip_bad: bool) -> tuple[dict[str, Path], dict[str, str]]:

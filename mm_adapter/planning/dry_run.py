@@ -10,7 +10,7 @@ from mm_adapter.planning.image_costs import tower_shape
 from mm_adapter.planning.parameters import count_parameters
 from mm_adapter.planning.shapes import is_here, open_shape
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.start import check_start
+from mm_adapter.training.folder import check_start
 
 
 def describe_run(

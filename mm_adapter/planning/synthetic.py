@@ -95,10 +95,11 @@ def random_questions(
     pictures = [Path(f"{number}.png") if image_size else None for number in range(count)]
     features = {path: torch.randn(image_size, generator=generator) for path in pictures if path is not None}
     first = max(1, (predicting + 1) // 2)
-    ends = (tokens - predicting - 1, tokens - predicting - 1 + first)
+    # The last token of an option is predicted and not read.
+    ends = (tokens - predicting + 1, tokens - predicting + 1 + first)
     encoded = []
     for number in range(count):
-        ids = torch.randint(vocabulary, (tokens,), generator=generator).tolist()
+        ids = torch.randint(vocabulary, (tokens + 2,), generator=generator).tolist()
         question = Question(str(number), "random", ("first", "second"), number % 2, image=pictures[number])
         options = (tuple(ids[ends[0] : ends[1]]), tuple(ids[ends[1] :]))
         encoded.append(EncodedQuestion(question, tuple(ids[: ends[0]]), options, ()))

@@ -49,12 +49,15 @@ PICTURE = "gates.png"
 def gate_strengths(adapter: Adapter) -> Tensor | None:
     """Return what the attention to the prompts is multiplied by, ``(L, H)`` float32; None without gates.
 
+    Where the pieces of a picture are prompts behind gates of their own, those follow: ``(L, 2 * H)``.
+
     ``tanh(gate)`` as in LLaMA-Adapter (arXiv 2303.16199), section 3.2; the gate itself where the adapter has it so;
     times the layer's scale where it has one.
     """
     if adapter.gates is None:
         return None
-    gates = adapter.gates.detach().float().cpu()
+    own = [gates for gates in (adapter.gates, adapter.image_gates) if gates is not None]
+    gates = torch.cat([gates.detach().float().cpu() for gates in own], dim=1)
     gates = gates.tanh() if adapter.config.gate_activation == "tanh" else gates
     return gates if adapter.scales is None else gates * adapter.scales.detach().float().cpu()[:, None]
 

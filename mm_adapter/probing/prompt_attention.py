@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mm_adapter.adapter.attention import GatedPrefix
+from mm_adapter.adapter.attention import GatedPrefix, SummedPrefix
 from mm_adapter.data.token_kinds import KINDS, token_kinds
 from mm_adapter.eval.probes.findings import Section
 from mm_adapter.llama.attention import Mask, Packing, attend
@@ -25,25 +25,34 @@ class _Recorder:
     Attributes:
         ratios: ``(N,)`` float32, norm of the gated attention to the prompts over that of the attention to the text.
         weights: ``(N, K)`` float32, softmax over the prompts, mean over heads.
+        piece_weights: ``(N, P)`` float32, the same over the pieces of a picture, where they are prompts of their own.
     """
 
-    prefix: GatedPrefix
+    prefix: GatedPrefix | SummedPrefix
     ratios: Tensor = field(default_factory=lambda: torch.empty(0))
     weights: Tensor = field(default_factory=lambda: torch.empty(0))
+    piece_weights: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
         """Return attention to text and prompts, ``(1, H, N, head_dim)``."""
         to_text = attend(queries, keys, values, mask, causal)
-        gated = self.prefix.strength * self.prefix.attend_to_prompts(queries, mask)
+        parts = (self.prefix,) if isinstance(self.prefix, GatedPrefix) else (self.prefix.prompts, self.prefix.pieces)
+        gated = torch.stack([part.strength * part.attend_to_prompts(queries, mask) for part in parts]).sum(dim=0)
         self.ratios = (_norms(gated) / _norms(to_text).clamp(min=torch.finfo(torch.float32).tiny)).cpu()
-        prompt_keys = self.prefix.keys.repeat_interleave(queries.shape[1] // self.prefix.keys.shape[1], dim=1)
-        if isinstance(mask, Packing) and prompt_keys.shape[0] > 1:
-            blocks = zip(mask.split(queries), mask.members, strict=True)
-            weights = mask.join([_weights(own, prompt_keys[of]) for own, of in blocks])  # (1, H, N, K)
-        else:
-            weights = _weights(queries, prompt_keys)
-        self.weights = weights[0].mean(dim=0).cpu()
+        self.weights = _mean_weights(parts[0].keys, queries, mask)
+        self.piece_weights = torch.empty(0) if len(parts) == 1 else _mean_weights(parts[1].keys, queries, mask)
         return to_text + gated
+
+
+def _mean_weights(prompt_keys: Tensor, queries: Tensor, mask: Mask) -> Tensor:
+    """Return the softmax of each token over ``prompt_keys``, mean over heads, ``(N, K)``."""
+    prompt_keys = prompt_keys.repeat_interleave(queries.shape[1] // prompt_keys.shape[1], dim=1)
+    if isinstance(mask, Packing) and prompt_keys.shape[0] > 1:
+        blocks = zip(mask.split(queries), mask.members, strict=True)
+        weights = mask.join([_weights(own, prompt_keys[of]) for own, of in blocks])  # (1, H, N, K)
+    else:
+        weights = _weights(queries, prompt_keys)
+    return weights[0].mean(dim=0).cpu()
 
 
 def _weights(queries: Tensor, keys: Tensor) -> Tensor:
@@ -66,6 +75,8 @@ class PromptAttention:
         ratios: ``(L, kinds)`` float32: norm of ``tanh(g) * attention to prompts`` over the norm of the attention to the
             text, all heads of a token together, mean over tokens.
         weights: ``(L, K)`` float32: share of each prompt in the softmax over prompts, mean over heads and tokens.
+        piece_weights: ``(L, P)`` float32: the same of the pieces of a picture, over the tokens of questions with one;
+            None where they are no prompts of their own.
     """
 
     questions: int
@@ -73,6 +84,7 @@ class PromptAttention:
     kinds: tuple[str, ...]
     ratios: Tensor
     weights: Tensor
+    piece_weights: Tensor | None = None
 
     def section(self) -> Section:
         """Return the part of the report."""
@@ -91,6 +103,10 @@ class PromptAttention:
             "ratios": self.ratios.tolist(),
             "prompt_weights": self.weights.tolist(),
         }
+        if self.piece_weights is not None:
+            figures["piece_weights"] = self.piece_weights.tolist()
+            means = ", ".join(f"{share:.3f}" for share in self.piece_weights.mean(dim=0).tolist())
+            text += f" Of the pieces of a picture, mean over layers: {means}."
         return Section("Attention to the prompts", text, rows, PICTURE, figures)
 
 
@@ -112,6 +128,7 @@ def prompt_attention(model: MultimodalLlama, examples: QuestionSet, token_budget
     layers, kinds = adapter.config.layers, len(KINDS)
     sums, counts = torch.zeros(layers, kinds), torch.zeros(kinds)
     weights = torch.zeros(layers, adapter.config.prompt_length)
+    piece_weights, seeing = torch.zeros(layers, len(adapter.config.image_pieces)), 0
     for indices in token_batches(examples.lengths, token_budget):
         batch, features, has_image = examples.batch(indices, with_tail=False)
         features = None if features is None else features.to(device)
@@ -122,10 +139,15 @@ def prompt_attention(model: MultimodalLlama, examples: QuestionSet, token_budget
         members = [examples.questions[index] for index in indices]
         named = [kind for member in members for kind in token_kinds(member, model.template, model.tokenizer)]
         place = torch.tensor([KINDS.index(kind) for kind in named])
+        pictured = torch.tensor([member.image is not None for member in members])
+        seen = pictured[batch.packing.segment_ids]  # (N,)
         counts += place.bincount(minlength=kinds)
         for layer, recorder in enumerate(recorders):
             sums[layer].index_add_(0, place, recorder.ratios)
             weights[layer] += recorder.weights.sum(dim=0)
+            if len(recorder.piece_weights):
+                piece_weights[layer] += recorder.piece_weights[seen].sum(dim=0)
+        seeing += int(seen.sum())
     found = counts > 0
     return PromptAttention(
         questions=len(examples.questions),
@@ -133,8 +155,9 @@ def prompt_attention(model: MultimodalLlama, examples: QuestionSet, token_budget
         kinds=tuple(kind for kind, occurs in zip(KINDS, found.tolist(), strict=True) if occurs),
         ratios=sums[:, found] / counts[found],
         weights=weights / counts.sum(),
+        piece_weights=piece_weights / seeing if seeing and adapter.places is not None else None,
     )
 
 
 def _recorders(prefixes: Sequence[object]) -> list[_Recorder]:
-    return [_Recorder(prefix) for prefix in prefixes if isinstance(prefix, GatedPrefix)]
+    return [_Recorder(prefix) for prefix in prefixes if isinstance(prefix, GatedPrefix | SummedPrefix)]

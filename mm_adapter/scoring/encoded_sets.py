@@ -52,7 +52,9 @@ def stack_features(
 
 
 class HiddenStateCache:
-    """Hidden states that enter the first adapted layer, kept from the first epoch on: no adapter ever changes them.
+    """Hidden states that enter the first adapted layer, kept from the first time on: no adapter ever changes them.
+
+    They are kept by what the model reads, so that a question that is asked about many pictures is computed once.
 
     Args:
         model: whose lower layers are run.
@@ -62,27 +64,36 @@ class HiddenStateCache:
     def __init__(self, model: AdaptedModel, limit: int = 4 << 30) -> None:
         self.model = model
         self.room = limit
-        self.rows: dict[str, Tensor] = {}
+        self.rows: dict[bytes, Tensor] = {}
 
     def states(self, batch: TokenBatch) -> Tensor | None:
         """Return ``(1, N, D)`` for a batch packed with tails, or None where there is nothing below the adapter."""
         first = self.model.first_adapted_layer
         if first == 0:
             return None
-        known = [self.rows[pid] for pid in batch.pids if pid in self.rows]
-        if len(known) == len(batch.pids):
+        keys = _reading_keys(batch)
+        known = [self.rows[key] for key in keys if key in self.rows]
+        if len(known) == len(keys):
             return torch.cat(known)[None].to(batch.tokens.device)
         states = lower_states(self.model.llama, batch, first)
-        for pid, rows in zip(batch.pids, states[0].split(batch.packing.segment_ids.bincount().tolist()), strict=True):
-            self._keep(pid, rows)
+        for key, rows in zip(keys, states[0].split(batch.packing.segment_ids.bincount().tolist()), strict=True):
+            self._keep(key, rows)
         return states
 
-    def _keep(self, pid: str, rows: Tensor) -> None:
-        kept = rows.cpu().clone()
-        size = kept.numel() * kept.element_size()
-        if size <= self.room and pid not in self.rows:
-            self.rows[pid] = kept
+    def _keep(self, key: bytes, rows: Tensor) -> None:
+        size = rows.numel() * rows.element_size()
+        if size <= self.room and key not in self.rows:
+            self.rows[key] = rows.cpu().clone()
             self.room -= size
+
+
+def _reading_keys(batch: TokenBatch) -> list[bytes]:
+    """Return for each sequence all that decides what the frozen layers make of it: tokens, places, who sees whom."""
+    # Which option a tail belongs to shows in the masks alone.
+    answers = batch.answers.tolist() if isinstance(batch, OptionBatch) else [0] * len(batch.pids)
+    lengths = batch.packing.segment_ids.bincount().tolist()
+    read = torch.stack((batch.tokens, batch.positions), dim=1).cpu().split(lengths)
+    return [b"%d " % answer + part.numpy().tobytes() for answer, part in zip(answers, read, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.training.checked import about, check_value, explained, renamed_hint
+from mm_adapter.training.checked import about, check_value, explained, fast_dtype, renamed_hint
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -64,7 +64,20 @@ class TrainingConfig:
         Literal["zero-init", "random-init"],
         about("Begin with closed gates (zero-init, the method), or without gates (random-init, the paper's ablation)."),
     ] = "zero-init"
+    image_prompts: Annotated[
+        Literal["shared", "tiles", "query"],
+        about(
+            "Make prompts of a picture: one vector for all (shared), one prompt for each tile of its views, behind "
+            "gates of their own (tiles), or one vector for each prompt by learned queries over its tokens (query)."
+        ),
+    ] = "shared"
     bottleneck: Annotated[int, about("Project image features through this many numbers.", "numbers", ge=1)] = 128
+    query_width: Annotated[
+        int, about("With image_prompts query, let the queries and tokens have this width.", "numbers", ge=1)
+    ] = 256
+    query_blocks: Annotated[
+        int, about("With image_prompts query, pass them through this many transformer blocks.", "blocks", ge=0)
+    ] = 2
     template: Annotated[
         Literal["QCM-A", "QC-A", "CQM-A", "CQ-A"],
         about("Order question (Q), context (C) and lettered options (M) of a prompt like this; QCM-A is the paper's."),
@@ -119,8 +132,11 @@ class TrainingConfig:
         about("Validate and keep a moving average of weights with this decay per step; 0 keeps the last.", ge=0, lt=1),
     ] = 0.0
     dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"],
-        about("Hold frozen weights in this precision; what is trained is always float32."),
+        Literal["auto", "float32", "bfloat16", "float16"],
+        about(
+            "Hold frozen weights in this precision; auto: in bfloat16 where the device has instructions for it; "
+            "what is trained is always float32."
+        ),
     ] = "float32"
     seed: Annotated[int, about("Draw initial weights and the order of examples from this seed.", ge=0, lt=2**63)] = 0
     eval_every: Annotated[
@@ -160,6 +176,8 @@ class TrainingConfig:
 
     @model_validator(mode="after")
     def _check_together(self) -> "TrainingConfig":
+        if self.dtype == "auto":
+            object.__setattr__(self, "dtype", fast_dtype(self.device))
         if self.ranking_weight + self.language_weight == 0:
             raise UserError("ranking_weight and language_weight are both 0; one of them must be greater.")
         if self.warmup_epochs > self.epochs:

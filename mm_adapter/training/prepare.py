@@ -59,7 +59,7 @@ def prepare(
         UserError: a question that cannot be used, unless ``skip_bad``; or none is left.
     """
     skipped: dict[str, str] = {}
-    found: dict[Path, Tensor] = {}
+    found: Mapping[Path, Tensor] = {}
     if model.vision is not None:
         images = [question.image for question in questions if question.image is not None]
         if images:

@@ -1,6 +1,6 @@
 """From a table of conversations or open questions to a task: read, encoded, with image features."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def prepare_conversations(
     Raises:
         UserError: a picture that cannot be read, unless ``skip_bad``; one for a model that takes none; or none is left.
     """
-    found: dict[Path, Tensor] = {}
+    found: Mapping[Path, Tensor] = {}
     skipped: dict[str, str] = {}
     pictured = [conversation for conversation in conversations if conversation.image is not None]
     if pictured and model.vision is None:

@@ -22,8 +22,8 @@ from mm_adapter.llama.frozen.matrix import count_frozen
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.pretrained import load_shared
 from mm_adapter.training.config import TrainingConfig
+from mm_adapter.training.folder import RUN_FILE, start
 from mm_adapter.training.prepare import Parts, PreparedTask, make_prompting, prepare_questions, question_task
-from mm_adapter.training.start import RUN_FILE, start
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer, trained_parameters
 from mm_adapter.vision import ImageTower, VisionConfig
@@ -191,9 +191,8 @@ def build_model(
             base, prompting=prompting, finetuned=prepare_finetuning(base.model, settings, config.seed)
         )
     model = MultimodalLlama(base, vision=vision, prompting=prompting, tower=tower)
-    width = 0 if vision is None else model.tower.feature_size
-    shape = AdapterConfig(config.layers, config.prompt_length, config.attention, width, config.bottleneck)
-    model.adapter = Adapter(shape, base.model.config, config.seed).to(base.model.device)
+    width, tiles = (0, 0) if vision is None else (model.tower.feature_size, model.tower.tiles)
+    model.adapter = Adapter(adapter_config(config, width, tiles), base.model.config, config.seed).to(base.model.device)
     if vision is not None:
         model.vision_fingerprint = model.tower.fingerprint
     return model
@@ -204,7 +203,30 @@ def vision_of(config: TrainingConfig) -> VisionConfig | None:
     if config.vision == "none":
         return None
     views = tuple(view.strip() for view in config.views.split(","))
-    return VisionConfig(config.vision, config.depths, views)
+    return VisionConfig(config.vision, config.depths, views, "tokens" if config.image_prompts == "query" else "global")
+
+
+def adapter_config(config: TrainingConfig, image_size: int, tiles: int) -> AdapterConfig:
+    """Return the shape of the adapter that is trained under ``config``.
+
+    Args:
+        image_size: width of the image features, 0 without pictures.
+        tiles: pictures that the views of one picture make.
+    """
+    shape = AdapterConfig(config.layers, config.prompt_length, config.attention, image_size, config.bottleneck)
+    if not image_size or config.image_prompts == "shared":
+        return shape
+    if config.image_prompts == "tiles":
+        return replace(shape, image_prompts="tiles", image_pieces=(image_size // tiles,) * tiles)
+    width = config.query_width
+    return replace(
+        shape,
+        image_prompts="query",
+        query_width=width,
+        query_blocks=config.query_blocks,
+        query_heads=max(heads for heads in range(1, max(1, width // 64) + 1) if width % heads == 0),
+        query_inner=4 * width,
+    )
 
 
 def _log_start(

@@ -57,7 +57,8 @@ def micro_batches(indices: Sequence[int], lengths: Sequence[int], token_budget: 
 
 def build_optimizer(trained: Adapter | FinetunedWeights, config: TrainingConfig) -> torch.optim.AdamW:
     """Return AdamW (arXiv 1711.05101) with a group per kind of parameter; each group's ``peak`` is its highest rate."""
-    factors = {"gates": config.gate_lr_scale, "projection": config.projection_lr_scale}
+    projection = config.projection_lr_scale
+    factors = {"gates": config.gate_lr_scale, "projection": projection, "visual query": projection}
     groups = [
         {
             "params": members,

@@ -18,7 +18,7 @@ from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import HiddenStateCache
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.log import MetricsLog
+from mm_adapter.training.folder import MetricsLog
 from mm_adapter.training.state import Progress, StopRequest, delete_states, load_state, save_state
 from mm_adapter.training.step import ExponentialMovingAverage, Outcome, Stepper, lr_schedule, set_lr, shuffled_steps
 from mm_adapter.training.task import Task, Validation

@@ -28,8 +28,9 @@ class VisionConfig:
         depths: how many of the tower's last stages give a feature, besides its final embedding.
         views: how the picture is shown: ``own`` (the tower's own preprocessing, which may crop), ``1x1`` (the whole
             picture squeezed into the tower's square), ``2x2``, ``3x3`` (tiles of it, each at the tower's resolution).
-        output: ``global`` (global features, one vector a picture) or ``tokens`` (every token of a CLIP vision
-            transformer, in the space of its embedding); ``depths`` says nothing then.
+        output: ``global`` (global features, one vector a picture) or ``tokens`` (every token: of a CLIP vision
+            transformer in the space of its embedding, of a model of timm the places of its last feature map);
+            ``depths`` says nothing then.
         channel_order: ``rgb``, or ``bgr``: the tower is shown pictures with red and blue swapped.
     """
 
@@ -59,6 +60,8 @@ class ImageTower(nn.Module):
         weights_fingerprint: of its weights alone, which is all that adapters of version 0.1 know.
         is_corrected: version 0.1 computed other features from these weights, with GELU in place of QuickGELU.
         size: height and width of its input, in pixels.
+        tiles: pictures that the views of one picture make.
+        feature_size: width of its features.
     """
 
     def __init__(self, config: VisionConfig, device: str | torch.device = "cpu") -> None:
@@ -72,7 +75,10 @@ class ImageTower(nn.Module):
         else:
             backbone = open_clip_backbone(name)
         if config.output == "tokens" and backbone.tokens is None:
-            raise UserError(f"image tower {name} gives no tokens; output tokens is of open_clip's CLIP transformers.")
+            raise UserError(
+                f"image tower {name} gives no tokens; those of timm (timm:NAME, {DEFAULT_TOWER}) and the CLIP "
+                "transformers of open_clip do."
+            )
         self.model = backbone.model.requires_grad_(False).to(device)
         self.eval()
         self.size, self._own, self._normalise, self._run = backbone.size, backbone.own, backbone.normalise, backbone.run
@@ -81,10 +87,9 @@ class ImageTower(nn.Module):
         facts = f"{self.weights_fingerprint} {backbone.description}"
         self.fingerprint = hashlib.sha256(facts.encode()).hexdigest()
         self.is_corrected = backbone.is_corrected
-        self.feature_size = self._measure(device)
-
-    def _measure(self, device: str | torch.device) -> int:
-        return self.encode(self._blank().to(device)).shape[-1]
+        blank = self._blank().to(device)
+        self.feature_size = self.encode(blank).shape[-1]
+        self.tiles = blank.shape[1]
 
     def _blank(self) -> Tensor:
         return torch.zeros_like(self.preprocess(Image.new("RGB", (self.size, self.size))))[None]

@@ -30,8 +30,9 @@ class Backbone:
         run: ``(B, 3, size, size)`` to the global feature of each stage, ``(B, C)``, and the final embedding.
         description: what decides the features besides the weights.
         is_corrected: see ``ImageTower``.
-        tokens: ``(B, 3, size, size)`` to every token, the class token first, with the last norm and the embedding's
-            projection, ``(B, T, E)``; None where the model is not CLIP's transformer.
+        tokens: ``(B, 3, size, size)`` to every token ``(B, T, E)``: of CLIP's transformer, the class token first, with
+            the last norm and the embedding's projection; of timm, the last features before they are pooled. None where
+            the model gives none.
     """
 
     model: nn.Module
@@ -146,10 +147,16 @@ def _timm_model(name: str, load: Callable[[nn.Module], Any] | None) -> Backbone:
         features, stages = model.forward_intermediates(batch)
         return [stage.mean(dim=(2, 3)) for stage in stages], model.forward_head(features, pre_logits=True)
 
+    def tokens(batch: Tensor) -> Tensor:
+        features = model.forward_features(batch)
+        if features.ndim == 3:
+            return features  # (B, T, E)
+        is_channels_first = features.shape[1] == model.num_features
+        return (features if is_channels_first else features.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
+
     own = timm.data.create_transform(**settings, is_training=False)
-    return Backbone(
-        model, settings["input_size"][-1], own, _normaliser(settings), run, f"timm {_sorted_json(settings)}"
-    )
+    facts = f"timm {_sorted_json(settings)}"
+    return Backbone(model, settings["input_size"][-1], own, _normaliser(settings), run, facts, tokens=tokens)
 
 
 def open_clip_backbone(name: str) -> Backbone:

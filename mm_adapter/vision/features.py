@@ -1,10 +1,11 @@
-"""Global features of many pictures, computed once and kept in a safetensors store."""
+"""Features of many pictures, computed once and kept in a safetensors store."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,12 +19,20 @@ from mm_adapter.core.progress import progress_bar
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.vision import ImageTower
 
+if TYPE_CHECKING:
+    from mm_adapter.vision.token_store import TokenStore
+
 
 class FeatureStore:
     """Features of pictures by content: one safetensors file per tower and way of looking.
 
     The file's name is a digest of tower, weights and views, its keys are the SHA-256 of picture files. Renamed or
-    repeated pictures are found again, changed ones are not; another tower never meets them.
+    repeated pictures are found again, changed ones are not; another tower never meets them. Tokens are in a folder of
+    that name instead, see ``TokenStore``.
+
+    Attributes:
+        features: by key, on disk or not yet; None where the tower gives tokens.
+        tokens: the store of those; None where it gives global features.
     """
 
     def __init__(self, folder: Path, tower: ImageTower) -> None:
@@ -40,8 +49,29 @@ class FeatureStore:
         if config.channel_order != "rgb":
             self.description["channel_order"] = config.channel_order
         digest = hashlib.sha256(json.dumps(self.description, sort_keys=True).encode()).hexdigest()
-        self.path = folder / f"{config.tower.replace('/', '-').replace(':', '-')}-{digest[:12]}.safetensors"
-        self.features = self._read() if self.path.is_file() else {}
+        name = f"{config.tower.replace('/', '-').replace(':', '-')}-{digest[:12]}"
+        self.path = folder / (f"{name}.safetensors" if config.output == "global" else name)
+        self.features: dict[str, Tensor] = self._read() if self.path.is_file() else {}
+        self.tokens = None if config.output == "global" else _token_store(self.path, self.description)
+
+    def __contains__(self, key: str) -> bool:
+        return key in (self.features if self.tokens is None else self.tokens)
+
+    def __len__(self) -> int:
+        return len(self.features if self.tokens is None else self.tokens)
+
+    def add(self, key: str, features: Tensor) -> None:
+        """Keep the features ``(F,)`` or ``(T, E)`` of a picture."""
+        if self.tokens is None:
+            self.features[key] = features
+        else:
+            self.tokens.add(key, features)
+
+    def by_picture(self, keys: Mapping[Path, str]) -> Mapping[Path, Tensor]:
+        """Return the features of pictures by path; tokens are read when they are asked for."""
+        if self.tokens is None:
+            return {path: self.features[key] for path, key in keys.items()}
+        return self.tokens.by_picture(keys)
 
     def _read(self) -> dict[str, Tensor]:
         try:
@@ -51,7 +81,10 @@ class FeatureStore:
             raise UserError(f"{self.path}: damaged feature store ({error}). Delete it; it is made again.") from error
 
     def save(self) -> None:
-        """Write all features, atomically."""
+        """Write what is not on disk yet, atomically."""
+        if self.tokens is not None:
+            self.tokens.save()
+            return
         write_atomically(self.path, lambda path: save_file(self.features, path, metadata=self.description))
 
 
@@ -63,7 +96,7 @@ def extract_features(
     skip_bad: bool = False,
     progress: bool = True,
     distributed: DistributedContext = SINGLE_PROCESS,
-) -> tuple[dict[Path, Tensor], dict[Path, str]]:
+) -> tuple[Mapping[Path, Tensor], dict[Path, str]]:
     """Return the features of every picture, reading known ones from the store in ``folder`` and computing the rest.
 
     Pictures are decoded and preprocessed on threads while the tower works on the batch before; equal pictures are
@@ -79,12 +112,16 @@ def extract_features(
         distributed: the processes that share whole batches of pictures; the first one writes the store.
 
     Returns:
-        Features ``(F,)`` or ``(T, E)`` float32 by path, and the reasons for those that could not be read.
+        Features by path, and the reasons for those that could not be read: ``(F,)`` float32, or tokens ``(T, E)``, in
+        float16 and from the disk when they are asked for.
 
     Raises:
         UserError: a picture is missing or bad and ``skip_bad`` is false, or the store cannot be written.
     """
-    store = distributed.broadcast(FeatureStore(folder, tower) if distributed.is_main else None)
+    if tower.config.output == "global":
+        store = distributed.broadcast(FeatureStore(folder, tower) if distributed.is_main else None)
+    else:
+        store = FeatureStore(folder, tower)
     keys: dict[Path, str] = {}
     bad: dict[Path, str] = {}
     missing: dict[str, Path] = {}
@@ -96,8 +133,10 @@ def extract_features(
                 raise
             bad[path] = str(error)
             continue
-        if keys[path] not in store.features:
+        if keys[path] not in store:
             missing.setdefault(keys[path], path)
+    if store.tokens is not None:
+        missing = distributed.broadcast(missing)  # another rank may have written some since
     failed: dict[str, str] = {}
     if missing:
         try:
@@ -106,21 +145,51 @@ def extract_features(
                 _compute(tower, own, store, failed, batch_size, skip_bad, progress)
             except UserError as error:
                 message = str(error)  # of one rank; what the others have computed is kept
-            found = {key: store.features[key] for key in own if key in store.features}
-            messages = []
-            for computed, errors, told in distributed.gather((found, failed, message)):
-                store.features.update(computed)
-                failed.update(errors)
-                messages += [] if told is None else [told]
+            messages = _exchange(store, own, failed, message, distributed)
             if messages:
                 raise UserError(messages[0])
         finally:
-            if distributed.is_main:
+            if distributed.is_main or store.tokens is not None:
                 store.save()
-    for path, key in keys.items():
-        if key in failed:
-            bad[path] = failed[key]
-    return {path: store.features[key] for path, key in keys.items() if key not in failed}, bad
+    bad |= {path: failed[key] for path, key in keys.items() if key in failed}
+    return store.by_picture({path: key for path, key in keys.items() if key not in failed}), bad
+
+
+def _exchange(
+    store: FeatureStore,
+    own: Iterable[str],
+    failed: dict[str, str],
+    message: str | None,
+    distributed: DistributedContext,
+) -> list[str]:
+    """Make what each rank has computed, and the pictures that ``failed``, known to all.
+
+    Returns:
+        What went wrong, on any rank.
+
+    Raises:
+        UserError: a rank does not see the files of tokens that another has written.
+    """
+    found = {key: store.features[key] for key in own if key in store.features}
+    if store.tokens is not None:
+        store.tokens.save()  # each rank's own files; the others find them
+    messages = []
+    for computed, errors, told in distributed.gather((found, failed, message)):
+        store.features.update(computed)
+        failed.update(errors)
+        messages += [] if told is None else [told]
+    if store.tokens is not None:
+        store.tokens.reload()
+        if len(set(distributed.gather(len(store)))) > 1:
+            raise UserError(f"{store.path}: not every process sees the same files; name a folder that all hosts share.")
+    return messages
+
+
+def _token_store(folder: Path, description: Mapping[str, str]) -> "TokenStore":
+    # Imported here: most runs take global features.
+    from mm_adapter.vision.token_store import TokenStore
+
+    return TokenStore(folder, description)
 
 
 def _own_part(missing: dict[str, Path], batch_size: int, distributed: DistributedContext) -> dict[str, Path]:
@@ -182,5 +251,5 @@ def _prepared(
 def _encode(tower: ImageTower, pending: list[tuple[str, Tensor]], store: FeatureStore, device: torch.device) -> None:
     features = tower.encode(torch.stack([views for _, views in pending]).to(device)).cpu()
     for (key, _), feature in zip(pending, features, strict=True):
-        store.features[key] = feature.clone()
+        store.add(key, feature.clone())
     pending.clear()

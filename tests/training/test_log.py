@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.training.log import CURVE_FILE, METRICS_FILE, MetricsLog
+from mm_adapter.training.folder import CURVE_FILE, METRICS_FILE, MetricsLog
 
 
 def test_events_and_curve(tmp_path):
