@@ -47,8 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--views", default="1x1", help="how it is shown pictures: own, 1x1, 2x2, 3x3, by commas (default: 1x1)")
     add("--features", type=Path, help="keep image features in this folder (default: in the cache folder)")
     add("--skip-bad", action="store_true", help="leave bad questions out and count them as wrong")
-    add("--out", type=Path, help="write predictions.jsonl, metrics.json, metrics.csv, report.md here, and in pictures/")
-    add("--json", type=Path, help="write the metrics to this file, those of the row with pictures under `pictures`")
+    add(
+        "--out",
+        type=Path,
+        help="write predictions.jsonl, metrics.json, metrics.csv, report.md here (words alone: in words/)",
+    )
+    add("--json", type=Path, help="write the metrics to this file; with pictures, those by words alone under `words`")
     return parser
 
 
@@ -68,13 +72,16 @@ def _run(options: argparse.Namespace) -> None:
     if options.pictures:
         found[PICTURES], chosen = _by_pictures(train, dataset.split("val"), questions, options)
     metrics = {name: evaluate_predictions(own, questions, skipped, source=name) for name, own in found.items()}
-    for name, folder in ((NAME, options.out), (PICTURES, options.out and options.out / "pictures")):
-        if folder and name in found:
-            write_predictions(folder / "predictions.jsonl", found[name])
+    # What was asked for stands at the top, what it is compared with below.
+    asked = PICTURES if options.pictures else NAME
+    if options.out:
+        for name, own in found.items():
+            folder = options.out if name == asked else options.out / "words"
+            write_predictions(folder / "predictions.jsonl", own)
             write_report(folder, metrics[name], name)
     if options.json:
-        pictures = {"pictures": {**metrics[PICTURES].to_json(), **chosen}} if options.pictures else {}
-        write_json(options.json, {**metrics[NAME].to_json(), **pictures})
+        words = {"words": metrics[NAME].to_json()} if options.pictures else {}
+        write_json(options.json, {**metrics[asked].to_json(), **chosen, **words})
     print(to_text(official_table({name: own.official for name, own in metrics.items()})) + notes(metrics[NAME]))
     if options.pictures:
         print(

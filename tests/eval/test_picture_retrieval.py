@@ -243,8 +243,8 @@ def test_script_adds_a_row_and_says_what_val_chose(
     shown, found = capsys.readouterr().out.splitlines(), json.loads(file.read_text())
     assert shown[1].split() == plain[1].split()
     assert shown[2].startswith("the same with pictures")
-    pictures = found.pop("pictures")
-    assert found == words
+    pictures = found
+    assert pictures.pop("words") == words
     best = max(pictures["grid"], key=lambda point: point["val_accuracy"])
     assert len(pictures["grid"]) == len(PICTURE_GRID)
     assert {key: pictures[key] for key in best} == best
@@ -255,6 +255,7 @@ def test_script_adds_a_row_and_says_what_val_chose(
     for key in ("acc_no_context", "acc_average"):
         assert pictures["counts"][key] == words["counts"][key]
     assert pictures["official"]["acc_no_context"] == words["official"]["acc_no_context"]
-    assert json.loads((out / "metrics.json").read_text()) == words
-    stored = json.loads((out / "pictures" / "metrics.json").read_text())
+    assert json.loads((out / "words" / "metrics.json").read_text()) == words
+    stored = json.loads((out / "metrics.json").read_text())
+    assert len((out / "predictions.jsonl").read_text().splitlines()) == stored["counts"]["acc_average"]
     assert {key: pictures[key] for key in stored} == stored
