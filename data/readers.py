@@ -13,7 +13,7 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import read_json
 from mm_adapter.data.question import Dataset, Question, TableOptions, refuse_bad
 from mm_adapter.data.record import BadRecord, is_inside, question_from_record
-from mm_adapter.data.table_files import is_official, open_table
+from mm_adapter.data.table_files import is_easy_vqa, is_official, open_table
 
 # The official split file also has minitrain, minival, minitest and trainval: samples and unions of these three,
 # in which a pid may appear again.
@@ -131,9 +131,9 @@ def _is_plain(part: str) -> bool:
 def read_dataset(
     source: str, skip_bad: bool = False, check_images: bool = False, options: TableOptions | None = None
 ) -> Dataset:
-    """Return the questions of ``source``: a ScienceQA folder, or a table in one of the forms of ``open_table``.
+    """Return the questions of ``source``: a ScienceQA folder, ``easy-vqa``, or a table in a form of ``open_table``.
 
-    What exists on disk wins over a hub id of the same name.
+    What exists on disk wins over a name that is fetched, ``easy-vqa`` or a hub id.
 
     Args:
         source: what the user gave as ``--data``.
@@ -150,6 +150,13 @@ def read_dataset(
         if options is not None and options != TableOptions():
             raise UserError(f"{source}: the official ScienceQA layout needs no options of tables; leave them out.")
         return read_scienceqa(Path(source), skip_bad, check_images)
+    if is_easy_vqa(source):
+        if options is not None and options != TableOptions():
+            raise UserError(f"{source}: this dataset needs no options of tables; leave them out.")
+        # Imported here: only who names it reads it.
+        from mm_adapter.data.easy_vqa import read_easy_vqa
+
+        return read_easy_vqa()
     # Imported here: the official layout is read without them.
     from mm_adapter.data.question_rows import read_questions
 
@@ -162,7 +169,7 @@ def task_of(source: str, task: str = "auto", options: TableOptions | None = None
     Raises:
         UserError: nothing can be read there.
     """
-    if task != "auto" or is_official(source):
+    if task != "auto" or is_official(source) or is_easy_vqa(source):
         return "questions" if task == "auto" else task
     # Imported here: the official layout is read without it.
     from mm_adapter.data.conversations import is_conversations

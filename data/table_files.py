@@ -18,6 +18,8 @@ TEXT_FORMS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 FORMS = (*TEXT_FORMS, ".parquet", ".arrow")
 OFFICIAL = ("problems.json", "pid_splits.json")
 """Files of ScienceQA's own layout."""
+EASY_VQA = "easy-vqa"
+"""The name of the dataset that travels in a wheel (``data.easy_vqa``)."""
 ALL = "all"
 """The split of a table that has none."""
 _SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
@@ -57,6 +59,11 @@ def is_official(source: str) -> bool:
     return any(os.path.isfile(os.path.join(source, name)) for name in OFFICIAL)
 
 
+def is_easy_vqa(source: str) -> bool:
+    """Tell whether ``source`` is the name of the dataset that travels in a wheel; what is here by that name wins."""
+    return source == EASY_VQA and not os.path.exists(source)
+
+
 def our_split(name: str) -> str:
     """Return what a split is called here: ``validation``, ``valid`` and ``dev`` are ``val``."""
     return _SPLITS.get(name.strip().lower(), name)
@@ -84,7 +91,10 @@ def open_table(source: str) -> Table:
         return _of_files(source, find_tables(folder))
     check_source(source)
     hub = hub_name(source)
-    assert hub is not None
+    if hub is None:
+        raise UserError(
+            f"{source}: its questions have options to choose from, they are no conversations; leave out --task."
+        )
     return _loaded(source, "load_dataset", *hub)
 
 
@@ -94,7 +104,7 @@ def check_source(source: str) -> None:
     Raises:
         UserError: there is no such file or folder, and no dataset of the hub is named.
     """
-    if not os.path.exists(source) and hub_name(source) is None:
+    if not (os.path.exists(source) or hub_name(source) or is_easy_vqa(source)):
         raise UserError(
             f"{source}: this file or folder does not exist. Check the path; a dataset of the hub is hub:owner/name."
         )

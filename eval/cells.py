@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mm_adapter.core.errors import UserError, suggestion
 from mm_adapter.data.question import Question
 from mm_adapter.eval.intervals import Interval, clustered, wilson
-from mm_adapter.eval.metrics import CLASSES, COLUMNS, percentage
+from mm_adapter.eval.metrics import CLASSES, COLUMNS, NO_CLASS, percentage
 
 _SUBJECTS = {"natural science": "NAT", "social science": "SOC", "language science": "LAN"}
 _LENGTHS = ((0, "no words"), (25, "1-25 words"), (100, "26-100 words"), (float("inf"), "over 100 words"))
@@ -31,13 +31,13 @@ def _context_length(question: Question) -> tuple[str, ...]:
 
 
 DIMENSIONS: dict[str, Callable[[Question], tuple[str, ...]]] = {
-    "subject": lambda question: (_SUBJECTS.get(question.subject, question.subject or "(none)"),),
+    "subject": lambda question: (_SUBJECTS.get(question.subject, question.subject or NO_CLASS),),
     "context": _context,
     "grade-band": _grade_band,
-    "topic": lambda question: (question.topic or "(none)",),
-    "category": lambda question: (question.category or "(none)",),
-    "skill": lambda question: (question.skill or "(none)",),
-    "grade": lambda question: (f"grade {question.grade:02}" if question.grade else "(none)",),
+    "topic": lambda question: (question.topic or NO_CLASS,),
+    "category": lambda question: (question.category or NO_CLASS,),
+    "skill": lambda question: (question.skill or NO_CLASS,),
+    "grade": lambda question: (f"grade {question.grade:02}" if question.grade else NO_CLASS,),
     "options": lambda question: (f"{len(question.options)} options",),
     "context-length": _context_length,
     "lecture": lambda question: ("with lecture" if question.lecture else "without lecture",),

@@ -48,6 +48,9 @@ COLUMNS = {
 }
 """Column of the official table -> key of the official evaluator."""
 
+NO_CLASS = "(none)"
+"""Stands for the class of a question that has none."""
+
 Key = Literal["topic", "category", "skill", "subject", "grade"]
 
 
@@ -83,9 +86,21 @@ class Metrics:
     unparseable: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def accuracy(self) -> float:
+        """Over all questions, in percent with two decimals: the official average."""
+        found = self.official["acc_average"]
+        assert found is not None, "metrics are of one question or more"
+        return found
+
+    @property
+    def has_subjects(self) -> bool:
+        """Whether some question is of one of ScienceQA's subjects."""
+        return any(self.counts[COLUMNS[column]] for column in ("NAT", "SOC", "LAN"))
+
     def to_json(self) -> dict[str, Any]:
-        """Return the same as values that JSON has, in a fixed order."""
-        return asdict(self)
+        """Return the same as values that JSON has, in a fixed order, with ``accuracy`` first."""
+        return {"accuracy": self.accuracy, **asdict(self)}
 
 
 def percentage(correct: int, total: int) -> float:
@@ -197,6 +212,6 @@ def _rows(correct: Mapping[str, bool], questions: Sequence[Question], key: Key) 
     for question in questions:
         classes.setdefault(getattr(question, key), []).append(correct[question.pid])
     return [
-        ClassRow(str(name or "(none)"), sum(answers), len(answers), percentage(sum(answers), len(answers)))
+        ClassRow(str(name or NO_CLASS), sum(answers), len(answers), percentage(sum(answers), len(answers)))
         for name, answers in sorted(classes.items())
     ]

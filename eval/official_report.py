@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mm_adapter.core.files import write_json, write_text
-from mm_adapter.eval.metrics import COLUMNS, ClassRow, Metrics
+from mm_adapter.eval.metrics import COLUMNS, NO_CLASS, ClassRow, Metrics
 from mm_adapter.eval.plain_text import spreadsheet, visible
 
 EMPTY = "-"
@@ -21,11 +21,31 @@ Table = list[list[str]]
 def official_table(rows: Mapping[str, Mapping[str, float | None]]) -> Table:
     """Return the official table: one row per run, accuracies in percent with two decimals.
 
+    Columns that no question of any run is in are left out; the average stands always.
+
     Args:
         rows: name of the run -> its `Metrics.official`.
     """
-    body = [[name, *(_percent(official.get(key)) for key in COLUMNS.values())] for name, official in rows.items()]
-    return [["", *COLUMNS], *body]
+    columns = official_columns(*rows.values())
+    body = [[name, *(_percent(official.get(key)) for key in columns.values())] for name, official in rows.items()]
+    return [["", *columns], *body]
+
+
+def official_columns(*found: Mapping[str, float | None]) -> dict[str, str]:
+    """Return the columns of the official table that have a figure in one of some `Metrics.official`, and the average.
+
+    Datasets without subjects or grades would have dashes in the others.
+    """
+    used = {key for official in found for key, value in official.items() if value is not None} | {"acc_average"}
+    return {column: key for column, key in COLUMNS.items() if key in used}
+
+
+def screen(metrics: Metrics, name: str) -> str:
+    """Return what a terminal shows of one run: the official table, notes, and topics where no subject is known."""
+    text = to_text(official_table({name: metrics.official}))
+    if metrics.has_subjects or not is_divided(metrics.by_topic):
+        return f"{text}\n{notes(metrics)}"
+    return f"{text}\n{to_text(class_table('topic', metrics.by_topic))}\n{notes(metrics)}"
 
 
 def class_table(title: str, rows: Sequence[ClassRow]) -> Table:
@@ -102,15 +122,16 @@ def notes(metrics: Metrics) -> str:
 
 
 def _report(metrics: Metrics, name: str) -> str:
-    counts = ["questions", *(str(metrics.counts[key]) for key in COLUMNS.values())]
+    counts = ["questions", *(str(metrics.counts[key]) for key in official_columns(metrics.official).values())]
+    by_subject = ", by subject (natural, social, language science), context (text, image, none) and grade"
     parts = [
         f"# {markdown_text(name)}\n",
-        "Accuracy in percent, by subject (natural, social, language science), context (text, image, none) and grade.\n",
+        f"Accuracy in percent{by_subject if metrics.has_subjects else ''}.\n",
         to_markdown([*official_table({name: metrics.official}), counts]),
         notes(metrics) + "\n",
     ]
     for title, rows in _breakdowns(metrics).items():
-        if rows:
+        if is_divided(rows):
             parts += [f"## By {title}\n", to_markdown(class_table(title, rows))]
     if metrics.skipped:
         parts += ["## Skipped questions\n", to_markdown([["pid", "reason"], *map(list, metrics.skipped.items())])]
@@ -127,6 +148,11 @@ def _long_table(metrics: Metrics) -> Table:
 
 def _breakdowns(metrics: Metrics) -> dict[str, list[ClassRow]]:
     return {"topic": metrics.by_topic, "category": metrics.by_category, "skill": metrics.by_skill}
+
+
+def is_divided(rows: Sequence[ClassRow]) -> bool:
+    """Tell whether a breakdown says more than the average: some question has a class in it."""
+    return any(row.name != NO_CLASS for row in rows)
 
 
 def _percent(value: float | None) -> str:

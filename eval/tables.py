@@ -7,8 +7,7 @@ from mm_adapter.eval.cells import CellRow
 from mm_adapter.eval.comparison import Agreement, Comparison
 from mm_adapter.eval.explanations import MEASURES, ExplanationScores
 from mm_adapter.eval.intervals import Interval
-from mm_adapter.eval.metrics import COLUMNS
-from mm_adapter.eval.official_report import EMPTY, Table
+from mm_adapter.eval.official_report import EMPTY, Table, official_columns
 from mm_adapter.eval.system import System
 
 
@@ -18,10 +17,11 @@ def interval_text(interval: Interval | None) -> str:
 
 
 def official_interval_table(system: System, rows: Sequence[CellRow]) -> Table:
-    """Return the official nine columns of one system: accuracy, ends of the 95 % interval, questions."""
+    """Return the official columns of one system that have questions: accuracy, ends of the 95 % interval, questions."""
     by_name = {row.name: row for row in rows}
-    lines: Table = [["", *COLUMNS], [system.name], ["95 % from"], ["95 % to"], ["questions"]]
-    for column, key in COLUMNS.items():
+    columns = official_columns(system.metrics.official)
+    lines: Table = [["", *columns], [system.name], ["95 % from"], ["95 % to"], ["questions"]]
+    for column, key in columns.items():
         value, row = system.metrics.official[key], by_name.get(column)
         interval = row.interval if row else None
         lines[1].append(EMPTY if value is None else f"{value:.2f}")

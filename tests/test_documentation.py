@@ -72,6 +72,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory, demo_folder: Path) -> Path:
     shutil.copytree(SAVED / "text", folder / "OTHER")
     shutil.copytree(folder / "RUN", folder / "demo" / "multimodal")
     shutil.copytree(demo_folder, folder / "DIR")
+    # What is here by the name wins over the set that would be fetched.
+    shutil.copytree(demo_folder, folder / "easy-vqa")
     picture = sorted((folder / "DIR" / "images" / "test").glob("*/image.png"))[0]
     (folder / "demo" / "data" / "images" / "test" / "18").mkdir(parents=True)
     for name in ("FILE", "photo.jpg", "demo/data/images/test/18/image.png"):

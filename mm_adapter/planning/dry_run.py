@@ -5,7 +5,7 @@ from pathlib import Path
 from mm_adapter.core.files import check_place
 from mm_adapter.data.question import TableOptions
 from mm_adapter.data.readers import read_dataset, task_of
-from mm_adapter.data.table_files import hub_name
+from mm_adapter.data.table_files import hub_name, is_easy_vqa
 from mm_adapter.planning.image_costs import tower_shape
 from mm_adapter.planning.parameters import count_parameters
 from mm_adapter.planning.shapes import is_here, open_shape
@@ -68,6 +68,11 @@ def _examples(
     """Return how many examples there are to train on, where that can be told, a text about it, and about a table."""
     if hub_name(data) is not None:
         return None, "examples of the hub, counted when they are fetched", ""
+    if is_easy_vqa(data):
+        from mm_adapter.data.easy_vqa import WHEEL
+
+        if not WHEEL.cached.is_file():
+            return None, f"questions of {WHEEL.requirement}, counted when it is fetched", ""
     kind = task_of(data, config.task, table)
     if kind == "conversations":
         from mm_adapter.data.conversations import open_conversations

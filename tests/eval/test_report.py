@@ -15,6 +15,7 @@ from mm_adapter.eval.official_report import (
     class_table,
     notes,
     official_table,
+    screen,
     to_csv,
     to_markdown,
     to_text,
@@ -62,9 +63,10 @@ def test_report_folder_holds_the_same_figures_three_times(metrics: Metrics, tmp_
     stored = json.loads((tmp_path / "new" / "metrics.json").read_text())
     assert stored == metrics.to_json()
     assert set(stored) == {
-        *("official", "counts", "by_topic", "by_category", "by_skill"),
+        *("accuracy", "official", "counts", "by_topic", "by_category", "by_skill"),
         *("unparseable", "skipped"),
     }
+    assert next(iter(stored.items())) == ("accuracy", 40.0)
     with open(tmp_path / "new" / "metrics.csv", newline="") as file:
         rows = {(row["table"], row["name"]): row for row in csv.DictReader(file)}
     assert rows["official", "acc_average"] == {
@@ -83,6 +85,28 @@ def test_report_folder_holds_the_same_figures_three_times(metrics: Metrics, tmp_
         "5 questions. 1 answers could not be read; they count as wrong. "
         "1 bad questions were skipped; they count as wrong."
     )
+
+
+def test_a_set_without_subjects_has_no_columns_of_dashes(questions: list[Question], tmp_path: Path) -> None:
+    """Only what the questions have stands on the screen and in the report; the CSV keeps every key."""
+    plain = [Question(str(i), "?", ("a", "b"), i % 2, image=Path("x.png"), topic="ab"[i // 3]) for i in range(4)]
+    found = evaluate_predictions([Prediction(q.pid, 0) for q in plain], plain)
+    lines = [line.split() for line in screen(found, "run").splitlines()]
+    assert lines[:2] == [["IMG", "Avg"], ["run", "50.00", "50.00"]]
+    assert lines[3:6] == [
+        ["topic", "correct", "questions", "accuracy"],
+        ["a", "2", "3", "66.67"],
+        ["b", "0", "1", "0.00"],
+    ]
+    assert "".join(screen(found, "run").splitlines()[-1:]) == "4 questions."
+    write_report(tmp_path, found, "run")
+    report = (tmp_path / "report.md").read_text()
+    assert "| questions | 4 | 4 |" in report
+    assert [line for line in report.splitlines() if line.startswith("#")] == ["# run", "## By topic"]
+    assert not {"-", "(none)", "subject"} & set(report.replace("|", " ").split())
+    assert "official,acc_natural,0,-" in (tmp_path / "metrics.csv").read_text()
+    science = evaluate_predictions([Prediction(q.pid, 0) for q in questions], questions)
+    assert "topic" not in screen(science, "run")
 
 
 def test_folder_that_cannot_be_written_is_named(metrics: Metrics, tmp_path: Path) -> None:

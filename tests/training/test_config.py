@@ -11,7 +11,7 @@ from mm_adapter.training.config import TrainingConfig, fields_by_key, load_confi
 
 def test_all_presets_load():
     """A preset that comes with the package and does not load helps nobody."""
-    assert preset_names() == ["alpaca-7b", "alpaca-smollm2", "demo", "paper-7b", "smollm2"]
+    assert preset_names() == ["alpaca-7b", "alpaca-smollm2", "demo", "easy-vqa", "paper-7b", "smollm2"]
     assert all(isinstance(load_config(name), TrainingConfig) for name in preset_names())
 
 
