@@ -148,15 +148,14 @@ def _timm_model(name: str, load: Callable[[nn.Module], Any] | None) -> Backbone:
         return [stage.mean(dim=(2, 3)) for stage in stages], model.forward_head(features, pre_logits=True)
 
     def tokens(batch: Tensor) -> Tensor:
-        features = model.forward_features(batch)
-        if features.ndim == 3:
-            return features  # (B, T, E)
-        is_channels_first = features.shape[1] == model.num_features
-        return (features if is_channels_first else features.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
+        features = model.forward_features(batch)  # (B, T, E), (B, H, W, E) or (B, E, H, W)
+        if features.ndim == 4 and features.shape[1] == model.num_features:
+            features = features.permute(0, 2, 3, 1)
+        return features.reshape(batch.shape[0], -1, features.shape[-1])
 
     own = timm.data.create_transform(**settings, is_training=False)
-    facts = f"timm {_sorted_json(settings)}"
-    return Backbone(model, settings["input_size"][-1], own, _normaliser(settings), run, facts, tokens=tokens)
+    size, description = settings["input_size"][-1], f"timm {_sorted_json(settings)}"
+    return Backbone(model, size, own, _normaliser(settings), run, description, tokens=tokens)
 
 
 def open_clip_backbone(name: str) -> Backbone:
@@ -219,9 +218,9 @@ def open_clip_backbone(name: str) -> Backbone:
         return torch.cat(last, dim=1) @ visual.proj  # (B, T, E)
 
     edge = size if isinstance(size, int) else size[0]
-    facts = f"open_clip {activation} {_sorted_json(settings)}"
+    description = f"open_clip {activation} {_sorted_json(settings)}"
     given = tokens if _norms_every_token(visual) else None
-    return Backbone(visual, edge, own, _normaliser(settings), run, facts, corrected, given)
+    return Backbone(visual, edge, own, _normaliser(settings), run, description, corrected, given)
 
 
 def _norms_every_token(visual: Any) -> bool:
@@ -270,11 +269,7 @@ def _way(architecture: str, tag: str) -> str:
 
 
 def _refuse_other_size(name: str, architecture: str, file: str) -> None:
-    """Refuse weights of another input size, which open_clip would stretch to this one without a word.
-
-    Raises:
-        UserError: the file's positions are not as many as the architecture's.
-    """
+    """Refuse weights with another number of positions, which open_clip would stretch without a word, by UserError."""
     weights = open_clip.factory.load_state_dict(file, weights_only=True)
     positions = weights.get("visual.positional_embedding")
     vision = open_clip.get_model_config(architecture).get("vision_cfg", {})

@@ -19,9 +19,10 @@ def make_adapter(tiny_config: LlamaConfig) -> Callable[..., Adapter]:
     def make(trained: bool = True, **changes: Any) -> Adapter:
         sizes: dict[str, Any] = {"layers": 3, "prompt_length": 5, "image_size": IMAGE_SIZE, "bottleneck": 8}
         adapter = Adapter(AdapterConfig(**(sizes | changes)), tiny_config, seed=1)
-        if trained and adapter.gates is not None:
-            with torch.no_grad():
-                adapter.gates.copy_(torch.linspace(-1.5, 1.5, adapter.gates.numel()).view(adapter.gates.shape))
+        for gates in (adapter.gates, adapter.image_gates):
+            if trained and gates is not None:
+                with torch.no_grad():
+                    gates.copy_(torch.linspace(-1.5, 1.5, gates.numel()).view(gates.shape))
         return adapter
 
     return make

@@ -24,16 +24,31 @@ def turn(heads: Tensor, theta: float) -> Tensor:
 
 
 def sample_prompts(adapter: Adapter, image: Tensor | None) -> Tensor:
-    """Prompts ``(L, K, D)`` of one sample: P_l + I_p, I_p repeated over K (the paper's eq. 6)."""
-    if image is None:
+    """Prompts ``(L, K, D)`` of one sample: P_l + I_p, I_p repeated over K (the paper's eq. 6), or V2's own vectors."""
+    if image is None or adapter.places is not None:
         return adapter.prompts
+    if adapter.visual_query is not None:
+        return torch.stack([own + adapter.visual_query(image[None])[0] for own in adapter.prompts])
     assert adapter.projection is not None
     vector = adapter.projection(image[None])[0]
     return adapter.prompts + vector[None, None].repeat(adapter.prompts.shape[0], adapter.prompts.shape[1], 1)
 
 
+def piece_prompts(adapter: Adapter, image: Tensor, layer: int) -> Tensor:
+    """Prompts ``(P, D)`` that the pieces of a picture are in an adapted layer, piece by piece."""
+    assert adapter.projection is not None
+    assert adapter.places is not None
+    widths, start, rows = adapter.config.image_pieces, 0, []
+    for number, width in enumerate(widths):
+        piece = torch.zeros(max(widths))
+        piece[:width] = image[start : start + width]
+        start += width
+        rows.append(adapter.projection(piece[None])[0] + adapter.places[layer, number])
+    return torch.stack(rows)
+
+
 def naive_logits(llama: Llama, tokens: Tensor, adapter: Adapter, image: Tensor | None = None) -> Tensor:
-    """Logits ``(T, V)`` of one sequence ``(T,)`` with one image feature ``(F,)`` or none."""
+    """Logits ``(T, V)`` of one sequence ``(T,)`` with one image feature ``(F,)``, tokens ``(T, E)`` or none."""
     config, weights = llama.config, llama.state_dict()
     width, share = config.head_dim, config.num_heads // config.num_kv_heads
     prompts = sample_prompts(adapter, image)
@@ -67,6 +82,13 @@ def naive_logits(llama: Llama, tokens: Tensor, adapter: Adapter, image: Tensor |
             else:
                 strength = torch.tanh(adapter.gates[index])[:, None, None]
                 mixed = text_scores.softmax(-1) @ values + strength * (prompt_scores.softmax(-1) @ prompt_values)
+                if adapter.image_gates is not None and image is not None:
+                    pieces = piece_prompts(adapter, image, index)
+                    piece_keys = heads(linear(layer, "attention.key", pieces)).repeat_interleave(share, 0)
+                    piece_values = heads(linear(layer, "attention.value", pieces)).repeat_interleave(share, 0)
+                    piece_scores = queries @ piece_keys.transpose(1, 2) / width**0.5
+                    strength = torch.tanh(adapter.image_gates[index])[:, None, None]
+                    mixed = mixed + strength * (piece_scores.softmax(-1) @ piece_values)
         hidden = hidden + linear(layer, "attention.output", mixed.transpose(0, 1).flatten(1))
         normed = normalise(hidden, weights[f"layers.{layer}.mlp_norm.weight"], config.norm_epsilon)
         gate = linear(layer, "mlp.gate", normed)

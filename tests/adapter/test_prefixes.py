@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from adapter_kinds import KINDS, as_seen
 from naive_llama import naive_logits
 from torch import Tensor
 
@@ -14,7 +15,6 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama, LlamaConfig
 
 Batch = tuple[Tensor, Tensor, Tensor]
-KINDS: dict[str, dict[str, Any]] = {"gated": {}, "joined": {"attention": "random-init"}}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -24,6 +24,7 @@ def test_a_mixed_batch_equals_the_naive_formulation(
 ) -> None:
     """Every sample of a batch with and without pictures is what the paper's equations give for it alone."""
     tokens, features, has_image = batch
+    features = as_seen(features, kind)
     llama, adapter = biased_llama if biased else tiny_llama, make_adapter(**KINDS[kind])
     logits = llama(tokens, prefixes=adapter.prefixes(llama, features, has_image))
     for row in range(4):
@@ -38,6 +39,7 @@ def test_gradients_equal_the_naive_formulation(
 ) -> None:
     """The shortcuts change no gradient either."""
     tokens, features, has_image = batch
+    features = as_seen(features, kind)
     gradients = []
     for naive in (False, True):
         adapter = make_adapter(**KINDS[kind])
@@ -61,6 +63,7 @@ def test_a_cache_changes_nothing(
 ) -> None:
     """Prefill, single steps and chunks give what one pass gives."""
     tokens, features, has_image = batch
+    features = as_seen(features, kind)
     prefixes = make_adapter(**KINDS[kind]).prefixes(tiny_llama, features, has_image)
     cache = tiny_llama.new_cache(4, 9)
     pieces = [tiny_llama(chunk, prefixes=prefixes, cache=cache) for chunk in tokens.split([4, 1, 1, 3], dim=1)]
@@ -73,6 +76,7 @@ def test_a_mask_changes_only_what_it_hides(
 ) -> None:
     """An explicit causal mask is the plain causal attention; hidden padding on the left is not seen."""
     tokens, features, has_image = batch
+    features = as_seen(features, kind)
     prefixes = make_adapter(**KINDS[kind]).prefixes(tiny_llama, features, has_image)
     plain = tiny_llama(tokens, prefixes=prefixes)
     causal = torch.ones(9, 9, dtype=torch.bool).tril()[None, None]
@@ -150,6 +154,7 @@ def test_gradients_reach_the_adapter_alone(
 ) -> None:
     """Every adapter parameter learns, none of the base does, and no graph exists below the first adapted layer."""
     tokens, features, has_image = batch
+    features = as_seen(features, kind)
     adapter = make_adapter(layers=2, **KINDS[kind])
     on_graph = []
     for layer in tiny_llama.layers:
