@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bars import bar, write_bars
-from tiny import adapter, kill_all, losses, start, text_options
+from tiny import adapter, kill_all, losses, start, training_options
 
 PATIENCE = 300.0  # seconds for each thing that is waited for
 TOLERANCE = 1e-4  # of losses and weights after some hundred steps on changing numbers of ranks
@@ -36,7 +36,7 @@ class Meeting:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.options = text_options(folder, "--epochs", "60", "--save-steps", "5", "--eval-every", "10")
+        self.options = training_options(folder, "--epochs", "60", "--save-steps", "5", "--eval-every", "10")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

@@ -1,6 +1,7 @@
 """One process and several: the same losses, the same adapter.
 
-    python scripts/check_ranks.py [--ranks 2 4 8] [--kinds data full checkpointed] [--repeat N] [--json FILE]
+    python scripts/check_ranks.py [--ranks 2 4 8] [--kinds data full checkpointed] [--settings NAME ...] [--repeat N]
+        [--json FILE]
 
 A tiny random model is trained by ``mm-adapter train`` alone, then under ``torchrun`` over gloo, on the same global
 batches: replicated (DDP) and with the frozen layers sharded (FSDP2), in one pass a step and in many, on numbers of
@@ -22,13 +23,15 @@ from typing import Any
 
 from bars import bar, write_bars
 from forked_ranks import ForkedRanks
-from tiny import adapter, losses, start, write_llama, write_questions
+from tiny import PICTURES, adapter, losses, start, write_llama, write_questions
 
 BAR = 1e-5
 SETTINGS = {
     "one pass": ["--token-budget", "100000"],
     "accumulated": ["--token-budget", "300"],
     "text only": ["--vision", "none"],
+    "tiles": PICTURES["tiles"],
+    "query": PICTURES["query"],
 }
 KINDS = {
     "data": ("DDP", []),
@@ -73,13 +76,14 @@ def differences(one: Path, other: Path) -> tuple[float, float]:
     return of_losses, max(float((tensor - theirs[name]).abs().max()) for name, tensor in mine.items())
 
 
-def check(ranks: list[int], kinds: list[str]) -> list[dict[str, Any]]:
+def check(ranks: list[int], kinds: list[str], settings: list[str]) -> list[dict[str, Any]]:
     """Run every case; return the bars."""
     folder = Path(tempfile.mkdtemp(prefix="mm-adapter-ranks-"))
     bars = []
     try:
         place = Place.make(folder)
-        for setting, more in SETTINGS.items():
+        for setting in settings:
+            more = SETTINGS[setting]
             alone = place.train(f"{setting}-1".replace(" ", "-"), 1, more)
             for kind in kinds:
                 engine, sharding = KINDS[kind]
@@ -117,10 +121,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4, 8], help="numbers of processes")
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS, help="data: DDP; full: FSDP2")
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS, help="what is trained")
     parser.add_argument("--repeat", type=int, default=0, help="short runs with sharded layers, of which none may die")
     parser.add_argument("--json", type=Path, help="write the bars to this file")
     options = parser.parse_args()
-    bars = check(options.ranks, options.kinds) if options.kinds else []
+    bars = check(options.ranks, options.kinds, options.settings) if options.kinds else []
     missed = [found["name"] for found in bars if not found["holds"]]
     if options.kinds:
         held = f"{len(bars) - len(missed)} of {len(bars)} cases within {BAR:g}"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bars import bar, write_bars
-from tiny import descendants, kill_all, start, text_options
+from tiny import PICTURES, descendants, kill_all, start, training_options
 
 from mm_adapter.core.progress import with_progress
 
@@ -41,10 +41,10 @@ class Trial:
     seconds: float
     events: int
 
-    def __init__(self, folder: Path, epochs: int) -> None:
+    def __init__(self, folder: Path, epochs: int, pictures: str = "none") -> None:
         self.folder = folder
         self.epochs = epochs
-        self.options = text_options(folder, "--ema-decay", "0.9", "--save-steps", "1")
+        self.options = training_options(folder, "--ema-decay", "0.9", "--save-steps", "1", pictures=pictures)
 
     def begin(self, name: str, ranks: int) -> "subprocess.Popen[bytes]":
         """Start or go on with a run."""
@@ -139,13 +139,13 @@ def _is_worker(process: int) -> bool:
     return b"mm_adapter" in arguments and b"\0RANK=" in environment
 
 
-def check(kills: int, seed: int, epochs: int) -> list[dict[str, Any]]:
+def check(kills: int, seed: int, epochs: int, pictures: str = "none") -> list[dict[str, Any]]:
     """Disturb ``kills`` runs, kinds in turn, each of ``epochs``; return the bars."""
     draw = random.Random(seed)
     folder = Path(tempfile.mkdtemp(prefix="mm-adapter-resume-"))
     counts = {kind: [0, 0, 0] for kind in KINDS}  # runs, met while they ran, same bytes
     try:
-        trial = Trial(folder, epochs)
+        trial = Trial(folder, epochs, pictures)
         whole, lengths = {}, {}
         for ranks in (1, 4) if kills >= len(KINDS) else (1,):
             whole[ranks] = trial.whole(f"whole-{ranks}", ranks)
@@ -176,10 +176,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="runs to end before their time")
     parser.add_argument("--epochs", type=int, default=300, help="of a run of one process")
+    parser.add_argument("--pictures", choices=PICTURES, default="none", help="how the runs see pictures")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path, help="write the bars to this file")
     options = parser.parse_args()
-    bars = check(options.kills, options.seed, options.epochs)
+    bars = check(options.kills, options.seed, options.epochs, options.pictures)
     if options.json is not None:
         write_bars(options.json, bars)
     return not all(found["holds"] for found in bars)

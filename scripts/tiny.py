@@ -70,10 +70,20 @@ def write_questions(folder: Path, size: int) -> Path:
     return folder
 
 
-def text_options(folder: Path, *more: str) -> list[str]:
-    """Write model and questions into ``folder``; return the options of a text-only training on them."""
+PICTURES = {
+    "none": ["--vision", "none"],
+    "shared": [],
+    "tiles": ["--image-prompts", "tiles", "--views", "1x1,2x2"],
+    "query": ["--image-prompts", "query", "--query-width", "16", "--query-blocks", "1"],
+}
+"""How a small training sees pictures -> its options."""
+
+
+def training_options(folder: Path, *more: str, pictures: str = "none") -> list[str]:
+    """Write model and questions into ``folder``; return the options of a training on them."""
     llama, data = write_llama(folder / "llama"), write_questions(folder / "data", 75)
-    options = ["--llama", str(llama), "--data", str(data), "--vision", "none", "--quiet", "--layers", "2"]
+    options = ["--llama", str(llama), "--data", str(data), "--quiet", "--layers", "2", *PICTURES[pictures]]
+    options += ["--features", str(folder / "features")]
     options += ["--prompt-length", "3", "--batch-size", "6", "--warmup-epochs", "0.5", "--base-lr", "0.3"]
     return [*options, "--max-length", "700", *more]
 

@@ -66,8 +66,8 @@ class TokenStore:
 
     def add(self, key: str, tokens: Tensor) -> None:
         """Keep the tokens ``(T, E)`` of a picture; every ``PART`` pictures they are written."""
-        half = tokens.to(torch.float16)
-        self._pending[key] = half if bool(half.isfinite().all()) else tokens.float().clone()
+        half = tokens.to(torch.float16).contiguous()
+        self._pending[key] = half if bool(half.isfinite().all()) else tokens.float().clone().contiguous()
         if len(self._pending) == PART:
             self.save()
 

@@ -79,23 +79,29 @@ def test_shares() -> None:
     assert DistributedContext(1, 4, 1, 4).device("cuda") == "cuda:1"
 
 
-def test_two_ranks_train_as_one(tmp_path: Path) -> None:
-    """DDP and FSDP2, accumulated or not, with and without pictures: losses and adapters of one process."""
+@pytest.mark.parametrize(
+    ("kinds", "settings"),
+    [(["data", "full"], ["one pass", "accumulated", "text only"]), (["data"], ["tiles", "query"])],
+    ids=["shared", "prompts of their own"],
+)
+def test_two_ranks_train_as_one(tmp_path: Path, kinds: list[str], settings: list[str]) -> None:
+    """DDP and FSDP2, accumulated or not, in all kinds of image prompts: losses and adapters of one process."""
     command = [
         sys.executable,
         CHECKS / "check_ranks.py",
         "--ranks",
         "2",
         "--kinds",
-        "data",
-        "full",
+        *kinds,
+        "--settings",
+        *settings,
         "--json",
         tmp_path / "bars.json",
     ]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     bars = json.loads((tmp_path / "bars.json").read_text())["bars"]
-    assert len(bars) == 6
+    assert len(bars) == len(kinds) * len(settings)
     assert all(bar["holds"] and bar["value"] <= bar["bar"] == 1e-5 for bar in bars)
 
 
