@@ -144,8 +144,10 @@ def fast_dtype(device: str) -> str:
     A processor without instructions for bfloat16 takes up to thirty times as long in it. Looked up without torch, since
     settings are read before it is loaded; a processor that does not say what it has counts as one without.
     """
-    if not device.startswith("cpu"):
+    if device.startswith("cuda"):
         return "bfloat16"
+    if device != "cpu":
+        return "float32"
     try:
         facts = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
