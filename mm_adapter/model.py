@@ -53,8 +53,9 @@ class MultimodalLlama(PromptedModel, nn.Module):
         super().__init__()
         self.base_name, self.base_fingerprint = base.name, base.fingerprint
         self.base_description = base.describe()
-        self.adapter = None if adapter is None else adapter.to(base.model.device)
-        self.llama = base.model if adapter is None else adapter.tuned(base.model)
+        self.adapter, self.llama = None, base.model
+        if adapter is not None:
+            self.use_adapter(adapter.to(base.model.device))
         # Not as submodules: the weights are those of the model, and the tower belongs to no checkpoint of it.
         object.__setattr__(self, "finetuned", finetuned)
         object.__setattr__(self, "_tower", tower)
@@ -95,6 +96,10 @@ class MultimodalLlama(PromptedModel, nn.Module):
         if adapter is None and prompting is not None:
             model.prompting = prompting
         return model
+
+    def use_adapter(self, adapter: Adapter) -> None:
+        """Put an adapter into the base model, which has none yet."""
+        self.adapter, self.llama = adapter, adapter.tuned(self.llama)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the adapter, a few megabytes, with the names and fingerprints of what it belongs to.

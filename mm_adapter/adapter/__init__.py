@@ -241,4 +241,4 @@ def _visual_query(config: AdapterConfig, hidden_size: int) -> "VisualQuery":
 def _weight_tuning(config: AdapterConfig, llama: LlamaConfig) -> "WeightTuning":
     from mm_adapter.adapter.weight_tuning import WeightTuning
 
-    return WeightTuning(llama, config.biases, config.norms, config.lora_rank)
+    return WeightTuning(llama, config.biases, config.norms, config.lora_rank, config.output_scales)

@@ -179,6 +179,35 @@ def load_adapter(folder: Path, llama: LlamaConfig) -> tuple[Adapter, AdapterDesc
     return adapter, description
 
 
+def start_from(
+    adapter: Adapter,
+    folder: Path,
+    llama: LlamaConfig,
+    name: str,
+    fingerprint: str,
+    identity: ModelIdentity | None = None,
+) -> None:
+    """Fill an adapter with the weights of one that was trained before, such as in a first stage.
+
+    Args:
+        llama: shape of the base model at hand.
+        name, fingerprint, identity: of it, as for ``check_base``.
+
+    Raises:
+        UserError: there is none, it is of another shape, or of another base model.
+    """
+    trained, description = load_adapter(folder, llama)
+    check_base(folder, description, name, fingerprint, identity)
+    if adapter.config != trained.config:
+        own, found = asdict(adapter.config), asdict(trained.config)
+        key = next(key for key in own if own[key] != found[key])
+        raise UserError(
+            f"start_from {folder}: its {key} is {found[key]!r}, that of the adapter to be trained {own[key]!r}; use "
+            "the settings of its config.json."
+        )
+    adapter.load_state_dict(trained.state_dict())
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors of ``adapter_model.safetensors``.
 

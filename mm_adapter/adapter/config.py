@@ -38,7 +38,8 @@ class AdapterConfig:
         no_image: what stands for a missing picture: ``prompts`` (the prompts alone) or ``zero-picture`` (a picture of
             zeros, as the tower sees them after normalisation).
         prompt_scale: the attention to the prompts has a factor of its own in each layer, besides the gate.
-        biases, norms, lora_rank: what of the frozen model the adapter brings along, see ``WeightTuning``.
+        biases, output_scales, norms, lora_rank: what of the frozen model the adapter brings along, see
+            ``WeightTuning``.
     """
 
     layers: int = 30
@@ -58,6 +59,7 @@ class AdapterConfig:
     no_image: str = "prompts"
     prompt_scale: bool = False
     biases: bool = False
+    output_scales: bool = False
     norms: bool = False
     lora_rank: int = 0
 
@@ -97,5 +99,5 @@ class AdapterConfig:
 
     @property
     def tunes_weights(self) -> bool:
-        """The adapter brings biases, norms or low-rank updates of the frozen model along."""
-        return self.biases or self.norms or self.lora_rank > 0
+        """The adapter brings biases, scales, norms or low-rank updates of the frozen model along."""
+        return self.biases or self.output_scales or self.norms or self.lora_rank > 0

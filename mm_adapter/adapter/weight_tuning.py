@@ -15,7 +15,7 @@ from mm_adapter.llama.config import LlamaConfig
 from mm_adapter.llama.model import Llama, RMSNorm
 
 BIASED = ("attention.query", "attention.output", "mlp.gate", "mlp.up", "mlp.down")
-"""Projections that get a bias; keys and values get none."""
+"""Projections that get a bias or scale; keys and values get none."""
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
@@ -35,29 +35,36 @@ def projection_sizes(llama: LlamaConfig) -> dict[str, tuple[int, int]]:
 
 
 class LinearUpdate(nn.Module):
-    """What is added to a projection's output: ``B A x`` (arXiv 2106.09685, scale 1) and a bias.
+    """What becomes of a projection's output: ``s (W x + B A x + b)``.
+
+    Low-rank updates have scale 1 (arXiv 2106.09685); scale and bias are those of LLaMA-Adapter V2 (arXiv 2304.15010,
+    section 3.1), whose published checkpoints have no scale.
 
     Attributes:
         lora_a: ``(rank, inputs)``, lora_b: ``(outputs, rank)``, float32; None with rank 0.
-        bias: ``(outputs,)`` float32, or None.
+        bias, scale: ``(outputs,)`` float32, or None.
     """
 
     lora_a: nn.Parameter | None
     lora_b: nn.Parameter | None
     bias: nn.Parameter | None
+    scale: nn.Parameter | None
 
-    def __init__(self, outputs: int, inputs: int, rank: int, bias: bool) -> None:
+    def __init__(self, outputs: int, inputs: int, rank: int, bias: bool, scale: bool) -> None:
         super().__init__()
         self.lora_a = nn.Parameter(torch.randn(rank, inputs) * inputs**-0.5) if rank else None
         self.lora_b = nn.Parameter(torch.zeros(outputs, rank)) if rank else None
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.scale = nn.Parameter(torch.ones(outputs)) if scale else None
 
     def forward(self, features: Tensor, projected: Tensor) -> Tensor:
-        """Add to ``projected`` ``(..., outputs)`` what is due to ``features`` ``(..., inputs)``."""
+        """Return what becomes of ``projected`` ``(..., outputs)``, the output for ``features`` ``(..., inputs)``."""
         dtype = projected.dtype
         if self.lora_a is not None and self.lora_b is not None:
             projected = projected + F.linear(F.linear(features, self.lora_a.to(dtype)), self.lora_b.to(dtype))
-        return projected if self.bias is None else projected + self.bias.to(dtype)
+        if self.bias is not None:
+            projected = projected + self.bias.to(dtype)
+        return projected if self.scale is None else projected * self.scale.to(dtype)
 
 
 class LayerTuning(nn.Module):
@@ -71,34 +78,46 @@ class LayerTuning(nn.Module):
     attention_norm: nn.Parameter | None
     mlp_norm: nn.Parameter | None
 
-    def __init__(self, llama: LlamaConfig, biases: bool, norms: bool, rank: int) -> None:
+    def __init__(self, llama: LlamaConfig, biases: bool, norms: bool, rank: int, scales: bool) -> None:
         super().__init__()
         self.attention, self.mlp = nn.ModuleDict(), nn.ModuleDict()
         for name, (outputs, inputs) in projection_sizes(llama).items():
-            bias = biases and name in BIASED
-            if bias or rank:
+            bias, scale = (wanted and name in BIASED for wanted in (biases, scales))
+            if bias or scale or rank:
                 room, projection = name.split(".")
-                self.get_submodule(room).add_module(projection, LinearUpdate(outputs, inputs, rank, bias))
+                self.get_submodule(room).add_module(projection, LinearUpdate(outputs, inputs, rank, bias, scale))
         self.attention_norm = nn.Parameter(torch.ones(llama.hidden_size)) if norms else None
         self.mlp_norm = nn.Parameter(torch.ones(llama.hidden_size)) if norms else None
 
 
 class WeightTuning(nn.Module):
-    """The updates of a whole model; biases and updates start at zero, norms at one.
+    """The updates of a whole model; biases and updates start at zero, norms and scales at one.
 
     Args:
         llama: shape of the model.
         biases: the projections ``BIASED`` of every layer get a bias.
         norms: every norm has a weight of its own.
         rank: of the low-rank updates of all seven projections; 0 for none.
+        scales: the outputs of the projections ``BIASED`` of every layer have a scale.
     """
 
     norm: nn.Parameter | None
 
-    def __init__(self, llama: LlamaConfig, biases: bool, norms: bool, rank: int) -> None:
+    def __init__(self, llama: LlamaConfig, biases: bool, norms: bool, rank: int, scales: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(LayerTuning(llama, biases, norms, rank) for _ in range(llama.num_layers))
+        layers = (LayerTuning(llama, biases, norms, rank, scales) for _ in range(llama.num_layers))
+        self.layers = nn.ModuleList(layers)
         self.norm = nn.Parameter(torch.ones(llama.hidden_size)) if norms else None
+
+    @torch.no_grad()
+    def start_from(self, llama: Llama) -> None:
+        """Take over the norms of ``llama``, so that training begins with what the frozen model computes."""
+        pairs: list[tuple[nn.Parameter | None, RMSNorm]] = [(self.norm, llama.norm)]
+        for own, layer in zip(self.layers, llama.layers, strict=True):
+            pairs += [(getattr(own, name), getattr(layer, name)) for name in ("attention_norm", "mlp_norm")]
+        for weight, frozen in pairs:
+            if weight is not None:
+                weight.copy_(frozen.weight)
 
 
 class TunedLinear(nn.Module):

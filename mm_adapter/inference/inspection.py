@@ -236,7 +236,7 @@ def _v2_shape(adapter: AdapterConfig, vision: dict[str, Any] | None) -> dict[str
     if adapter.image_prompts != "shared":
         facts["image_prompts"] = adapter.image_prompts
     if adapter.tunes_weights:
-        changed = ("biases", "norms", "lora_rank")
+        changed = ("biases", "output_scales", "norms", "lora_rank")
         facts["tunes"] = [name for name in changed if getattr(adapter, name)]
     if adapter.lora_rank:
         facts["rank"] = adapter.lora_rank

@@ -9,13 +9,15 @@ from mm_adapter.planning.image_costs import TowerShape, visual_costs
 from mm_adapter.planning.shapes import layer_matrices, layer_vectors
 from mm_adapter.training.config import TrainingConfig
 
+_TUNED = ("attention.query", "attention.output", "mlp.gate", "mlp.up", "mlp.down")
+
 
 @dataclass(frozen=True)
 class Parameters:
     """Counts of numbers.
 
     Attributes:
-        trained: by kind: prompts, gates, projection; lora; or full.
+        trained: by kind: prompts, gates, projection and the like; lora; or full.
         frozen: of the base model.
         largest: of the largest trained tensor.
     """
@@ -60,6 +62,10 @@ def count_parameters(base: LlamaConfig, config: TrainingConfig, tower: TowerShap
     if config.attention == "zero-init":
         gated = 2 if tower.features and config.image_prompts == "tiles" else 1
         tensors["gates"] = gated * [config.layers * base.num_heads]
+    if config.method == "adapter-v2":
+        # Of each layer biases and scales of five projections, and two norms; the last norm.
+        outputs = [shapes[name][0] for name in _TUNED]
+        tensors["tuning"] = [*base.num_layers * [*outputs, *outputs, hidden, hidden], hidden]
     tensors |= visual_costs(config, hidden, tower).tensors
     trained = {kind: sum(sizes) for kind, sizes in tensors.items()}
     return Parameters(trained, frozen, max(size for sizes in tensors.values() for size in sizes))

@@ -208,6 +208,8 @@ def check_settings(config: TrainingConfig, ranks: int) -> None:
     Raises:
         UserError: with what to change.
     """
+    if config.method == "adapter-v2":
+        raise UserError("method adapter-v2 is not planned yet: it freezes no layer whole. Plan method adapter.")
     if config.method == "full" and config.dtype != "float32":
         raise UserError("method full trains the weights themselves: use dtype float32.")
     if config.sharding != "none" and ranks == 1:

@@ -6,12 +6,15 @@ What is wrong with a value is said by the key, in our words. Run folders and sav
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from mm_adapter.core.errors import UserError, limits_text, suggestion, whole_number
+
+if TYPE_CHECKING:
+    from mm_adapter.training.config import TrainingConfig
 
 RENAMED = {
     "wording": "prompt_template",
@@ -154,3 +157,31 @@ def fast_dtype(device: str) -> str:
         return "float32"
     flags = set(re.split(r"\s+", facts))
     return "bfloat16" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+
+
+def check_together(config: "TrainingConfig") -> None:
+    """Refuse settings that exclude each other.
+
+    Raises:
+        UserError: names them.
+    """
+    method = config.method
+    if config.ranking_weight + config.language_weight == 0:
+        raise UserError("ranking_weight and language_weight are both 0; one of them must be greater.")
+    if config.warmup_epochs > config.epochs:
+        raise UserError(f"warmup_epochs {config.warmup_epochs} is more than epochs {config.epochs}.")
+    for name, wanted in (("quantization", config.quantization != "none"), ("offload", config.offload)):
+        if wanted and method == "full":
+            raise UserError(f"method full trains every weight, {name} is of frozen ones; leave {name} out.")
+        if wanted and config.sharding == "full":
+            raise UserError(f"sharding full parts the weights themselves and not with {name}; choose one of the two.")
+    if method != "adapter" and config.sharding == "full":
+        raise UserError(f"sharding full holds frozen weights; with method {method} leave it out.")
+    if not config.trains_adapter and config.vision != "none":
+        raise UserError(f"method {method} sees no pictures; name vision none with it (--vision none).")
+    if not config.trains_adapter and (config.stage != "all" or config.start_from != "none"):
+        raise UserError(f"stage and start_from are of adapters; with method {method} leave them out.")
+    if config.attention != "zero-init" and config.vision != "none" and config.image_prompts != "shared":
+        raise UserError(f"image_prompts {config.image_prompts} are behind gates; use attention zero-init.")
+    if config.stage == "vision" and config.vision == "none":
+        raise UserError("stage vision trains what makes prompts of pictures; name an image tower (--vision NAME).")

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.training.checked import about, check_value, explained, fast_dtype, renamed_hint
+from mm_adapter.training.checked import about, check_together, check_value, explained, fast_dtype, renamed_hint
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,9 +51,20 @@ class TrainingConfig:
         str, about("Show a picture to the tower in these ways: own, 1x1, 2x2, 3x3, separated by commas.")
     ] = "own"
     method: Annotated[
-        Literal["adapter", "lora", "full"],
-        about("Train an adapter, or to compare: low-rank updates (lora) or every weight (full), without pictures."),
+        Literal["adapter", "adapter-v2", "lora", "full"],
+        about(
+            "Train an adapter, with adapter-v2 (LLaMA-Adapter V2) biases, scales and norms of the model too; or to "
+            "compare, without pictures: low-rank updates (lora) or every weight (full)."
+        ),
     ] = "adapter"
+    stage: Annotated[
+        Literal["all", "vision", "language"],
+        about(
+            "Train all of an adapter, what makes prompts of pictures and opens gates (vision), or the rest (language); "
+            "the two stages of LLaMA-Adapter V2 are a run of each, the second with start_from."
+        ),
+    ] = "all"
+    start_from: Annotated[str, about("Begin with the weights of this run's adapter, or anew (none).")] = "none"
     lora_rank: Annotated[int, about("Give the updates of method lora this rank.", "columns", ge=1)] = 8
     lora_alpha: Annotated[int, about("Scale the updates of method lora by lora_alpha / lora_rank.", ge=1)] = 16
     layers: Annotated[int, about("Adapt this many of the topmost decoder layers, L.", "layers", ge=1)] = 15
@@ -118,6 +129,10 @@ class TrainingConfig:
     projection_lr_scale: Annotated[
         float, about("Multiply the learning rate of the visual projection by this factor.", ge=0)
     ] = 0.3
+    tuning_lr_scale: Annotated[
+        float,
+        about("Multiply the learning rate of what adapter-v2 changes in the model by this factor.", ge=0),
+    ] = 0.1
     weight_decay: Annotated[float, about("Decay prompts and projection by this factor; gates never.", ge=0)] = 0.02
     max_grad_norm: Annotated[float, about("Clip the norm of the gradient to this; 0 never clips.", ge=0)] = 1.0
     ranking_weight: Annotated[float, about("Weight the softmax over options in the loss by this factor.", ge=0)] = 1.0
@@ -178,22 +193,13 @@ class TrainingConfig:
     def _check_together(self) -> "TrainingConfig":
         if self.dtype == "auto":
             object.__setattr__(self, "dtype", fast_dtype(self.device))
-        if self.ranking_weight + self.language_weight == 0:
-            raise UserError("ranking_weight and language_weight are both 0; one of them must be greater.")
-        if self.warmup_epochs > self.epochs:
-            raise UserError(f"warmup_epochs {self.warmup_epochs} is more than epochs {self.epochs}.")
-        for name, wanted in (("quantization", self.quantization != "none"), ("offload", self.offload)):
-            if wanted and self.method == "full":
-                raise UserError(f"method full trains every weight, {name} is of frozen ones; leave {name} out.")
-            if wanted and self.sharding == "full":
-                raise UserError(
-                    f"sharding full parts the weights themselves and not with {name}; choose one of the two."
-                )
-        if self.method != "adapter" and self.sharding == "full":
-            raise UserError(f"sharding full holds frozen weights; with method {self.method} leave it out.")
-        if self.method != "adapter" and self.vision != "none":
-            raise UserError(f"method {self.method} sees no pictures; name vision none with it (--vision none).")
+        check_together(self)
         return self
+
+    @property
+    def trains_adapter(self) -> bool:
+        """Whether an adapter is trained, of either method."""
+        return self.method in ("adapter", "adapter-v2")
 
     @property
     def lr(self) -> float:

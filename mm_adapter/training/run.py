@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mm_adapter.adapter import Adapter, AdapterConfig
+from mm_adapter.adapter.checkpoint import start_from
 from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.core.errors import Stopped, UserError
 from mm_adapter.core.files import file_sha256, write_json
@@ -148,6 +149,32 @@ def _table_facts(data: str, table: TableOptions | None) -> dict[str, Any]:
     return {"data_sha256": file_sha256(Path(data)), "val_share": (table or TableOptions()).val_share}
 
 
+_STAGES = {
+    **dict.fromkeys(("places", "projection", "visual query"), "vision"),
+    **dict.fromkeys(("prompts", "gates", "scales", "tuning"), "language"),
+}
+
+
+def new_adapter(config: TrainingConfig, base: LoadedLlama, image_size: int = 0, tiles: int = 0) -> Adapter:
+    """Return the adapter that training under ``config`` begins with; what its stage does not train takes no gradient.
+
+    Args:
+        image_size, tiles: see ``adapter_config``.
+
+    Raises:
+        UserError: as ``adapter_config``; or there is nothing to start from.
+    """
+    adapter = Adapter(adapter_config(config, image_size, tiles), base.model.config, config.seed)
+    if adapter.tuning is not None:
+        adapter.tuning.start_from(base.model)
+    if config.start_from != "none":
+        start_from(adapter, Path(config.start_from), base.model.config, base.name, base.fingerprint, base.identity)
+    for kind, members in adapter.parameter_groups().items():
+        for parameter in members:
+            parameter.requires_grad_(config.stage in ("all", _STAGES[kind]) or kind == "gates")
+    return adapter
+
+
 def build_model(
     config: TrainingConfig,
     base: LoadedLlama | None = None,
@@ -185,14 +212,14 @@ def build_model(
         shard(base.model, torch.device(device).type)
     base.model.to(device)
     vision = vision_of(config)
-    if config.method != "adapter":
+    if not config.trains_adapter:
         settings = FinetuneConfig(config.method, config.lora_rank, config.lora_alpha)
         return MultimodalLlama(
             base, prompting=prompting, finetuned=prepare_finetuning(base.model, settings, config.seed)
         )
     model = MultimodalLlama(base, vision=vision, prompting=prompting, tower=tower)
     width, tiles = (0, 0) if vision is None else (model.tower.feature_size, model.tower.tiles)
-    model.adapter = Adapter(adapter_config(config, width, tiles), base.model.config, config.seed).to(base.model.device)
+    model.use_adapter(new_adapter(config, base, width, tiles).to(base.model.device))
     if vision is not None:
         model.vision_fingerprint = model.tower.fingerprint
     return model
@@ -214,6 +241,8 @@ def adapter_config(config: TrainingConfig, image_size: int, tiles: int) -> Adapt
         tiles: pictures that the views of one picture make.
     """
     shape = AdapterConfig(config.layers, config.prompt_length, config.attention, image_size, config.bottleneck)
+    if config.method == "adapter-v2":
+        shape = replace(shape, biases=True, output_scales=True, norms=True)
     if not image_size or config.image_prompts == "shared":
         return shape
     if config.image_prompts == "tiles":

@@ -59,15 +59,17 @@ def build_optimizer(trained: Adapter | FinetunedWeights, config: TrainingConfig)
     """Return AdamW (arXiv 1711.05101) with a group per kind of parameter; each group's ``peak`` is its highest rate."""
     projection = config.projection_lr_scale
     factors = {"gates": config.gate_lr_scale, "projection": projection, "visual query": projection}
+    factors["tuning"] = config.tuning_lr_scale
     groups = [
         {
             "params": members,
             "lr": 0.0,
             "peak": config.lr * factors.get(kind, 1.0),
-            # A gate that decays is a gate that closes again: zero is its start, not a prior.
-            "weight_decay": 0.0 if kind == "gates" else config.weight_decay,
+            # A gate that decays is a gate that closes again, a norm one that scales to nothing.
+            "weight_decay": 0.0 if kind in ("gates", "tuning") else config.weight_decay,
         }
-        for kind, members in trained.parameter_groups().items()
+        for kind, group in trained.parameter_groups().items()
+        if (members := [parameter for parameter in group if parameter.requires_grad])
     ]
     return torch.optim.AdamW(groups)
 
@@ -138,7 +140,10 @@ class StepLosses(nn.Module):
         Every trained tensor has a part in it, of no weight where the examples give it none (no picture, no projection):
         ranks reduce the same tensors, and what the optimiser does with them does not depend on who met which example.
         """
-        nothing = 0.0 * torch.stack([parameter.sum() for parameter in self.trained.parameters()]).sum()
+        nothing = (
+            0.0
+            * torch.stack([parameter.sum() for parameter in self.trained.parameters() if parameter.requires_grad]).sum()
+        )
         return nothing[None] if not indices else self.task.losses(indices, self.cache) + nothing
 
 

@@ -105,6 +105,7 @@ def test_pictures_that_are_prompts_of_their_own(shape: LlamaConfig, data: st.Dat
     values: dict[str, Any] = {
         "layers": data.draw(st.integers(1, shape.num_layers)),
         "prompt_length": data.draw(st.integers(1, 5)),
+        "method": data.draw(st.sampled_from(("adapter", "adapter-v2"))),
         "image_prompts": data.draw(st.sampled_from(("tiles", "query"))),
         "query_width": data.draw(st.integers(1, 200)),
         "query_blocks": data.draw(st.integers(0, 3)),

@@ -1,6 +1,7 @@
 """Tiny runs of the training loop."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import torch
 from mm_adapter.data.encoding import encode_questions
 from mm_adapter.data.readers import read_dataset
 from mm_adapter.llama.checkpoints.load import LoadedLlama, load_llama
+from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.encoded_sets import QuestionSet
 from mm_adapter.training.config import TrainingConfig
-from mm_adapter.training.prepare import without_images
-from mm_adapter.training.run import build_model
+from mm_adapter.training.prepare import question_prompting, without_images
+from mm_adapter.training.run import build_model, new_adapter
 from mm_adapter.training.task import QuestionTask
 from mm_adapter.training.trainer import Trainer
 
@@ -58,7 +60,12 @@ def make_trainer(
         **values: Any,
     ) -> Trainer:
         config = make_config(**values)
-        model = build_model(config, base or tiny_base)
+        if pictures:
+            tiles = 2 if config.image_prompts == "tiles" else 1
+            adapter = new_adapter(replace(config, layers=2, prompt_length=3, bottleneck=4), base or tiny_base, 8, tiles)
+            model = MultimodalLlama(base or tiny_base, adapter, prompting=question_prompting(config))
+        else:
+            model = build_model(config, base or tiny_base)
         dataset = read_dataset(str(demo_folder))
         sets = []
         for split, count in (("train", 12), ("val", 5)):
@@ -67,12 +74,9 @@ def make_trainer(
                 questions = without_images(questions)
             encoded, _ = encode_questions(questions, model.template, model.tokenizer, model.max_length)
             generator = torch.Generator().manual_seed(3)
+            shape = (5, 8) if config.image_prompts == "query" else (8,)
             images = [question.image for question in questions if question.image is not None]
-            sets.append(QuestionSet(encoded, {image: torch.randn(8, generator=generator) for image in images}))
-        if pictures:
-            from mm_adapter.adapter import Adapter, AdapterConfig
-
-            model.adapter = Adapter(AdapterConfig(2, 3, image_size=8, bottleneck=4), tiny_base.model.config)
+            sets.append(QuestionSet(encoded, {image: torch.randn(shape, generator=generator) for image in images}))
         return Trainer(model, QuestionTask(model, *sets, config), config, tmp_path / folder, resume=resume, quiet=True)
 
     return make

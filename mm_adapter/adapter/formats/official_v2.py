@@ -231,6 +231,7 @@ def _refuse_others(adapter: Adapter) -> None:
     config = adapter.config
     reasons = {
         "a picture is one vector for all prompts in it (image_prompts shared)": config.image_prompts != "query",
+        "it scales the outputs of projections": config.output_scales,
         "its gates are not passed through tanh": config.gate_activation != "tanh",
         "it uses the prompts alone where there is no picture, not an all-zero one": config.no_image != "zero-picture",
         "scales and low-rank updates go together there": config.prompt_scale != (config.lora_rank > 0),
