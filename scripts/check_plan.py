@@ -61,12 +61,20 @@ class Run:
 
 
 TILES, QUERY = {"image_prompts": "tiles"}, {"image_prompts": "query"}
+PIECES = 5 * (24, 40, 112, 320, 1280)  # five tiles
 RUNS = [
     Run("adapter, L 30", SMOLLM2, 128, 30, {"layers": 30, "batch_size": 8}),
     Run("adapter, L 15, pictures", SMOLLM2, 100, 12, {"layers": 15, "batch_size": 12}, TowerShape(1776, 0)),
-    Run("adapter, L 15, tiles", SMOLLM2, 100, 12, {**TILES, "layers": 15, "batch_size": 12}, TowerShape(8880, 0, 5)),
     Run(
-        "adapter, L 15, query", SMOLLM2, 100, 12, {**QUERY, "layers": 15, "batch_size": 12}, TowerShape(1280, 0, 1, 49)
+        "adapter, L 15, tiles", SMOLLM2, 100, 12, {**TILES, "layers": 15, "batch_size": 12}, TowerShape(8880, 0, PIECES)
+    ),
+    Run(
+        "adapter, L 15, query",
+        SMOLLM2,
+        100,
+        12,
+        {**QUERY, "layers": 15, "batch_size": 12},
+        TowerShape(1280, 0, tokens=49),
     ),
     Run("adapter, L 20, bfloat16", SMOLLM2, 200, 90, {"layers": 20, "batch_size": 4, "dtype": "bfloat16"}),
     Run("lora", SMOLLM2, 64, 16, {"method": "lora", "batch_size": 16, "token_budget": 512}),

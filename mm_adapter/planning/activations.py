@@ -162,7 +162,7 @@ def _attention(sizes: Sizes, first: bool) -> int:
             kept += own + tokens * heads * sizes.prompts * (SINGLE + element)
         if sizes.image_prompts == "tiles":
             kept += own + by_question
-            kept += tokens * heads * (SINGLE if sizes.fused else sizes.tower.tiles * (SINGLE + element))
+            kept += tokens * heads * (SINGLE if sizes.fused else len(sizes.tower.pieces) * (SINGLE + element))
     return kept
 
 
@@ -193,7 +193,7 @@ def prefix_memory(sizes: Sizes) -> int:
     config, pictures = sizes.config, sizes.load.questions if sizes.pictures else 0
     rows = {
         "shared": 2 * config.prompt_length + pictures,
-        "tiles": 2 * (config.prompt_length + pictures * sizes.tower.tiles),
+        "tiles": 2 * (config.prompt_length + pictures * len(sizes.tower.pieces)),
         "query": 2 * config.prompt_length * pictures,
     }[sizes.image_prompts]
     made = visual_costs(config, sizes.base.hidden_size, sizes.tower, pictures).kept

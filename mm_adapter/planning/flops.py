@@ -91,7 +91,7 @@ def _prompt_attention(sizes: Sizes, first: bool) -> tuple[int, int]:
     """Return the operations there and back of the gated attention to prompts."""
     if not sizes.prompts or sizes.joined:
         return 0, 0
-    looked_at = sizes.prompts + (sizes.tower.tiles if sizes.image_prompts == "tiles" else 0)
+    looked_at = sizes.prompts + (len(sizes.tower.pieces) if sizes.image_prompts == "tiles" else 0)
     product = 2 * sizes.tokens * looked_at * sizes.queries
     return 2 * product, (5 if sizes.fused else 3 if first else 4) * product
 
@@ -104,7 +104,7 @@ def _prefixes(sizes: Sizes) -> tuple[int, int]:
     if sizes.image_prompts == "query":
         rows = 2 * pictures * sizes.prompts
     elif sizes.image_prompts == "tiles":
-        rows = 2 * (sizes.prompts + pictures * sizes.tower.tiles)
+        rows = 2 * (sizes.prompts + pictures * len(sizes.tower.pieces))
     else:
         rows = 2 * sizes.prompts + pictures + (pictures if sizes.joined else 0)
     projected = 2 * sizes.config.layers * rows * sizes.base.hidden_size * sizes.keys

@@ -18,13 +18,13 @@ class TowerShape:
     Attributes:
         features: width of a picture's features F, of its tokens E with ``image_prompts`` query; 0 without pictures.
         parameters: of the tower, in float32.
-        tiles: pictures that the views of one picture make.
+        pieces: widths of the parts of global features, see ``ImageTower``; empty where they are not known.
         tokens: of a picture, T; 0 where its features are global.
     """
 
     features: int
     parameters: int
-    tiles: int = 1
+    pieces: tuple[int, ...] = ()
     tokens: int = 0
 
 
@@ -46,29 +46,34 @@ def tower_shape(config: TrainingConfig, features: int | None = None) -> TowerSha
             raise UserError("--image-features goes with an image tower; leave it out with --vision none.")
         return NO_TOWER
     tiles = sum(1 if view.strip() == "own" else int(view.strip()[0]) ** 2 for view in config.views.split(","))
+
+    def _shape(of_tile: tuple[int, ...], parameters: int) -> TowerShape:
+        return TowerShape(features or tiles * sum(of_tile), parameters, () if features else tiles * of_tile)
+
     asks_tokens = config.image_prompts == "query"
     if name == "efficientnet-lite0":
-        own = sum(_LITE0_STAGES[: config.depths]) + _LITE0_FINAL
         if asks_tokens:
-            return TowerShape(features or _LITE0_FINAL, _LITE0_PARAMETERS, tiles, tiles * _LITE0_PLACES)
-        return TowerShape(features or tiles * own, _LITE0_PARAMETERS, tiles)
+            return TowerShape(features or _LITE0_FINAL, _LITE0_PARAMETERS, tokens=tiles * _LITE0_PLACES)
+        return _shape((*reversed(_LITE0_STAGES[: config.depths]), _LITE0_FINAL), _LITE0_PARAMETERS)
     found = None if name.startswith("timm:") else _open_clip_shape(name.split("/")[0], config.depths)
     if found is None:
         if asks_tokens:
             raise UserError(f"image tower {name}: how many tokens it gives is not known without loading it.")
         if features is None:
             raise UserError(f"image tower {name}: its width is not known without loading it; give --image-features.")
-        return TowerShape(features, 0, tiles)
+        if config.image_prompts == "tiles":
+            raise UserError(f"image tower {name}: which parts its features have is not known without loading it.")
+        return TowerShape(features, 0)
     if asks_tokens:
-        return TowerShape(features or found.embedding, found.parameters, tiles, tiles * found.tokens)
-    return TowerShape(features or tiles * found.features, found.parameters, tiles)
+        return TowerShape(features or found.embedding, found.parameters, tokens=tiles * found.tokens)
+    return _shape(found.pieces, found.parameters)
 
 
 @dataclass(frozen=True)
 class _TransformerShape:
-    """A vision transformer: width of its global features and of its embedding, tokens of a tile, parameters."""
+    """A vision transformer: widths of its global features by depth and of its embedding, tokens, parameters."""
 
-    features: int
+    pieces: tuple[int, ...]
     embedding: int
     tokens: int
     parameters: int
@@ -89,7 +94,7 @@ def _open_clip_shape(architecture: str, depths: int) -> _TransformerShape | None
     positions = (vision["image_size"] // patch) ** 2 + 1
     # Per layer: attention 4 w^2, feed-forward 8 w^2, biases 9 w, two norms 4 w. Besides: class token, two norms.
     parameters = layers * (12 * width**2 + 13 * width) + (3 * patch**2 + positions + embedding + 5) * width
-    return _TransformerShape(min(depths, layers) * width + embedding, embedding, positions, parameters)
+    return _TransformerShape((*min(depths, layers) * (width,), embedding), embedding, positions, parameters)
 
 
 @dataclass(frozen=True)
@@ -119,12 +124,12 @@ def visual_costs(config: TrainingConfig, hidden: int, tower: TowerShape, picture
     if config.image_prompts == "query":
         return _query_costs(config, hidden, tower, pictures)
     tiled = config.image_prompts == "tiles"
-    rows, entering = (pictures * tower.tiles, tower.features // tower.tiles) if tiled else (pictures, tower.features)
+    rows, entering = (pictures * len(tower.pieces), max(tower.pieces)) if tiled else (pictures, tower.features)
     inside = config.bottleneck
     # Layer norm, down, up: weights and biases of each.
     tensors = {"projection": [entering, entering, entering * inside, inside, inside * hidden, hidden]}
     if tiled:
-        tensors["places"] = [config.layers * tower.tiles * hidden]
+        tensors["places"] = [config.layers * len(tower.pieces) * hidden]
     product = 2 * rows * inside * (entering + hidden)
     # Normalised features have a graph, that of the norm's own weights.
     return VisualCosts(tensors, product, 2 * product, rows * (2 * entering + 2 * inside + 2 * hidden) * _SINGLE)

@@ -42,7 +42,7 @@ def answer(request: dict[str, Any]) -> Measurement:
     _warm_up(device, config.method, config.quantization)
     before = _peak(device)
     base = random_llama(shape, getattr(torch, config.dtype), device, config.seed, config.quantization, config.offload)
-    tower = TowerShape(**request["tower"])
+    tower = TowerShape(**request["tower"] | {"pieces": tuple(request["tower"]["pieces"])})
     model = random_model(base, config, tower)
     sizes = (load.question_tokens, load.predicting, shape.vocab_size, tower)
     # As many held-out questions as fill a pass: it may be what takes the most memory.
@@ -67,7 +67,7 @@ def random_model(base: LoadedLlama, config: TrainingConfig, tower: TowerShape) -
     """Return the model that training would make on a base, with features of pictures but no tower."""
     model = build_model(replace(config, vision="none"), base)
     if tower.features:
-        kind = adapter_config(config, tower.features, tower.tiles)
+        kind = adapter_config(config, tower.features, tuple(tower.pieces))
         model.adapter = Adapter(kind, base.model.config, config.seed).to(base.model.device)
     return model
 

@@ -78,7 +78,7 @@ class TrainingConfig:
     image_prompts: Annotated[
         Literal["shared", "tiles", "query"],
         about(
-            "Make prompts of a picture: one vector for all (shared), one prompt for each tile of its views, behind "
+            "Make prompts of a picture: one vector for all (shared), one prompt for each tile and depth, behind "
             "gates of their own (tiles), or one vector for each prompt by learned queries over its tokens (query)."
         ),
     ] = "shared"

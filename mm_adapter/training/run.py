@@ -155,16 +155,18 @@ _STAGES = {
 }
 
 
-def new_adapter(config: TrainingConfig, base: LoadedLlama, image_size: int = 0, tiles: int = 0) -> Adapter:
+def new_adapter(
+    config: TrainingConfig, base: LoadedLlama, image_size: int = 0, pieces: tuple[int, ...] = ()
+) -> Adapter:
     """Return the adapter that training under ``config`` begins with; what its stage does not train takes no gradient.
 
     Args:
-        image_size, tiles: see ``adapter_config``.
+        image_size, pieces: see ``adapter_config``.
 
     Raises:
         UserError: as ``adapter_config``; or there is nothing to start from.
     """
-    adapter = Adapter(adapter_config(config, image_size, tiles), base.model.config, config.seed)
+    adapter = Adapter(adapter_config(config, image_size, pieces), base.model.config, config.seed)
     if adapter.tuning is not None:
         adapter.tuning.start_from(base.model)
     if config.start_from != "none":
@@ -218,8 +220,8 @@ def build_model(
             base, prompting=prompting, finetuned=prepare_finetuning(base.model, settings, config.seed)
         )
     model = MultimodalLlama(base, vision=vision, prompting=prompting, tower=tower)
-    width, tiles = (0, 0) if vision is None else (model.tower.feature_size, model.tower.tiles)
-    model.use_adapter(new_adapter(config, base, width, tiles).to(base.model.device))
+    width, pieces = (0, ()) if vision is None else (model.tower.feature_size, model.tower.pieces)
+    model.use_adapter(new_adapter(config, base, width, pieces).to(base.model.device))
     if vision is not None:
         model.vision_fingerprint = model.tower.fingerprint
     return model
@@ -233,12 +235,12 @@ def vision_of(config: TrainingConfig) -> VisionConfig | None:
     return VisionConfig(config.vision, config.depths, views, "tokens" if config.image_prompts == "query" else "global")
 
 
-def adapter_config(config: TrainingConfig, image_size: int, tiles: int) -> AdapterConfig:
+def adapter_config(config: TrainingConfig, image_size: int, pieces: tuple[int, ...] = ()) -> AdapterConfig:
     """Return the shape of the adapter that is trained under ``config``.
 
     Args:
         image_size: width of the image features, 0 without pictures.
-        tiles: pictures that the views of one picture make.
+        pieces: widths of their parts, see ``ImageTower``.
     """
     shape = AdapterConfig(config.layers, config.prompt_length, config.attention, image_size, config.bottleneck)
     if config.method == "adapter-v2":
@@ -246,7 +248,7 @@ def adapter_config(config: TrainingConfig, image_size: int, tiles: int) -> Adapt
     if not image_size or config.image_prompts == "shared":
         return shape
     if config.image_prompts == "tiles":
-        return replace(shape, image_prompts="tiles", image_pieces=(image_size // tiles,) * tiles)
+        return replace(shape, image_prompts="tiles", image_pieces=pieces)
     width = config.query_width
     return replace(
         shape,

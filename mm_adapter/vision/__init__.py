@@ -60,8 +60,8 @@ class ImageTower(nn.Module):
         weights_fingerprint: of its weights alone, which is all that adapters of version 0.1 know.
         is_corrected: version 0.1 computed other features from these weights, with GELU in place of QuickGELU.
         size: height and width of its input, in pixels.
-        tiles: pictures that the views of one picture make.
         feature_size: width of its features.
+        pieces: widths of the parts of global features, in order: each depth of each tile; empty where it gives tokens.
     """
 
     def __init__(self, config: VisionConfig, device: str | torch.device = "cpu") -> None:
@@ -89,7 +89,8 @@ class ImageTower(nn.Module):
         self.is_corrected = backbone.is_corrected
         blank = self._blank().to(device)
         self.feature_size = self.encode(blank).shape[-1]
-        self.tiles = blank.shape[1]
+        of_tile = () if config.output == "tokens" else tuple(part.shape[-1] for part in self._parts(blank[0, :1]))
+        self.pieces = of_tile * blank.shape[1]
 
     def _blank(self) -> Tensor:
         return torch.zeros_like(self.preprocess(Image.new("RGB", (self.size, self.size))))[None]
@@ -129,9 +130,13 @@ class ImageTower(nn.Module):
             assert self._tokens is not None
             tokens = self._tokens(views.flatten(0, 1))  # (B * tiles, tokens of a tile, E)
             return tokens.float().reshape(batch, -1, tokens.shape[-1])
-        stages, final = self._run(views.flatten(0, 1))
-        chosen = stages[len(stages) - min(self.config.depths, len(stages)) :]
-        return torch.cat([*chosen, final], dim=-1).float().reshape(batch, -1)
+        return torch.cat(self._parts(views.flatten(0, 1)), dim=-1).float().reshape(batch, -1)
+
+    @torch.no_grad()
+    def _parts(self, tiles: Tensor) -> list[Tensor]:
+        """Return the features of tiles ``(N, 3, size, size)`` by depth, the final embedding last: ``(N, C)`` each."""
+        stages, final = self._run(tiles)
+        return [*stages[len(stages) - min(self.config.depths, len(stages)) :], final]
 
 
 def check_tower(tower: ImageTower, trained_with: str | None) -> None:

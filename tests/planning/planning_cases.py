@@ -45,7 +45,7 @@ def make_case(shape: LlamaConfig = SHAPE, tower: TowerShape = NO_TOWER, **values
     base = random_llama(shape, getattr(torch, values.get("dtype", "float32")))
     config = TrainingConfig(**{"vision": "none", "layers": 2, "prompt_length": 7, "bottleneck": 8, **values})
     if config.method == "adapter":
-        model = MultimodalLlama(base, Adapter(adapter_config(config, tower.features, tower.tiles), shape))
+        model = MultimodalLlama(base, Adapter(adapter_config(config, tower.features, tower.pieces), shape))
     else:
         settings = FinetuneConfig(config.method, config.lora_rank, config.lora_alpha)
         model = MultimodalLlama(base, finetuned=prepare_finetuning(base.model, settings))
@@ -62,10 +62,10 @@ CASES: dict[str, dict[str, Any]] = {
     "adapter with pictures": {"tower": TowerShape(33, 0)},
     "adapter in bfloat16": {"dtype": "bfloat16"},
     "adapter in bfloat16 with pictures": {"dtype": "bfloat16", "tower": TowerShape(33, 0)},
-    "tiles": {"tower": TowerShape(33, 0, 3), "image_prompts": "tiles"},
-    "tiles in bfloat16": {"tower": TowerShape(33, 0, 3), "image_prompts": "tiles", "dtype": "bfloat16"},
-    "query": {"tower": TowerShape(33, 0, 1, 6), "image_prompts": "query", "query_width": 16, "query_blocks": 3},
-    "query in bfloat16": {"tower": TowerShape(33, 0, 1, 6), "image_prompts": "query", "dtype": "bfloat16"},
+    "tiles": {"tower": TowerShape(33, 0, (5, 20, 8)), "image_prompts": "tiles"},
+    "tiles in bfloat16": {"tower": TowerShape(33, 0, (5, 20, 8)), "image_prompts": "tiles", "dtype": "bfloat16"},
+    "query": {"tower": TowerShape(33, 0, tokens=6), "image_prompts": "query", "query_width": 16, "query_blocks": 3},
+    "query in bfloat16": {"tower": TowerShape(33, 0, tokens=6), "image_prompts": "query", "dtype": "bfloat16"},
     "joined prompts": {"attention": "random-init"},
     "joined prompts in bfloat16": {"attention": "random-init", "dtype": "bfloat16", "layers": 3},
     "lora": {"method": "lora"},

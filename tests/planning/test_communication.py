@@ -21,7 +21,7 @@ QUERY = {"image_prompts": "query", "query_width": 16}
 
 
 @pytest.mark.parametrize(
-    ("values", "tower"), [({}, TowerShape(33, 0)), ({"method": "lora"}, NO_TOWER), (QUERY, TowerShape(33, 0, 1, 6))]
+    ("values", "tower"), [({}, TowerShape(33, 0)), ({"method": "lora"}, NO_TOWER), (QUERY, TowerShape(33, 0, tokens=6))]
 )
 def test_summed_bytes_are_those_of_ddp(values: dict[str, Any], tower: TowerShape) -> None:
     """Counted in the reduction of two real ranks."""

@@ -110,10 +110,10 @@ def test_pictures_that_are_prompts_of_their_own(shape: LlamaConfig, data: st.Dat
         "query_width": data.draw(st.integers(1, 200)),
         "query_blocks": data.draw(st.integers(0, 3)),
     }
-    tiles = data.draw(st.integers(1, 5))
-    config, tower = TrainingConfig(**values), TowerShape(12 * tiles, 0, tiles, 7)
+    pieces = tuple(data.draw(st.lists(st.integers(1, 20), min_size=1, max_size=5)))
+    config, tower = TrainingConfig(**values), TowerShape(sum(pieces), 0, pieces, 7)
     counted = count_parameters(shape, config, tower)
-    adapter = Adapter(adapter_config(config, tower.features, tiles), shape)
+    adapter = Adapter(adapter_config(config, tower.features, pieces), shape)
     assert counted.trained == {
         name: sum(weight.numel() for weight in members) for name, members in adapter.parameter_groups().items()
     }

@@ -61,8 +61,8 @@ def make_trainer(
     ) -> Trainer:
         config = make_config(**values)
         if pictures:
-            tiles = 2 if config.image_prompts == "tiles" else 1
-            adapter = new_adapter(replace(config, layers=2, prompt_length=3, bottleneck=4), base or tiny_base, 8, tiles)
+            config = replace(config, layers=2, prompt_length=3, bottleneck=4)
+            adapter = new_adapter(config, base or tiny_base, 8, (3, 5))
             model = MultimodalLlama(base or tiny_base, adapter, prompting=question_prompting(config))
         else:
             model = build_model(config, base or tiny_base)
