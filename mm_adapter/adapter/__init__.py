@@ -31,23 +31,30 @@ if TYPE_CHECKING:
 class VisualProjection(nn.Module):
     """Bottleneck MLP over concatenated multi-scale global features (LLaMA-Adapter, section 3.3, eq. 6).
 
+    Args:
+        normalised: end in a layer norm, so that from the start a picture weighs in a prompt as much as its place does.
+
     Shapes:
         image_features: ``(B, F)`` float32.
         returns: ``(B, D)`` float32.
     """
 
-    def __init__(self, image_size: int, bottleneck: int, hidden_size: int) -> None:
+    output_norm: nn.LayerNorm | None
+
+    def __init__(self, image_size: int, bottleneck: int, hidden_size: int, normalised: bool = False) -> None:
         super().__init__()
         # Towers differ in scale by orders of magnitude; normalised features let one learning rate serve all.
         self.norm = nn.LayerNorm(image_size)
         self.down = nn.Linear(image_size, bottleneck)
         self.activation = nn.GELU()
         self.up = nn.Linear(bottleneck, hidden_size)
+        self.output_norm = nn.LayerNorm(hidden_size) if normalised else None
 
     def forward(self, image_features: Tensor) -> Tensor:
         """Project ``(B, F)`` to ``(B, D)``."""
         hidden = self.activation(self.down(self.norm(image_features)))  # (B, bottleneck)
-        return self.up(hidden)  # (B, D)
+        projected = self.up(hidden)  # (B, D)
+        return projected if self.output_norm is None else self.output_norm(projected)
 
 
 class Adapter(nn.Module):
@@ -98,7 +105,7 @@ class Adapter(nn.Module):
                 self.visual_query = _visual_query(config, llama.hidden_size)
             elif config.image_size:
                 width = max(config.image_pieces, default=config.image_size)
-                self.projection = VisualProjection(width, config.bottleneck, llama.hidden_size)
+                self.projection = VisualProjection(width, config.bottleneck, llama.hidden_size, tiled)
             if config.tunes_weights:
                 self.tuning = _weight_tuning(config, llama)
 

@@ -128,11 +128,13 @@ def visual_costs(config: TrainingConfig, hidden: int, tower: TowerShape, picture
     inside = config.bottleneck
     # Layer norm, down, up: weights and biases of each.
     tensors = {"projection": [entering, entering, entering * inside, inside, inside * hidden, hidden]}
+    kept = rows * (2 * entering + 2 * inside + 2 * hidden)
     if tiled:
         tensors["places"] = [config.layers * len(tower.pieces) * hidden]
+        tensors["projection"] += [hidden, hidden]  # the norm that it ends in
     product = 2 * rows * inside * (entering + hidden)
     # Normalised features have a graph, that of the norm's own weights.
-    return VisualCosts(tensors, product, 2 * product, rows * (2 * entering + 2 * inside + 2 * hidden) * _SINGLE)
+    return VisualCosts(tensors, product, 2 * product, kept * _SINGLE)
 
 
 def _query_costs(config: TrainingConfig, hidden: int, tower: TowerShape, pictures: int) -> VisualCosts:
