@@ -6,15 +6,12 @@ What is wrong with a value is said by the key, in our words. Run folders and sav
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from mm_adapter.core.errors import UserError, limits_text, suggestion, whole_number
-
-if TYPE_CHECKING:
-    from mm_adapter.training.config import TrainingConfig
 
 RENAMED = {
     "wording": "prompt_template",
@@ -159,8 +156,11 @@ def fast_dtype(device: str) -> str:
     return "bfloat16" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
 
 
-def check_together(config: "TrainingConfig") -> None:
+def check_together(config: Any) -> None:
     """Refuse settings that exclude each other.
+
+    Args:
+        config: a ``TrainingConfig``, whose module imports this one.
 
     Raises:
         UserError: names them.
