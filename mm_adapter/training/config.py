@@ -68,9 +68,7 @@ class TrainingConfig:
     lora_rank: Annotated[int, about("Give the updates of method lora this rank.", "columns", ge=1)] = 8
     lora_alpha: Annotated[int, about("Scale the updates of method lora by lora_alpha / lora_rank.", ge=1)] = 16
     layers: Annotated[int, about("Adapt this many of the topmost decoder layers, L.", "layers", ge=1)] = 15
-    prompt_length: Annotated[
-        int, about("Learn this many adaption prompts in each adapted layer, K.", "prompts", ge=1)
-    ] = 10
+    prompt_length: Annotated[int, about("Learn this many prompts in each adapted layer, K.", "prompts", ge=1)] = 10
     attention: Annotated[
         Literal["zero-init", "random-init"],
         about("Begin with closed gates (zero-init, the method), or without gates (random-init, the paper's ablation)."),
@@ -109,15 +107,17 @@ class TrainingConfig:
     ranking: Annotated[
         Literal["mean", "sum"], about("Rank options by the mean or the sum of their tokens' log-probabilities.")
     ] = "mean"
-    score_end: Annotated[
-        bool, about("Count the end of sequence as the last token of every option, in training and in answers.")
-    ] = False
+    score_end: Annotated[bool, about("Count the end of sequence as the last token of every option.")] = False
     max_length: Annotated[int, about("Shorten prompt and answer to this length together.", "tokens", ge=1)] = 512
     epochs: Annotated[float, about("Go through the training examples this often.", "epochs", gt=0)] = 4.0
     warmup_epochs: Annotated[
         float, about("Raise the learning rate linearly for this long; not longer than epochs.", "epochs", ge=0)
     ] = 0.25
     batch_size: Annotated[int, about("Take this many examples for an optimizer step.", "examples", ge=1)] = 32
+    balance: Annotated[
+        Literal["none", "answers"],
+        about("Draw examples so that each answer to one and the same question comes as often (answers), or each once."),
+    ] = "none"
     token_budget: Annotated[
         int,
         about("Put at most this much into a forward pass; a step takes as many passes as it needs.", "tokens", ge=1),

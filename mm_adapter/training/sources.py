@@ -65,7 +65,7 @@ def resolve(preset: str | None = None, file: Path | None = None, options: Mappin
 OF_TASK = {
     "questions": (
         *("template", "chat", "answer_format", "explanation", "explanation_place", "ranking", "score_end"),
-        *("ranking_weight", "language_weight", "label_smoothing"),
+        *("ranking_weight", "language_weight", "label_smoothing", "balance"),
     ),
     "conversations": ("prompt_template",),
 }

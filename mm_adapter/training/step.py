@@ -18,12 +18,20 @@ from mm_adapter.training.config import TrainingConfig
 from mm_adapter.training.task import Task
 
 
-def shuffled_steps(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
+def shuffled_steps(
+    count: int, batch_size: int, generator: torch.Generator, weights: Tensor | None = None
+) -> Iterator[list[int]]:
     """Yield one epoch of optimiser steps, each a list of up to ``batch_size`` indices below ``count``.
 
     Every index comes once; what a step learns from is random.
+
+    Args:
+        weights: ``(count,)``, draw as many indices, in proportion to these and with replacement.
     """
-    order = torch.randperm(count, generator=generator).tolist()
+    if weights is None:
+        order = torch.randperm(count, generator=generator).tolist()
+    else:
+        order = torch.multinomial(weights, count, replacement=True, generator=generator).tolist()
     for start in range(0, count, batch_size):
         yield order[start : start + batch_size]
 

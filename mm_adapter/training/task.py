@@ -1,9 +1,11 @@
 """What is learned: the losses of a batch, and how good a model is on held-out questions or conversations."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
@@ -66,6 +68,11 @@ class Task(Protocol):
         """How many of the training examples have a picture."""
         ...
 
+    @property
+    def weights(self) -> Tensor | None:
+        """How often each training example is drawn, ``(count,)``; None: once an epoch."""
+        ...
+
     def losses(self, indices: Sequence[int], cache: HiddenStateCache | None) -> Tensor:
         """Return the loss of each of the training examples ``indices``, ``(B,)``; differentiable."""
         ...
@@ -98,6 +105,7 @@ class QuestionTask:
         self.explains_first = config.explanation_place == "before"
         self.pids, self.val_pids = ([question.pid for question in part.questions] for part in (train, val))
         self.pictures = sum(question.image is not None for question in train.questions)
+        self.weights = balanced_weights(train) if config.balance == "answers" else None
 
     def losses(self, indices: Sequence[int], cache: HiddenStateCache | None) -> Tensor:
         """Return the weighted loss of each question, ``(B,)``."""
@@ -126,6 +134,16 @@ class QuestionTask:
         return Validation(sum(o.loss for o in outcome) / len(outcome), 100 * sum(right) / len(right))
 
 
+def balanced_weights(examples: QuestionSet) -> Tensor:
+    """Return a weight for each question, ``(count,)`` float64: each answer to one and the same text weighs as much.
+
+    Where nearly every answer to a question is no, saying no is learned long before the picture is looked at.
+    """
+    asked = [(question.prefix, question.options[question.question.answer]) for question in examples.questions]
+    counts = Counter(asked)
+    return torch.tensor([1 / counts[key] for key in asked], dtype=torch.float64)
+
+
 class ResponseTask:
     """Every token of a response counts alike, whichever conversation it is in.
 
@@ -142,6 +160,7 @@ class ResponseTask:
         self.lengths = train.lengths
         self.pids, self.val_pids = ([sample.id for sample in part.conversations] for part in (train, val))
         self.pictures = sum(sample.image is not None for sample in train.conversations)
+        self.weights = None
         self._mean_tokens = train.response_tokens / len(train.conversations)
 
     def losses(self, indices: Sequence[int], cache: HiddenStateCache | None) -> Tensor:

@@ -108,7 +108,7 @@ class Trainer:
     def _epoch(self, bar: ProgressBar, stop: StopRequest) -> None:
         done = self.progress.step % self.steps_per_epoch
         self.order.set_state(self.progress.epoch_start)
-        steps = list(shuffled_steps(len(self.task.pids), self.config.batch_size, self.order))
+        steps = list(shuffled_steps(len(self.task.pids), self.config.batch_size, self.order, self.task.weights))
         for indices in steps[done:]:
             if self.progress.step >= self.total_steps:
                 return
@@ -256,7 +256,7 @@ class Trainer:
     def _steps_from_the_start(self) -> Iterator[list[int]]:
         order = torch.Generator().manual_seed(self.config.seed)
         while True:
-            yield from shuffled_steps(len(self.task.pids), self.config.batch_size, order)
+            yield from shuffled_steps(len(self.task.pids), self.config.batch_size, order, self.task.weights)
 
     def _restore(self) -> None:
         saved = load_state(self.folder, self.config.to_json()) if self.distributed.is_main else None

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mm_adapter.scoring.encoded_sets import QuestionSet
 from mm_adapter.training.step import micro_batches, shard_by_length, shuffled_steps
 
 
@@ -42,3 +43,31 @@ def test_passes_keep_to_the_budget(lengths: list[int], budget: int) -> None:
     passes = micro_batches(range(len(lengths)), lengths, budget)
     assert sorted(index for batch in passes for index in batch) == list(range(len(lengths)))
     assert all(len(batch) == 1 or sum(lengths[index] for index in batch) <= budget for batch in passes)
+
+
+def test_weights_decide_how_often_an_example_is_drawn() -> None:
+    """As many draws as examples, in proportion to the weights, by the seed; one of weight 0 never comes."""
+    weights = torch.tensor([0.0, 1.0, 3.0] * 1000, dtype=torch.float64)
+
+    def draws(seed: int) -> list[int]:
+        steps = list(shuffled_steps(3000, 8, torch.Generator().manual_seed(seed), weights))
+        assert [len(step) for step in steps] == [8] * 375
+        return [index % 3 for step in steps for index in step]
+
+    assert draws(1) == draws(1) != draws(2)
+    counts = torch.tensor(draws(1)).bincount(minlength=3)
+    assert counts[0] == 0
+    assert counts[2] / counts[1] == pytest.approx(3.0, rel=0.15)
+
+
+def test_each_answer_to_one_question_weighs_as_much() -> None:
+    """Nine times no and one time yes: drawn as often; another question's answers stand for themselves."""
+    from mm_adapter.data.encoding import EncodedQuestion
+    from mm_adapter.data.question import Question
+
+    def asked(prefix: int, answer: int) -> EncodedQuestion:
+        return EncodedQuestion(Question("1", "?", ("yes", "no"), answer), (prefix,), ((5,), (6,)), ())
+
+    examples = QuestionSet([*[asked(1, 1)] * 9, asked(1, 0), asked(2, 0), asked(2, 0)])
+    weights = balanced_weights(examples).tolist()
+    assert weights == pytest.approx([*[1 / 9] * 9, 1.0, 0.5, 0.5])
