@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mm_adapter.scoring.encoded_sets import QuestionSet
 from mm_adapter.training.step import micro_batches, shard_by_length, shuffled_steps
+from mm_adapter.training.task import balanced_weights
 
 
 @pytest.mark.parametrize("count", [1, 7, 32])
