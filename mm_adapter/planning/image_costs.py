@@ -50,6 +50,8 @@ def tower_shape(config: TrainingConfig, features: int | None = None) -> TowerSha
     def _shape(of_tile: tuple[int, ...], parameters: int) -> TowerShape:
         return TowerShape(features or tiles * sum(of_tile), parameters, () if features else tiles * of_tile)
 
+    if features and config.image_prompts == "tiles":
+        raise UserError("--image-features does not say which parts they have; leave it out with image_prompts tiles.")
     asks_tokens = config.image_prompts == "query"
     if name == "efficientnet-lite0":
         if asks_tokens:
