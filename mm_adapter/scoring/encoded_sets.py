@@ -89,8 +89,9 @@ class HiddenStateCache:
 
 def _reading_keys(batch: TokenBatch) -> list[bytes]:
     """Return for each sequence all that decides what the frozen layers make of it: tokens, places, who sees whom."""
-    # Which option a tail belongs to shows in the masks alone.
-    answers = batch.answers.tolist() if isinstance(batch, OptionBatch) else [0] * len(batch.pids)
+    answers = [0] * len(batch.pids)
+    if isinstance(batch, OptionBatch) and bool((batch.option_of < 0).any()):
+        answers = batch.answers.tolist()  # to which option a tail belongs shows in the masks alone
     lengths = batch.packing.segment_ids.bincount().tolist()
     read = torch.stack((batch.tokens, batch.positions), dim=1).cpu().split(lengths)
     return [b"%d " % answer + part.numpy().tobytes() for answer, part in zip(answers, read, strict=True)]
@@ -156,8 +157,9 @@ def _scored_batches(
     device = model.llama.device
     # Questions that are asked about picture after picture pass the layers below the adapter once.
     texts = {(question.prefix, question.lead, question.options) for question in examples.questions}
-    repeated = 2 * len(texts) <= len(examples.questions) and not model.llama.sharded
-    cache = HiddenStateCache(model, 1 << 30) if repeated else None
+    repeated = 2 * len(texts) <= len(examples.questions)
+    kept = repeated and model.adapter is not None and not model.llama.sharded
+    cache = HiddenStateCache(model, 1 << 30) if kept else None
     for indices in distributed.shard(token_batches(examples.lengths, token_budget), even=model.llama.sharded):
         batch, features, has_image = examples.batch(indices, with_tail)
         batch = batch.to(device)
