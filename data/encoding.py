@@ -74,11 +74,8 @@ class EncodedQuestion:
 
     @property
     def length(self) -> int:
-        """Tokens that are read in training, as one packed sequence: the last of an option or tail is only predicted."""
-        options = sum(map(len, self.options)) - len(self.options)
-        tailed = self.question.answer >= 0 and bool(self.tail)
-        lead = len(self.lead) if self.question.answer >= 0 else 0
-        return len(self.prefix) + lead + options + (len(self.tail) if tailed else 0)
+        """Tokens of prefix, lead, options and tail together, as one packed sequence."""
+        return len(self.prefix) + len(self.lead) + sum(map(len, self.options)) + len(self.tail)
 
 
 def encode_question(

@@ -6,8 +6,7 @@ from mm_adapter.data.encoding import EncodedQuestion, Encoder, encode_parts
 from mm_adapter.data.templates import QuestionTemplate
 
 KINDS = ("frame", "context", "question", "options", "answer")
-"""``frame``: the begin token, a chat format's tokens and the cue "Answer:"; ``answer``: the options to be scored, each
-without its last token, which is predicted and not read."""
+"""``frame``: the begin token, a chat format's tokens and the cue "Answer:"; ``answer``: the options to be scored."""
 
 
 def token_kinds(encoded: EncodedQuestion, template: QuestionTemplate, tokenizer: Encoder) -> tuple[str, ...]:
@@ -36,7 +35,7 @@ def token_kinds(encoded: EncodedQuestion, template: QuestionTemplate, tokenizer:
         ("question" if template.context_first else "frame", asked_end),
         ("options", listed_end - asked_end),
         ("frame", after - listed_end + len(closing)),
-        ("answer", sum(map(len, encoded.options)) - len(encoded.options)),
+        ("answer", sum(map(len, encoded.options))),
     ]
     return tuple(kind for kind, count in runs for _ in range(count))
 

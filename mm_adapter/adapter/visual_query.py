@@ -30,7 +30,10 @@ class QueryBlock(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Map ``(B, S, C)`` to ``(B, S, C)``."""
-        projected = self.qkv(self.attention_norm(hidden_states))  # (B, S, 3 * C)
+        # A softmax does not see the bias of keys: its gradient would be rounding, which Adam makes steps of.
+        of_queries, of_keys, of_values = self.qkv.bias.chunk(3)
+        bias = torch.cat((of_queries, of_keys.detach(), of_values))
+        projected = F.linear(self.attention_norm(hidden_states), self.qkv.weight, bias)  # (B, S, 3 * C)
         queries, keys, values = projected.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(queries, keys, values)  # (B, heads, S, C / heads)
         hidden_states = hidden_states + self.output(mixed.transpose(1, 2).flatten(2))

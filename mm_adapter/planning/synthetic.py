@@ -97,11 +97,10 @@ def random_questions(
     shape = (tower.tokens, tower.features) if tower.tokens else (tower.features,)
     features = {path: torch.randn(shape, generator=generator) for path in pictures if path is not None}
     first = max(1, (predicting + 1) // 2)
-    # The last token of an option is predicted and not read.
-    ends = (tokens - predicting + 1, tokens - predicting + 1 + first)
+    ends = (tokens - predicting - 1, tokens - predicting - 1 + first)
     encoded = []
     for number in range(count):
-        ids = torch.randint(vocabulary, (tokens + 2,), generator=generator).tolist()
+        ids = torch.randint(vocabulary, (tokens,), generator=generator).tolist()
         question = Question(str(number), "random", ("first", "second"), number % 2, image=pictures[number])
         options = (tuple(ids[ends[0] : ends[1]]), tuple(ids[ends[1] :]))
         encoded.append(EncodedQuestion(question, tuple(ids[: ends[0]]), options, ()))

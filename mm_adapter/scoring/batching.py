@@ -139,15 +139,14 @@ def _pack(question: EncodedQuestion, with_tail: bool) -> _Layout:
 
     predict(lead, asked - 1, asked, -1, True)
     end_of_right = start - 1
-    tailed = with_tail and answer >= 0 and bool(question.tail)
     for number, option in enumerate(question.options):
         predict(option, start - 1, len(row.tokens), number, number == answer)
-        # The last token of an option or tail is only predicted, never read, unless a tail follows.
-        append(option if tailed and number == answer else option[:-1], start, number + 1)
+        append(option, start, number + 1)
         if number == answer:
             end_of_right = len(row.tokens) - 1
-    if tailed:
+    if with_tail and answer >= 0 and question.tail:
         predict(question.tail, end_of_right, len(row.tokens), -1, True)
+        # The last token of the tail is only predicted, never read.
         append(question.tail[:-1], start + len(question.options[answer]), TAIL)
     return row
 

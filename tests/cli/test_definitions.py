@@ -79,7 +79,7 @@ def test_numbers_of_settings_have_units() -> None:
     bare = {key for key, field in fields_by_key().items() if field.annotation in (int, float) and not unit(field)}
     assert bare == {
         "lora_alpha", "base_lr", "gate_lr_scale", "projection_lr_scale", "weight_decay", "max_grad_norm",
-        "ranking_weight", "language_weight", "label_smoothing", "ema_decay", "seed",
+        "tuning_lr_scale", "ranking_weight", "language_weight", "label_smoothing", "ema_decay", "seed",
     }  # fmt: skip
 
 
