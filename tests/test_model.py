@@ -192,7 +192,7 @@ def test_many_questions_are_answered_as_each_alone(make_model: Callable[..., Mul
             st.tuples(
                 st.text("abc ?", min_size=1, max_size=30),
                 st.sampled_from([None, "red", "blue"]),
-                st.none() | st.lists(st.text("xyz", min_size=1, max_size=8), min_size=2, max_size=5),
+                st.none() | st.lists(st.text("xyz", min_size=1, max_size=8), min_size=2, max_size=5, unique=True),
                 st.text("abc ", max_size=40),
             ),
             min_size=1,
