@@ -3,15 +3,17 @@
 import hashlib
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms import functional as pictures
 
 from mm_adapter.core.errors import UserError, suggestion
 from mm_adapter.core.fingerprint import tensors_fingerprint
-from mm_adapter.vision.backbones import lite0_backbone, open_clip_backbone, timm_backbone
+
+if TYPE_CHECKING:
+    from mm_adapter.vision.backbones import Backbone
 
 DEFAULT_TOWER = "efficientnet-lite0"
 
@@ -68,12 +70,7 @@ class ImageTower(nn.Module):
         super().__init__()
         self.config = config
         name = config.tower
-        if name == DEFAULT_TOWER:
-            backbone = lite0_backbone()
-        elif name.startswith("timm:"):
-            backbone = timm_backbone(name.removeprefix("timm:"))
-        else:
-            backbone = open_clip_backbone(name)
+        backbone = _backbone(name)
         if config.output == "tokens" and backbone.tokens is None:
             raise UserError(
                 f"image tower {name} gives no tokens; those of timm (timm:NAME, {DEFAULT_TOWER}) and the CLIP "
@@ -111,7 +108,7 @@ class ImageTower(nn.Module):
             count = int(view[0])
             side = self.size * count
             squeezed = image.resize((side, side), Image.Resampling.BICUBIC)
-            whole = self._normalise(pictures.to_tensor(squeezed))
+            whole = self._normalise(squeezed)
             rows = whole.unfold(1, self.size, self.size).unfold(2, self.size, self.size)
             tiles.extend(rows.permute(1, 2, 0, 3, 4).flatten(0, 1))
         return torch.stack(tiles)
@@ -137,6 +134,17 @@ class ImageTower(nn.Module):
         """Return the features of tiles ``(N, 3, size, size)`` by depth, the final embedding last: ``(N, C)`` each."""
         stages, final = self._run(tiles)
         return [*stages[len(stages) - min(self.config.depths, len(stages)) :], final]
+
+
+def _backbone(name: str) -> "Backbone":
+    # Imported here: timm takes as long to import as torch, open_clip longer, and most runs need one of them or neither.
+    if name == DEFAULT_TOWER or name.startswith("timm:"):
+        from mm_adapter.vision.backbones import lite0_backbone, timm_backbone
+
+        return lite0_backbone() if name == DEFAULT_TOWER else timm_backbone(name.removeprefix("timm:"))
+    from mm_adapter.vision.open_clip_backbone import open_clip_backbone
+
+    return open_clip_backbone(name)
 
 
 def check_tower(tower: ImageTower, trained_with: str | None) -> None:

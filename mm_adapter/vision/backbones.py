@@ -1,4 +1,4 @@
-"""Backbones of image towers as open_clip and timm make them: what decides their features comes from their weights."""
+"""Backbones of image towers, and those of timm: what decides their features comes from their weights."""
 
 import json
 import re
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import timm
 import torch
 from PIL import Image
@@ -26,7 +25,7 @@ class Backbone:
         model: the network.
         size: height and width of its input, in pixels.
         own: its own preprocessing of a picture, to ``(3, size, size)``.
-        normalise: of ``(3, H, W)`` from 0 to 1.
+        normalise: of a picture as it is, to ``(3, H, W)``.
         run: ``(B, 3, size, size)`` to the global feature of each stage, ``(B, C)``, and the final embedding.
         description: what decides the features besides the weights.
         is_corrected: see ``ImageTower``.
@@ -38,7 +37,7 @@ class Backbone:
     model: nn.Module
     size: int
     own: Callable[[Image.Image], Tensor]
-    normalise: Callable[[Tensor], Tensor]
+    normalise: Callable[[Image.Image], Tensor]
     run: Callable[[Tensor], tuple[list[Tensor], Tensor]]
     description: str
     is_corrected: bool = False
@@ -109,7 +108,7 @@ def timm_backbone(name: str) -> Backbone:
         )
     if not file:
         return _timm_model(full, None)
-    _require_file(file, architecture)
+    require_file(file, architecture)
     if not tag:
         configs = [vars(timm.get_pretrained_cfg(f"{architecture}.{known}")) for known in tags]
         ways = {json.dumps([config.get(key) for key in _DATA_KEYS]) for config in configs}
@@ -138,7 +137,7 @@ def _timm_model(name: str, load: Callable[[nn.Module], Any] | None) -> Backbone:
     except UserError:
         raise
     except Exception as error:  # hub, network and checkpoint errors of the library, all for the user
-        raise UserError(f"image tower timm:{name} cannot be loaded ({_reason(error)}).") from error
+        raise UserError(f"image tower timm:{name} cannot be loaded ({reason(error)}).") from error
     if not hasattr(model, "forward_intermediates"):
         raise UserError(f"image tower timm:{name}: timm gives no stages of this family; choose another tower.")
     settings = timm.data.resolve_model_data_config(model)
@@ -154,147 +153,26 @@ def _timm_model(name: str, load: Callable[[nn.Module], Any] | None) -> Backbone:
         return features.reshape(batch.shape[0], -1, features.shape[-1])
 
     own = timm.data.create_transform(**settings, is_training=False)
-    size, description = settings["input_size"][-1], f"timm {_sorted_json(settings)}"
-    return Backbone(model, size, own, _normaliser(settings), run, description, tokens=tokens)
+    size, description = settings["input_size"][-1], f"timm {sorted_json(settings)}"
+    return Backbone(model, size, own, normaliser(settings), run, description, tokens=tokens)
 
 
-def open_clip_backbone(name: str) -> Backbone:
-    """Return the image side of an open_clip model; see ``VisionConfig`` for names.
-
-    Whether it has GELU or QuickGELU, and how pictures are prepared, is as its weights were trained: open_clip's table
-    of tags says so, or the configuration of a folder.
-
-    Raises:
-        UserError: there is no such model, tag or file; or what a file's weights were trained with is not known.
-    """
-    options: dict[str, Any] = {}
-    corrected = False
-    if name.startswith(("hf-hub:", "local-dir:")):
-        architecture, weights = name, None
-        if (
-            name.startswith("local-dir:")
-            and not Path(name.removeprefix("local-dir:"), "open_clip_config.json").is_file()
-        ):
-            raise UserError(f"image tower {name}: no open_clip_config.json is in this folder. Check the path.")
-    else:
-        architecture, _, rest = name.partition("/")
-        tag, weights = _tag_and_weights(name, architecture, rest)
-        if tag is not None:
-            trained = open_clip.get_pretrained_cfg(architecture, tag)
-            options["force_quick_gelu"] = bool(trained.get("quick_gelu"))
-            corrected = options["force_quick_gelu"] and not open_clip.get_model_config(architecture).get("quick_gelu")
-            options |= {f"image_{key}": trained[key] for key in ("mean", "std", "interpolation", "resize_mode")
-                        if key in trained}  # fmt: skip
-    try:
-        if weights is not None and Path(weights).is_file():
-            _refuse_other_size(name, architecture, weights)
-        clip, _, own = open_clip.create_model_and_transforms(
-            architecture, pretrained=weights, weights_only=True, pretrained_text=False, **options
-        )
-    except UserError:
-        raise
-    except Exception as error:  # hub, network and checkpoint errors of the library, all for the user
-        raise UserError(f"image tower {name} cannot be loaded ({_reason(error)}).") from error
-    visual: Any = clip.visual
-    settings = open_clip.get_model_preprocess_cfg(clip)
-    size = settings["size"]
-    activation = "quick_gelu" if any(type(m).__name__ == "QuickGELU" for m in visual.modules()) else "own"
-
-    # Models of timm inside open_clip that have no class token do not know the question.
-    asks_tokens = not hasattr(visual, "trunk") or getattr(visual.trunk, "num_prefix_tokens", 0) > 0
-
-    def run(batch: Tensor) -> tuple[list[Tensor], Tensor]:
-        output = visual.forward_intermediates(batch, output_extra_tokens=asks_tokens)
-        tokens = output.get("image_intermediates_prefix")
-        maps = output["image_intermediates"]
-        stages = [stage.mean(dim=(2, 3)) for stage in maps] if tokens is None else [stage[:, 0] for stage in tokens]
-        return stages, output["image_features"]
-
-    def tokens(batch: Tensor) -> Tensor:
-        output = visual.forward_intermediates(
-            batch, 1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC", output_extra_tokens=True
-        )
-        last = output["image_intermediates_prefix"][-1], output["image_intermediates"][-1]
-        return torch.cat(last, dim=1) @ visual.proj  # (B, T, E)
-
-    edge = size if isinstance(size, int) else size[0]
-    description = f"open_clip {activation} {_sorted_json(settings)}"
-    given = tokens if _norms_every_token(visual) else None
-    return Backbone(visual, edge, own, _normaliser(settings), run, description, corrected, given)
+def normaliser(settings: Mapping[str, Any]) -> Callable[[Image.Image], Tensor]:
+    """Return what makes a picture a tensor ``(3, H, W)``, normalised as the settings of its model say."""
+    return lambda picture: pictures.normalize(pictures.to_tensor(picture), settings["mean"], settings["std"])
 
 
-def _norms_every_token(visual: Any) -> bool:
-    plain = isinstance(visual, open_clip.transformer.VisionTransformer) and visual.proj is not None
-    return plain and visual.attn_pool is None and visual.pool_type == "tok" and not visual.final_ln_after_pool
-
-
-def _tag_and_weights(name: str, architecture: str, rest: str) -> tuple[str | None, str]:
-    """Return the tag that says how weights were trained, where there is one, and the tag or file to take them from.
-
-    Raises:
-        UserError: the architecture, the tag or the file is not known; or it is not known how a file was trained.
-    """
-    known = open_clip.list_models()
-    if architecture not in known:
-        nearest = suggestion(architecture, known) or "."
-        raise UserError(
-            f"image tower {name!r}: open_clip knows no {architecture!r}{nearest} Models of timm are timm:NAME, folders "
-            "local-dir:FOLDER, hub ids hf-hub:OWNER/NAME."
-        )
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if rest in tags:
-        return rest, rest
-    tag, at, file = rest.partition("@")
-    if at and tag in tags:
-        _require_file(file, architecture)
-        return tag, file
-    if not rest:
-        raise UserError(f"image tower {name}: name its weights, as {architecture}/{tags[0] if tags else 'FILE'}.")
-    _require_file(rest, architecture)
-    ways = {_way(architecture, known_tag) for known_tag in tags}
-    if len(ways) > 1:
-        raise UserError(
-            f"image tower {architecture}: weights of this architecture were trained in {len(ways)} ways (GELU or "
-            f"QuickGELU, how pictures are prepared), and {rest} does not say in which. Name the tag whose way it is, "
-            f"such as {architecture}/{tags[0]}@{rest}. Tags: {', '.join(tags[:8])}{' ...' if len(tags) > 8 else ''}."
-        )
-    return (tags[0] if tags else None), rest
-
-
-def _way(architecture: str, tag: str) -> str:
-    trained = open_clip.get_pretrained_cfg(architecture, tag)
-    quick = bool(trained.get("quick_gelu")) or bool(open_clip.get_model_config(architecture).get("quick_gelu"))
-    facts = {key: trained.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
-    return json.dumps([quick, facts], sort_keys=True)
-
-
-def _refuse_other_size(name: str, architecture: str, file: str) -> None:
-    """Refuse weights with another number of positions, which open_clip would stretch without a word, by UserError."""
-    weights = open_clip.factory.load_state_dict(file, weights_only=True)
-    positions = weights.get("visual.positional_embedding")
-    vision = open_clip.get_model_config(architecture).get("vision_cfg", {})
-    if positions is None or not all(isinstance(vision.get(key), int) for key in ("patch_size", "image_size")):
-        return
-    expected = (vision["image_size"] // vision["patch_size"]) ** 2
-    if positions.ndim == 2 and positions.shape[0] - expected not in (0, 1):
-        raise UserError(
-            f"image tower {name}: the weights have {positions.shape[0]} positions, {architecture} has {expected} and a "
-            "class token; they are of another input size. Name the architecture of that size."
-        )
-
-
-def _normaliser(settings: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
-    return lambda picture: pictures.normalize(picture, settings["mean"], settings["std"])
-
-
-def _sorted_json(settings: Mapping[str, Any]) -> str:
+def sorted_json(settings: Mapping[str, Any]) -> str:
+    """Return settings as a text that does not depend on their order."""
     return json.dumps(settings, sort_keys=True, default=str)
 
 
-def _require_file(file: str, model: str) -> None:
+def require_file(file: str, model: str) -> None:
+    """Refuse weights of ``model`` that are neither a tag nor a file, by UserError."""
     if not Path(file).is_file():
         raise UserError(f"image tower {model}: {file!r} is neither a known tag of weights nor a file.")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return the first line of what a library says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

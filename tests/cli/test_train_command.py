@@ -38,7 +38,7 @@ def test_run_with_pictures_names_the_tower(picture_run, store):
     assert described["vision"]["tower"] == "efficientnet-lite0"
     assert len(described["vision"]["fingerprint"]) == 64
     assert any(name.startswith("projection.") for name in load_file(picture_run / "adapter_model.safetensors"))
-    assert [path.suffix for path in store.iterdir()] == [".safetensors"]
+    assert any(path.suffix == ".safetensors" for path in store.iterdir())
 
 
 def test_same_seed_same_bytes(command, small, demo_folder, text_run, tmp_path):
