@@ -2,8 +2,9 @@
 
     python scripts/benchmark_gpu.py [--shape llama-7b] [--device h100] [--quantization none] [--offload] [--json FILE]
 
-Random weights, made on the device in bfloat16; the real training loop over random questions: 4 of 256 tokens in a pass,
-4 passes in a step, 30 adapted layers of 10 prompts. ``--shape small --device cpu`` tries the script itself anywhere.
+Random weights, made on the device, in bfloat16 on a GPU; the real training loop over random questions: 4 of 256 tokens
+in a pass, 4 passes in a step, 30 adapted layers of 10 prompts. ``--shape small --device cpu`` tries the script itself
+anywhere.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from mm_adapter.planning.plan import make_plan
 from mm_adapter.planning.plan_text import comparison
 from mm_adapter.planning.shapes import SHAPES, BaseShape
 from mm_adapter.planning.workload import make_workload
+from mm_adapter.training.checked import fast_dtype
 from mm_adapter.training.config import TrainingConfig
 
 SMALL = LlamaConfig(1000, 128, 4, 4, 2, 32, 320)
@@ -34,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", default="llama-7b", help=f"small, or one of {', '.join(SHAPES)}")
     parser.add_argument("--device", default="h100", help="kind of the device that is here, or cpu")
-    parser.add_argument("--dtype", default="bfloat16", help="of the frozen weights")
+    parser.add_argument("--dtype", help="of the frozen weights; by default what is fastest, bfloat16 on a GPU")
     parser.add_argument("--quantization", default="none", help="of the frozen weights")
     parser.add_argument("--offload", action="store_true", help="leave the frozen layers in the host's memory")
     parser.add_argument("--steps", type=int, default=20, help="optimiser steps")
@@ -58,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         batch_size=IN_A_PASS * PASSES,
         token_budget=IN_A_PASS * TOKENS,
         base_lr=0.009,
-        dtype=options.dtype,
+        dtype=options.dtype or fast_dtype("cpu" if options.device == "cpu" else "cuda"),
         quantization=options.quantization,
         offload=options.offload,
     )

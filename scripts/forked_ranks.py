@@ -81,10 +81,12 @@ def work() -> int:
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
     import torch
+    import torch._dynamo  # optimisers import it at their first step
 
     import mm_adapter.cli.train
     import mm_adapter.distributed.sharding
-    import mm_adapter.training.run  # noqa: F401
+    import mm_adapter.training.run
+    import mm_adapter.vision.backbones  # noqa: F401
     from mm_adapter.cli import main
 
     # A fork has no threads but its own: here must be none that it would miss.

@@ -132,6 +132,9 @@ def init_distributed(device: str = "cpu", timeout: timedelta = timedelta(minutes
                 f"{context.local_world_size} processes, but {torch.cuda.device_count()} CUDA devices; start fewer."
             )
         torch.cuda.set_device(context.local_rank)
+    # Imported before there is a group: its functions have the group of their import as a default argument, and keep it.
+    from torch.distributed import fsdp  # noqa: F401
+
     try:
         dist.init_process_group("nccl" if on_cuda else "gloo", timeout=timeout)
         yield context

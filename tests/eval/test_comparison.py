@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as reference
 
@@ -36,6 +36,7 @@ def test_comparison_counts_and_signs() -> None:
     assert compare(first, first).p_value == 1.0
 
 
+@settings(max_examples=20)  # each draws ten thousand times for five intervals
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 4)), min_size=1, max_size=60))
 def test_holm(rows: list[tuple[bool, bool, int]]) -> None:
     """Corrected values are Holm's: the sorted p-values times how many are left, never falling, at most 1."""
