@@ -51,6 +51,7 @@ MORE: dict[str, list[str]] = {
     "probe": ["--llama", "llama", "--features", "features", "--quiet"],
     "answer": ["--llama", "llama", "--max-new-tokens", "4"],
     "generate": ["--llama", "llama", "--max-new-tokens", "4"],
+    "publish": ["--dry-run"],
     "chat": ["--llama", "llama", "--max-new-tokens", "4", "--quantization", "none"],
 }
 ADDED = {"--data": ("DIR", ("train", "ablate")), "--out": ("OUT", ("train", "ablate", "demo", "demo-data"))}
@@ -130,8 +131,11 @@ def small(words: list[str], fresh: Path) -> list[str]:
         "COMMAND": "train",
         "PATH": "RUN",
         "NAME": "llama",
+        "hub:USER/NAME": "RUN",  # of the hub: tests/cli/test_publish_command.py
     }
     words = [given.get(word, word) for word in words]
+    if command == "publish" and "--out" in words:
+        return words
     if "--help" in words or "--print-config" in words or command not in MORE:
         return words
     more = MORE[command]
@@ -227,6 +231,7 @@ def test_python(page: str, code: str, stage: Path, monkeypatch: pytest.MonkeyPat
     def system(questions: list[Question]) -> list[Prediction]:
         return [Prediction(question.pid, 0) for question in questions]
 
+    code = code.replace('adapter="hub:USER/NAME"', 'adapter="RUN"')
     code = code.replace('adapter="RUN"', 'llama="llama", adapter="RUN"')
     exec(compile(code, page, "exec"), {"system": system})
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "generate": "Write on a prompt as it comes, or on many from a file or a pipe in batches.",
     "chat": "Talk with a model: every line of a terminal or a pipe is answered.",
     "inspect": "Say what a model, adapter or feature store is, and if it can be used.",
+    "publish": "Write a model card from a run, and publish both on the Hugging Face hub.",
     "convert": "Convert an adapter from or to the original V1 code, PEFT or litgpt.",
     "completion": "Print a script that completes commands and options in your shell.",
 }

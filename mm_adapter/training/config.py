@@ -64,7 +64,7 @@ class TrainingConfig:
             "the two stages of LLaMA-Adapter V2 are a run of each, the second with start_from."
         ),
     ] = "all"
-    start_from: Annotated[str, about("Begin with the weights of this run's adapter, or anew (none).")] = "none"
+    start_from: Annotated[str, about("Begin with this run's adapter, hub:owner/name, or anew (none).")] = "none"
     lora_rank: Annotated[int, about("Give the updates of method lora this rank.", "columns", ge=1)] = 8
     lora_alpha: Annotated[int, about("Scale the updates of method lora by lora_alpha / lora_rank.", ge=1)] = 16
     layers: Annotated[int, about("Adapt this many of the topmost decoder layers, L.", "layers", ge=1)] = 15

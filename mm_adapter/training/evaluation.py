@@ -93,7 +93,7 @@ def evaluate(
         model, prepared, questions, skipped, out, decoding, name, distributed, explain, max_new_tokens
     )
     if distributed.is_main:
-        write_json(out / RECORD, _record(model, split, questions, images, decoding, name))
+        write_json(out / RECORD, _record(model, data, split, questions, images, decoding, name))
     return metrics
 
 
@@ -132,12 +132,13 @@ def answer_questions(
 
 
 def _record(
-    model: MultimodalLlama, split: str, questions: Sequence[Question], images: str, decoding: str, name: str
+    model: MultimodalLlama, data: str, split: str, questions: Sequence[Question], images: str, decoding: str, name: str
 ) -> dict[str, Any]:
     """Return what a later reader must know of the run: a leaderboard holds it against its data."""
     trained = () if model.trained is None else model.trained.parameters()
     return {
         "name": name,
+        "data": data,
         "split": split,
         "questions": len(questions),
         "answers_sha256": answers_digest(questions),
