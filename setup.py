@@ -65,6 +65,8 @@ setup(
         "nltk>=3.8",
         "rouge-score>=0.1.2",
         "huggingface_hub>=0.23",
+        # `mm-adapter doctor` holds what is installed against what this file asks for.
+        "packaging",
         "tqdm",
         "numpy",
         # GGUF is the format of the default model: its layout and its quantisations are best read by its own package.
