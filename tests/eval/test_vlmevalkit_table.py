@@ -90,7 +90,7 @@ def test_every_choice_is_read_again(text: str, choice: int, ending: str) -> None
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path, asked: list[Question]) -> None:
-    """Endings, nothing to write, choices that are not there, texts that no cell holds; of long answers the letter stays."""
+    """Endings, nothing to write, choices that are not there, texts too long for a cell; a long answer is its letter."""
     found = {"p0": Prediction("p0", 1)}
     for path, predictions, questions, message in (
         ("t.csv", found, asked, r"ends in \.tsv or \.xlsx"),
