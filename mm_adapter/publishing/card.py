@@ -118,8 +118,13 @@ def _about(facts: RunFacts, repo: str) -> str:
     )
 
 
+def _loads_alone(facts: RunFacts) -> bool:
+    """Tell whether the base model is found by its name wherever the adapter is used."""
+    return facts.base == DEFAULT_LLAMA or bool(facts.base_id)
+
+
 def _use(facts: RunFacts, repo: str) -> str:
-    more = "" if facts.base == DEFAULT_LLAMA or facts.base_id else ', llama="PATH"'
+    more = "" if _loads_alone(facts) else ', llama="PATH"'
     picture = ', image="photo.jpg"' if facts.sees else ""
     options = "" if facts.is_conversation else ', choices=["cat", "dog", "owl"]'
     question = "Which animal is this?" if facts.sees else "Which animal barks?"
@@ -222,6 +227,7 @@ def _reproduce(facts: RunFacts, repo: str, found: Sequence[Evaluation]) -> str:
     for evaluation in found:
         data = public_data(evaluation.data) or facts.data or "DATA"
         words = ["mm-adapter", "evaluate", "--adapter", f"{HUB}{repo}", "--data", data, "--out", "OUT"]
+        words += [] if _loads_alone(facts) else ["--llama", "PATH"]
         words += ["--split", evaluation.split] if evaluation.split else []
         words += ["--images", evaluation.images] if evaluation.images != "real" else []
         words += ["--decoding", evaluation.decoding] if evaluation.decoding == "generate" else []

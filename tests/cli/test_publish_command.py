@@ -98,6 +98,9 @@ def test_published_and_fetched_again(hub: Hub, command: Callable[..., Any], eval
     assert torch.equal(logits(tiny_folder, f"hub:{REPO}"), logits(tiny_folder, evaluated))
     asked = {path.rpartition("/")[2] for _, path in hub.requests}
     assert asked == {"adapter_config.json", "adapter_model.safetensors", "run.json"}
+    # All of one commit, whatever is published meanwhile.
+    weights = {path for _, path in hub.requests if path.endswith(".safetensors")}
+    assert weights == {f"/{REPO}/resolve/{hub.repositories[REPO].head}/adapter_model.safetensors"}
 
 
 def test_every_command_takes_a_hub_id(
@@ -241,6 +244,20 @@ def test_figures_of_responses(command: Callable[..., Any], tmp_path: Path, monke
     where = ["--data", "run/instructions.json", "--split", "all", "--decoding", "generate", "--max-new-tokens", "4"]
     done = command("evaluate", "--adapter", "run", *where, "--out", "run/all", "--quiet")
     assert done.status == 0, done.err
+    # Of the base model: its figures are not the adapter's.
+    base = [
+        "--adapter",
+        "none",
+        "--llama",
+        "saved/llama",
+        "--prompt-template",
+        "alpaca",
+        "--out",
+        "run/base",
+        "--quiet",
+    ]
+    done = command("evaluate", *base, "--data", "run/instructions.json", "--split", "all", "--decoding", "likelihood")
+    assert done.status == 0, done.err
     metrics = json.loads((tmp_path / "run" / "all" / "metrics.json").read_text())
     (evaluation,) = prepare("run", REPO).evaluations
     figures = {figure.name: figure for figure in evaluation.figures}
@@ -252,6 +269,10 @@ def test_figures_of_responses(command: Callable[..., Any], tmp_path: Path, monke
     assert math.log(perplexity.interval.high) == pytest.approx(loss.interval.high)
     shown = {figure.value for figure in evaluation.figures}
     assert {value for key, value in numbers(metrics) if key != "skipped"} <= shown
+    assert evaluation.data == "run/instructions.json"
+    text = prepare("run", REPO).texts["README.md"]
+    assert "Evaluated on instructions.json" in text
+    assert "--data instructions.json --out OUT --llama PATH --split all" in text
 
 
 def test_private_stays_private(hub: Hub, evaluated: Path, refused: Callable[..., str]) -> None:
@@ -290,7 +311,7 @@ def test_untrusted_files(hub: Hub, evaluated: Path, tiny_folder: Path) -> None:
     hub.sizes["adapter_model.safetensors"] = 2**40
     with pytest.raises(UserError, match=r"has 1,099,511,627,776 bytes.*It was not fetched"):
         MultimodalLlama.from_pretrained(str(tiny_folder), adapter=name)
-    assert ("GET", f"/{REPO}/resolve/main/adapter_model.safetensors") not in hub.requests
+    assert not [path for method, path in hub.requests if method == "GET" and path.endswith(".safetensors")]
     hub.sizes.clear()
     hub.repositories[REPO].commit({"adapter_model.safetensors": b"\x80\x04pickle"})
     with pytest.raises(UserError, match="not a readable safetensors file"):
