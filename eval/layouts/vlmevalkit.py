@@ -18,7 +18,7 @@ from mm_adapter.eval.record import Prediction
 from mm_adapter.eval.source_rules import VLMEVALKIT
 
 # What pandas, which VLMEvalKit reads and writes tables with, takes for an empty cell.
-_LOST_CELLS = frozenset(("NA", "N/A", "n/a", "nan", "NaN", "None", "null", "NULL", "<NA>", "#N/A"))
+LOST_CELLS = frozenset(("NA", "N/A", "n/a", "nan", "NaN", "None", "null", "NULL", "<NA>", "#N/A"))
 
 
 def is_vlmevalkit(fields: Mapping[str, object]) -> bool:
@@ -110,7 +110,7 @@ def _fits(row: Mapping[str, object], question: Question) -> bool:
 
 
 def _same(cell: str, option: str) -> bool:
-    return _evened(cell) == _evened(option) or (not cell.strip() and option.strip() in _LOST_CELLS)
+    return _evened(cell) == _evened(option) or (not cell.strip() and option.strip() in LOST_CELLS)
 
 
 def _evened(text: str) -> str:

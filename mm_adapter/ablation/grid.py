@@ -11,8 +11,8 @@ from typing import Any
 
 from mm_adapter.adapter import AdapterConfig
 from mm_adapter.core.errors import UserError, located, suggestion
-from mm_adapter.training.checked import RENAMED, check_value
-from mm_adapter.training.config import PRESETS, TrainingConfig, field_of, load_config, override, read_toml
+from mm_adapter.training.checked import RENAMED, check_value, read_toml
+from mm_adapter.training.config import PRESETS, TrainingConfig, field_of, load_config, override
 from mm_adapter.training.prepare import question_prompting
 from mm_adapter.training.run import vision_of
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.adapter.finetune import FinetuneConfig
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.files import read_json, refuse_pointer, write_atomically, write_json
+from mm_adapter.core.files import HUB, read_json, refuse_pointer, write_atomically, write_json
 from mm_adapter.core.fingerprint import ModelIdentity
 from mm_adapter.llama.config import LlamaConfig
 
@@ -99,6 +99,20 @@ def _check_vision(vision: dict[str, Any]) -> None:
     wrong += [key for key in ("output", "channel_order") if not isinstance(vision.get(key, ""), str)]
     if wrong:
         raise TypeError(f"vision has no usable {wrong[0]}")
+
+
+def adapter_folder(adapter: str | Path) -> Path:
+    """Return the folder of an adapter; one that is named ``hub:owner/name`` is fetched from the hub.
+
+    Raises:
+        UserError: it cannot be fetched.
+    """
+    if not str(adapter).startswith(HUB):
+        return Path(adapter)
+    # Imported here: only who names one of the hub needs it.
+    from mm_adapter.core.hub_adapter import fetch_adapter
+
+    return fetch_adapter(str(adapter))
 
 
 def base_name(folder: Path, description: AdapterDescription) -> str:

@@ -30,7 +30,10 @@ COMMANDS = {
     "generate": "Write on a prompt as it comes, or on many from a file or a pipe in batches.",
     "chat": "Talk with a model: every line of a terminal or a pipe is answered.",
     "inspect": "Say what a model, adapter or feature store is, and if it can be used.",
+    "publish": "Write a model card from a run, and publish both on the Hugging Face hub.",
     "convert": "Convert an adapter from or to the original V1 code, PEFT or litgpt.",
+    "doctor": "Say what this machine and installation have, what is missing or slow, and how to mend it.",
+    "cache": "Say what lies in the cache folder and how large it is, or clear it by kind.",
     "completion": "Print a script that completes commands and options in your shell.",
 }
 """Name -> what it does. A command is the function of its name in the module of its name, imported when it is called."""

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from mm_adapter.cli.options import Count, Value
-from mm_adapter.core.files import DEFAULT_LLAMA, check_exists, check_place
+from mm_adapter.core.errors import UserError
+from mm_adapter.core.files import DEFAULT_LLAMA, HUB, check_exists, check_place
 
 EXAMPLES = (
     "mm-adapter convert --from official --adapter adapter.pth --llama llama-7b --out converted",
@@ -23,7 +24,9 @@ def convert(
     *,
     source: Annotated[Format, Parameter(name="--from", help="Read --adapter in this format.")] = "mm-adapter",
     target: Annotated[Format, Parameter(name="--to", help="Write this format.")] = "mm-adapter",
-    adapter: Annotated[Path, Parameter(help="Convert the adapter in this folder or file."), Value("PATH")],
+    adapter: Annotated[
+        str, Parameter(help="Convert the adapter in this folder or file, or hub:owner/name."), Value("PATH")
+    ],
     llama: Annotated[
         str | None,
         Parameter(help="Use this base model; required unless the adapter is of mm-adapter."),
@@ -71,10 +74,15 @@ def convert(
     """Convert an adapter from or to the original V1 and V2 code, PEFT or litgpt."""
     if llama is not None:
         check_place(llama, [DEFAULT_LLAMA])
-    check_exists(adapter, "the adapter")
+    if adapter.startswith(HUB):
+        check_place(adapter)
+        if source not in ("mm-adapter", "peft"):
+            raise UserError(f"{adapter}: an adapter of {source} is a file; download it and name its path.")
+    else:
+        check_exists(Path(adapter), "the adapter")
+    from mm_adapter.adapter.checkpoint import adapter_folder
     from mm_adapter.adapter.formats.conversion import V2_TOWER, V2_VISION, TowerDescription
     from mm_adapter.adapter.formats.conversion import convert as convert_adapter
-    from mm_adapter.core.errors import UserError
 
     if vision is not None and source != "official-v2":
         raise UserError("--vision is of official-v2, whose file names no tower; leave it out.")
@@ -86,4 +94,6 @@ def convert(
         opened = ImageTower(seen)
         return TowerDescription({**asdict(seen), "fingerprint": opened.fingerprint}, opened.feature_size)
 
-    convert_adapter(source, target, adapter, out, llama, layers, gate, qkv, query_heads, query_epsilon, tower)
+    convert_adapter(
+        source, target, adapter_folder(adapter), out, llama, layers, gate, qkv, query_heads, query_epsilon, tower
+    )

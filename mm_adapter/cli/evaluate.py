@@ -49,11 +49,12 @@ def evaluate(
     # Before torch is imported: a typing error costs no time.
     model.check()
     task = task_of(data, "auto", table.options())
+    from mm_adapter.adapter.checkpoint import adapter_folder
     from mm_adapter.distributed import init_distributed
     from mm_adapter.inference.prompting import ConversationPrompting
     from mm_adapter.training.evaluation import held_out_share
 
-    share = None if model.adapter == "none" else held_out_share(Path(model.adapter), data)
+    share = None if model.adapter == "none" else held_out_share(adapter_folder(model.adapter), data)
     options = table.options(share)
     if share is not None and split is None:
         split = "val"

@@ -9,7 +9,7 @@ from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
 from mm_adapter.core.errors import UserError, whole_number
-from mm_adapter.core.files import DEFAULT_LLAMA, check_exists, check_place, read_json
+from mm_adapter.core.files import DEFAULT_LLAMA, HUB, check_exists, check_place, read_json
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,9 @@ class ModelOptions:
     """Which model, and how it is held."""
 
     adapter: Annotated[
-        str, Parameter(help="Use the adapter of this run folder; none uses the base model alone."), Value("FOLDER")
+        str,
+        Parameter(help="Use the adapter of this run folder, or hub:owner/name; none uses the base model alone."),
+        Value("FOLDER"),
     ]
     llama: Annotated[
         str | None, Parameter(help="Use this base model; by default the one of the adapter."), Value("NAME|PATH")
@@ -153,7 +155,9 @@ class ModelOptions:
         """
         if self.llama is not None:
             check_place(self.llama, [DEFAULT_LLAMA])
-        if self.adapter != "none":
+        if self.adapter.startswith(HUB):
+            check_place(self.adapter)  # fetched when it is loaded
+        elif self.adapter != "none":
             read_json(Path(self.adapter) / "adapter_config.json", "adapter configuration")
         elif image is not None:
             raise UserError("the base model takes no pictures; name an adapter that was trained with an image tower.")

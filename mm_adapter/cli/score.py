@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mm_adapter.cli.options import ReadingOptions, Several, TableGroup, Value
+from mm_adapter.core.errors import UserError
 
 EXAMPLES = (
     "mm-adapter score --predictions runs/first/test/predictions.jsonl --data scienceqa",
@@ -41,6 +42,11 @@ def score(
         Parameter(help="Write scores.md, scores.csv and scores.json into this folder."),
         Value("FOLDER"),
     ] = None,
+    vlmevalkit: Annotated[
+        Path | None,
+        Parameter(help="Write the predictions as VLMEvalKit's table to this file, .tsv or .xlsx; one system alone."),
+        Value("FILE"),
+    ] = None,
     quiet: Annotated[bool, Parameter(help="Accepted for uniformity; score shows no progress.")] = False,
 ) -> None:
     """Score predictions of any system, with intervals; compare several."""
@@ -53,6 +59,12 @@ def score(
     split = reading.split or dataset.default_split
     systems = read_systems(predictions, dataset, split, reading.reading(), reading.name)
     scores = score_systems(systems, by, reading.interval, reading.seed, reading.reference)
+    if vlmevalkit is not None:
+        from mm_adapter.eval.layouts.vlmevalkit_table import write_vlmevalkit
+
+        if len(systems) > 1:
+            raise UserError("--vlmevalkit writes the predictions of one system; name one file of predictions.")
+        write_vlmevalkit(vlmevalkit, systems[0].predictions, dataset.split(split))
     if json is not None:
         write_json(json, to_values(scores))
     if out is not None:

@@ -9,6 +9,7 @@ from mm_adapter.cli.options import DATA, ConfigFile, Features, Preset, Quiet, Sk
 from mm_adapter.cli.settings import Settings
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import DEFAULT_LLAMA, check_place, check_weights_file
+from mm_adapter.training.checked import check_trackers
 from mm_adapter.training.sources import refuse_other_task, resolve
 
 EXAMPLES = (
@@ -73,6 +74,7 @@ def train(
     refuse_other_task(found, task_of(data, found.config.task, table.options()))
     check_place(found.config.llama, [DEFAULT_LLAMA])
     check_weights_file(found.config.vision)
+    check_trackers(found.config.log_to)
     if dry_run:
         from mm_adapter.planning.dry_run import describe_run
 

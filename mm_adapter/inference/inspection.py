@@ -20,7 +20,7 @@ from mm_adapter.adapter.checkpoint import (
     read_description,
 )
 from mm_adapter.core.errors import UserError
-from mm_adapter.core.files import read_json, refuse_pointer
+from mm_adapter.core.files import HUB, read_json, refuse_pointer
 from mm_adapter.core.fingerprint import join_digests, tensors_fingerprint
 from mm_adapter.inference.file_kinds import foreign_adapter, kind_of
 from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, check_tensors, check_tokenizer, identify, open_source
@@ -71,7 +71,7 @@ def inspect(name: str) -> Inspection:
     Raises:
         UserError: there is nothing of that name.
     """
-    path = Path(name).expanduser()
+    path = _published(name) if name.startswith(HUB) else Path(name).expanduser()
     if path.is_dir() and (path / CONFIG_FILE).is_file():
         return _inspect_adapter(name, path)
     foreign = foreign_adapter(path)
@@ -89,6 +89,13 @@ def inspect(name: str) -> Inspection:
     else:
         source = open_source(name)
     return _inspect_model(name, source)
+
+
+def _published(name: str) -> Path:
+    """Return the folder that an adapter of the hub was fetched to; a name without a file for a model."""
+    from mm_adapter.core.hub_adapter import fetch_adapter, is_adapter  # few look at what is not on their machine
+
+    return fetch_adapter(name) if is_adapter(name) else Path(name)
 
 
 def _inspect_model(name: str, source: WeightSource) -> Inspection:

@@ -4,7 +4,9 @@ What is wrong with a value is said by the key, in our words. Run folders and sav
 """
 
 import re
+import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -12,6 +14,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from mm_adapter.core.errors import UserError, limits_text, suggestion, whole_number
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 RENAMED = {
     "wording": "prompt_template",
@@ -156,6 +163,52 @@ def fast_dtype(device: str) -> str:
     return "bfloat16" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file says.
+
+    Raises:
+        UserError: it is no TOML, or cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # TOML and UTF-8 errors, and numbers of thousands of digits
+        raise UserError(f"{path}: not a TOML file ({error}).") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+TRACKERS = ("tensorboard", "trackio", "wandb")
+
+
+def tracker_names(log_to: str) -> tuple[str, ...]:
+    """Return the trackers that the setting ``log_to`` names, each once; none of them for ``none``.
+
+    Raises:
+        UserError: one is not known.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in log_to.split(",")))
+    unknown = next((name for name in names if name not in TRACKERS), None)
+    if names == ("none",):
+        return ()
+    if unknown is not None:
+        near = suggestion(unknown, TRACKERS) or "."
+        raise UserError(f"log_to {unknown!r} is not known{near} There are: {', '.join(TRACKERS)}; or none.")
+    return names
+
+
+def check_trackers(log_to: str) -> None:
+    """Refuse a tracker whose package is missing; none is imported.
+
+    Raises:
+        UserError: names it, and how it is installed.
+    """
+    missing = [name for name in tracker_names(log_to) if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"log_to {missing[0]}: its package is missing; pip install 'mm-adapter[watch]', or leave it out."
+        )
+
+
 def check_together(config: Any) -> None:
     """Refuse settings that exclude each other.
 
@@ -166,6 +219,7 @@ def check_together(config: Any) -> None:
         UserError: names them.
     """
     method = config.method
+    tracker_names(config.log_to)
     if config.ranking_weight + config.language_weight == 0:
         raise UserError("ranking_weight and language_weight are both 0; one of them must be greater.")
     if config.warmup_epochs > config.epochs:

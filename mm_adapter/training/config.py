@@ -1,6 +1,5 @@
 """Everything that can be set about a training run, and the presets that set it."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache
@@ -12,12 +11,15 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.training.checked import about, check_together, check_value, explained, fast_dtype, renamed_hint
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from mm_adapter.training.checked import (
+    about,
+    check_together,
+    check_value,
+    explained,
+    fast_dtype,
+    read_toml,
+    renamed_hint,
+)
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
@@ -64,7 +66,7 @@ class TrainingConfig:
             "the two stages of LLaMA-Adapter V2 are a run of each, the second with start_from."
         ),
     ] = "all"
-    start_from: Annotated[str, about("Begin with the weights of this run's adapter, or anew (none).")] = "none"
+    start_from: Annotated[str, about("Begin with this run's adapter, hub:owner/name, or anew (none).")] = "none"
     lora_rank: Annotated[int, about("Give the updates of method lora this rank.", "columns", ge=1)] = 8
     lora_alpha: Annotated[int, about("Scale the updates of method lora by lora_alpha / lora_rank.", ge=1)] = 16
     layers: Annotated[int, about("Adapt this many of the topmost decoder layers, L.", "layers", ge=1)] = 15
@@ -180,6 +182,12 @@ class TrainingConfig:
     max_skipped_steps: Annotated[
         int, about("End the run after more steps than this whose loss or gradient is not finite.", "steps", ge=0)
     ] = 10
+    log_to: Annotated[
+        str,
+        about(
+            "Tell the run to these too: tensorboard, trackio, wandb, separated by commas; or to metrics.jsonl alone."
+        ),
+    ] = "none"
 
     @model_validator(mode="wrap")
     @classmethod
@@ -284,17 +292,3 @@ def read_preset(preset: str) -> dict[str, Any]:
             nearest = suggestion(preset, preset_names()) or "."
             raise UserError(f"preset {preset!r} is neither a file nor one of {', '.join(preset_names())}{nearest}")
     return read_toml(path)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file says.
-
-    Raises:
-        UserError: it is no TOML, or cannot be read.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # TOML and UTF-8 errors, and numbers of thousands of digits
-        raise UserError(f"{path}: not a TOML file ({error}).") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error

@@ -93,7 +93,7 @@ def evaluate(
         model, prepared, questions, skipped, out, decoding, name, distributed, explain, max_new_tokens
     )
     if distributed.is_main:
-        write_json(out / RECORD, _record(model, split, questions, images, decoding, name))
+        write_json(out / RECORD, _record(model, data, split, questions, images, decoding, name))
     return metrics
 
 
@@ -132,19 +132,23 @@ def answer_questions(
 
 
 def _record(
-    model: MultimodalLlama, split: str, questions: Sequence[Question], images: str, decoding: str, name: str
+    model: MultimodalLlama, data: str, split: str, questions: Sequence[Question], images: str, decoding: str, name: str
 ) -> dict[str, Any]:
     """Return what a later reader must know of the run: a leaderboard holds it against its data."""
-    trained = () if model.trained is None else model.trained.parameters()
     return {
         "name": name,
+        "data": data,
         "split": split,
         "questions": len(questions),
         "answers_sha256": answers_digest(questions),
         "images": images,
         "decoding": decoding,
-        "tuned_parameters": sum(parameter.numel() for parameter in trained),
+        "tuned_parameters": _tuned_parameters(model),
     }
+
+
+def _tuned_parameters(model: MultimodalLlama) -> int:
+    return 0 if model.trained is None else sum(parameter.numel() for parameter in model.trained.parameters())
 
 
 def _with_images(model: MultimodalLlama, questions: Sequence[Question], images: str, seed: int) -> list[Question]:
@@ -185,7 +189,7 @@ def evaluate_responses(
         model: its template puts the requests.
         data: table of open questions or conversations.
         split: ``train``, ``val``, ``test``, or ``all`` of a table without splits; by default the one to evaluate.
-        out: folder for the two files.
+        out: folder for these files and evaluation.json, which says what was evaluated.
         features: folder of the feature store.
         table: how the table is taken.
         quiet: show no progress bars.
@@ -240,6 +244,7 @@ def evaluate_responses(
     if distributed.is_main:
         write_text(out / "responses.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         write_json(out / "metrics.json", metrics)
+        write_json(out / RECORD, {"data": data, "split": split, "tuned_parameters": _tuned_parameters(model)})
     return metrics
 
 

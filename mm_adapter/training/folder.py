@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mm_adapter.adapter.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from mm_adapter.core.errors import UserError
@@ -87,6 +87,18 @@ def start(out: Path, resume: str, config: TrainingConfig, log: Callable[[str], N
     return found
 
 
+class Follower(Protocol):
+    """Whoever is told each event of a run as it is recorded."""
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Take an event."""
+        ...
+
+    def close(self) -> None:
+        """Keep what was taken."""
+        ...
+
+
 class MetricsLog:
     """Appends one JSON object per event to ``metrics.jsonl``.
 
@@ -94,10 +106,14 @@ class MetricsLog:
         folder: of the run; None to write nothing, as the ranks do that are not the first.
         keep_steps: events of later steps are dropped first: a resumed run repeats them.
         keep_evaluations: the same for evaluations of the validation split; by default as ``keep_steps``.
+
+    Attributes:
+        followers: are told every further event.
     """
 
     def __init__(self, folder: Path | None, keep_steps: int = 0, keep_evaluations: int | None = None) -> None:
         self.events: list[dict[str, Any]] = []
+        self.followers: list[Follower] = []
         self.path = None if folder is None else folder / METRICS_FILE
         if self.path is None:
             return
@@ -129,6 +145,14 @@ class MetricsLog:
                 f"{self.path}: cannot be written ({error.strerror or error}). Free some space; the last saved state "
                 "is kept, go on with --resume."
             ) from error
+        for follower in self.followers:
+            follower(event)
+
+    def end(self) -> None:
+        """Let whoever follows the log keep what they have, and draw the curve."""
+        for follower in self.followers:
+            follower.close()
+        self.draw()
 
     def draw(self) -> None:
         """Write ``curve.png``: loss of training and validation, validation accuracy, by step."""

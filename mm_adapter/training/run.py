@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mm_adapter.adapter import Adapter, AdapterConfig
-from mm_adapter.adapter.checkpoint import start_from
+from mm_adapter.adapter.checkpoint import adapter_folder, start_from
 from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.core.errors import Stopped, UserError
 from mm_adapter.core.files import file_sha256, write_json
@@ -143,10 +143,10 @@ def _prepare(model: MultimodalLlama, *arguments: Any) -> PreparedTask:
 
 
 def _table_facts(data: str, table: TableOptions | None) -> dict[str, Any]:
-    """Return what evaluation must know to keep from scoring rows that were trained on: a lone file and its share."""
+    """Return what was trained on, and what keeps evaluation from scoring rows of it: a lone file and its share."""
     if not os.path.isfile(data):
-        return {}
-    return {"data_sha256": file_sha256(Path(data)), "val_share": (table or TableOptions()).val_share}
+        return {"data": data}
+    return {"data": data, "data_sha256": file_sha256(Path(data)), "val_share": (table or TableOptions()).val_share}
 
 
 _STAGES = {
@@ -170,7 +170,9 @@ def new_adapter(
     if adapter.tuning is not None:
         adapter.tuning.start_from(base.model)
     if config.start_from != "none":
-        start_from(adapter, Path(config.start_from), base.model.config, base.name, base.fingerprint, base.identity)
+        start_from(
+            adapter, adapter_folder(config.start_from), base.model.config, base.name, base.fingerprint, base.identity
+        )
     for kind, members in adapter.parameter_groups().items():
         for parameter in members:
             parameter.requires_grad_(config.stage in ("all", _STAGES[kind]) or kind == "gates")

@@ -9,8 +9,8 @@ from typing import Any
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import read_json
-from mm_adapter.training.checked import check_value, with_new_names
-from mm_adapter.training.config import TrainingConfig, checked_values, fields_by_key, read_preset, read_toml
+from mm_adapter.training.checked import check_value, read_toml, with_new_names
+from mm_adapter.training.config import TrainingConfig, checked_values, fields_by_key, read_preset
 
 DEFAULT = "default"
 # YAML 1.1 takes 1e-3 and 1.5e3 for text; people do not.

@@ -34,6 +34,7 @@ _HOW = frozenset(
         "gradient_checkpointing",
         "offload",
         "sharding",
+        "log_to",
         "save_minutes",
         "save_steps",
         "max_states",

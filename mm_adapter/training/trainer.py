@@ -73,6 +73,10 @@ class Trainer:
         if resume:
             self._restore()
         self.log = MetricsLog(folder if distributed.is_main else None, self.progress.step, self.progress.evaluated)
+        if config.log_to != "none" and distributed.is_main:
+            from mm_adapter.training.trackers import Trackers  # few runs are told to other programs
+
+            self.log.followers = [Trackers(config, folder, self.trained, self.optimizer, self.progress.step)]
         self._resumed_seconds = self.progress.seconds
         self._start = self._saved = time.perf_counter()
 
@@ -96,9 +100,9 @@ class Trainer:
                     self._epoch(bar, stop)
         except BaseException:
             with contextlib.suppress(UserError):  # what ended the run is to be told, not that it cannot be drawn
-                self.log.draw()
+                self.log.end()
             raise
-        self.log.draw()
+        self.log.end()
 
     def finish(self) -> None:
         """Delete the states of a run that has come to its end."""
