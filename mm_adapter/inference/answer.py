@@ -21,7 +21,8 @@ from mm_adapter.scoring.likelihoods import AdaptedModel
 
 _BATCH_TOKENS = 4096
 _BATCH = 16  # free answers that are written at a time
-_FREE_LENGTH = 64  # tokens of an answer without choices
+FREE_LENGTH = 64
+"""Tokens of an answer without choices, unless told otherwise."""
 AFTER_LENGTH = 128
 """Tokens that an explanation after an answer may have, unless told otherwise."""
 
@@ -166,20 +167,14 @@ def answer_questions(
     answers: list[Answer | None] = [None] * count
     chosen = [index for index, options in enumerate(offered) if options is not None]
     encoded = [encode_question(asked[index], model.template, model.tokenizer, model.max_length) for index in chosen]
-    if not model.template.explains_first:
-        lengths = [question.length for question in encoded]
-    else:
-        # An explanation comes on top; how long it is shows only when it is written.
-        lengths = [question.length + EXPLANATION_LENGTH for question in encoded]
-    for batch in token_batches(lengths, _BATCH_TOKENS):
-        members = [chosen[place] for place in batch]
-        found = _choose(model, [encoded[place] for place in batch], seen.of(members), max_new_tokens, explain)
-        for index, answer in zip(members, found, strict=True):
-            answers[index] = answer
+    found = choose_options(model, encoded, [seen[index] for index in chosen], max_new_tokens, explain)
+    for index, answer in zip(chosen, found, strict=True):
+        answers[index] = answer
     free = [index for index, options in enumerate(offered) if options is None]
     for start in range(0, len(free), _BATCH):
         members = free[start : start + _BATCH]
-        written = _write(model, [asked[index] for index in members], seen.of(members), max_new_tokens)
+        shown = stack_images([seen[index] for index in members])
+        written = _write(model, [asked[index] for index in members], shown, max_new_tokens)
         for index, answer in zip(members, written, strict=True):
             answers[index] = answer
     return [answer for answer in answers if answer is not None]
@@ -218,26 +213,19 @@ def _checked(choices: Sequence[str] | None, explain: bool) -> tuple[str, ...] | 
     return tuple(choices)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """Features ``(1, F)`` by question; None where it has no picture."""
-
-    features: Sequence[Tensor | None]
-
-    def of(self, indices: Sequence[int]) -> Images:
-        """Return the features of a batch."""
-        found = [self.features[index] for index in indices]
-        known = [feature for feature in found if feature is not None]
-        if not known:
-            return Images()
-        blank = torch.zeros_like(known[0])
-        stacked = torch.cat([blank if feature is None else feature for feature in found])  # (B, F)
-        present = torch.tensor([feature is not None for feature in found], device=stacked.device)
-        return Images(stacked, None if len(known) == len(found) else present)
+def stack_images(features: Sequence[Tensor | None]) -> Images:
+    """Return the features ``(1, F)`` or ``(1, T, E)`` of each question as those of a batch; None: no picture."""
+    known = [feature for feature in features if feature is not None]
+    if not known:
+        return Images()
+    blank = torch.zeros_like(known[0])
+    stacked = torch.cat([blank if feature is None else feature for feature in features])  # (B, F)
+    present = torch.tensor([feature is not None for feature in features], device=stacked.device)
+    return Images(stacked, None if len(known) == len(features) else present)
 
 
-def _seen(model: AdaptedModel, images: Sequence[ImageSource | None]) -> _Seen:
-    """Return the features of all pictures; one that is given for several questions is looked at once."""
+def _seen(model: AdaptedModel, images: Sequence[ImageSource | None]) -> list[Tensor | None]:
+    """Return the features of every picture; one that is given for several questions is looked at once."""
     known: dict[str | int, Tensor] = {}
     features: list[Tensor | None] = []
     for image in images:
@@ -245,7 +233,30 @@ def _seen(model: AdaptedModel, images: Sequence[ImageSource | None]) -> _Seen:
         if image is not None and key not in known:
             known[key] = model.image_features(image)
         features.append(None if image is None else known[key])
-    return _Seen(features)
+    return features
+
+
+def choose_options(
+    model: AdaptedModel,
+    encoded: Sequence[EncodedQuestion],
+    features: Sequence[Tensor | None],
+    max_new_tokens: int | None = None,
+    explain: bool = False,
+) -> list[Answer]:
+    """Answer encoded questions by the likeliest of their options, in packed batches.
+
+    Args:
+        features: ``(1, F)`` or ``(1, T, E)`` of each question's picture; None without one.
+        max_new_tokens, explain: see ``MultimodalLlama.answer``.
+    """
+    # An explanation comes on top; how long it is shows only when it is written.
+    more = EXPLANATION_LENGTH if model.template.explains_first else 0
+    answers: dict[int, Answer] = {}
+    for batch in token_batches([question.length + more for question in encoded], _BATCH_TOKENS):
+        images = stack_images([features[place] for place in batch])
+        found = _choose(model, [encoded[place] for place in batch], images, max_new_tokens, explain)
+        answers.update(zip(batch, found, strict=True))
+    return [answers[place] for place in range(len(encoded))]
 
 
 def _choose(
@@ -261,19 +272,35 @@ def _choose(
         explanations, encoded = [text for text, _ in told], [question for _, question in told]
     batch = collate(encoded, with_tail=False).to(model.llama.device)
     scores = model.score_choices(batch, images.features, images.present).ranking_scores(model.ranking)  # (O,)
-    probabilities = [own.softmax(dim=-1) for own in scores.split(list(batch.option_counts))]
-    choices = [int(own.argmax()) for own in probabilities]
+    answers = [
+        chosen_option(question, own)
+        for question, own in zip(encoded, scores.split(list(batch.option_counts)), strict=True)
+    ]
+    choices = [answer.choice for answer in answers]
     if explain and not model.template.explains_first:
         explanations = explain_answers(model, encoded, choices, images, max_new_tokens)
-    return [
-        Answer(question.question.options[choice], choice, tuple(own.tolist()), explanation)
-        for question, choice, own, explanation in zip(encoded, choices, probabilities, explanations, strict=True)
-    ]
+    return [replace(answer, explanation=explanation) for answer, explanation in zip(answers, explanations, strict=True)]
+
+
+def chosen_option(question: EncodedQuestion, scores: Tensor) -> Answer:
+    """Return the option with the highest of ``scores`` ``(options,)``, and what their softmax gives each."""
+    probabilities = scores.softmax(dim=-1)
+    choice = int(probabilities.argmax())
+    return Answer(question.question.options[choice], choice, tuple(probabilities.tolist()))
+
+
+def free_prompt(model: AdaptedModel, question: Question) -> tuple[int, ...]:
+    """Return the ids that a question without choices is put as: what its answer is written on.
+
+    Raises:
+        UserError: the question does not fit.
+    """
+    free = make_template("QC-A", "text", frame=model.template.frame)
+    return encode_question(question, free, model.tokenizer, model.max_length).prefix
 
 
 def _write(model: AdaptedModel, asked: Sequence[Question], images: Images, max_new_tokens: int | None) -> list[Answer]:
-    free = make_template("QC-A", "text", frame=model.template.frame)
-    prefixes = [encode_question(question, free, model.tokenizer, model.max_length).prefix for question in asked]
-    limit = _FREE_LENGTH if max_new_tokens is None else max_new_tokens
+    prefixes = [free_prompt(model, question) for question in asked]
+    limit = FREE_LENGTH if max_new_tokens is None else max_new_tokens
     written = model.generate(prefixes, images.features, images.present, max_new_tokens=limit)
     return [Answer(text.strip(), -1, ()) for text in written]
