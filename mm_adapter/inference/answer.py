@@ -156,7 +156,7 @@ def answer_questions(
 ) -> list[Answer]:
     """Answer many questions; see ``MultimodalLlama.answer_batch``."""
     count = _counted(questions, images=images, choices=choices, contexts=contexts)
-    offered = [None] * count if choices is None else [_checked(options, explain) for options in choices]
+    offered = [None] * count if choices is None else [check_choices(options, explain) for options in choices]
     asked = [
         Question(str(index), question, options or ("",), answer=-1, context=context)
         for index, (question, options, context) in enumerate(
@@ -194,7 +194,7 @@ def _counted(questions: Sequence[str], **others: Sequence[object] | None) -> int
     return len(questions)
 
 
-def _checked(choices: Sequence[str] | None, explain: bool) -> tuple[str, ...] | None:
+def check_choices(choices: Sequence[str] | None, explain: bool) -> tuple[str, ...] | None:
     """Return the choices of one question.
 
     Raises:

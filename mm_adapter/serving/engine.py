@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.scoring.likelihoods import AdaptedModel
+from mm_adapter.core.errors import suggestion
+from mm_adapter.model import MultimodalLlama
 from mm_adapter.serving.jobs import ChooseJob, Job, WriteJob
-from mm_adapter.serving.limits import Limits, Overloaded, late
+from mm_adapter.serving.limits import Limits, Overloaded, UnknownModel, late
 from mm_adapter.serving.prefix_store import PrefixStore
 from mm_adapter.serving.scoring_jobs import choose_together, next_questions
 from mm_adapter.serving.writing_jobs import Writer
@@ -39,7 +39,7 @@ class Engine:
         steps: of writing; each wrote a token of every row.
     """
 
-    def __init__(self, models: Mapping[str, AdaptedModel], limits: Limits | None = None) -> None:
+    def __init__(self, models: Mapping[str, MultimodalLlama], limits: Limits | None = None) -> None:
         self.models, self.limits = dict(models), limits or Limits()
         self.finished = self.failed = self.scored = self.written = self.passes = self.steps = 0
         self._questions: deque[ChooseJob] = deque()
@@ -85,15 +85,15 @@ class Engine:
         """Whether requests are computed."""
         return self._thread.is_alive() and not self._closing
 
-    def model(self, name: str) -> AdaptedModel:
+    def model(self, name: str) -> MultimodalLlama:
         """Return a model by its name.
 
         Raises:
-            UserError: there is none of that name.
+            UnknownModel: there is none of that name.
         """
         if name not in self.models:
             known = ", ".join(self.models)
-            raise UserError(f"there is no model {name!r}{suggestion(name, list(self.models))}; there are: {known}.")
+            raise UnknownModel(f"there is no model {name!r}{suggestion(name, list(self.models))}; there are: {known}.")
         return self.models[name]
 
     def submit(self, jobs: Sequence[Job]) -> "list[Future[Any]]":
@@ -102,7 +102,7 @@ class Engine:
         A request whose future is cancelled is not computed; one that has ``given_up`` set is not computed to its end.
 
         Raises:
-            UserError: a model is not known.
+            UnknownModel: there is no model of a name.
             Overloaded: they would be more than may wait, or the engine is being closed.
         """
         for job in jobs:
@@ -148,6 +148,7 @@ class Engine:
             self._choose(questions)
             for writer in self._writers.values():
                 own = [job for job in texts if id(self.models[job.model].llama) == id(writer.llama)]
+                self.written += len(own)
                 self._settle(writer.join(own))
                 if writer.active:
                     self.steps += 1

@@ -6,8 +6,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from PIL import Image
-
 from mm_adapter.data.encoding import EncodedQuestion
 from mm_adapter.inference.answer import Answer
 from mm_adapter.inference.decoding import TokenScore
@@ -16,9 +14,14 @@ from mm_adapter.inference.generation import Sampling
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture and a key that is the same for the same bytes."""
+    """A picture as it came: decoded, all that wait would fill the memory.
 
-    image: Image.Image
+    Attributes:
+        content: of its file.
+        key: the same for the same bytes.
+    """
+
+    content: bytes
     key: str
 
 

@@ -41,6 +41,10 @@ class Limits:
                 raise UserError(f"{field.name} is {getattr(self, field.name)}; it must be over 0.")
 
 
+class UnknownModel(UserError):
+    """There is no adapter of that name."""
+
+
 class Overloaded(UserError):
     """More waits than may wait, or a request took too long: it can be sent again later.
 

@@ -57,7 +57,7 @@ class PrefixStore:
         """
         key = self._seer(name), picture.key
         if key not in self._features:
-            found = self._models[name].image_features(picture.image)
+            found = self._models[name].image_features(picture.content)
             key = self._seer(name), picture.key  # a tower that is loaded with its first picture is known only now
             self._features[key] = found
         return _recent(self._features, key, _FEATURES)
