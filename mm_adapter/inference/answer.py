@@ -21,10 +21,8 @@ from mm_adapter.scoring.likelihoods import AdaptedModel
 
 _BATCH_TOKENS = 4096
 _BATCH = 16  # free answers that are written at a time
-FREE_LENGTH = 64
-"""Tokens of an answer without choices, unless told otherwise."""
-AFTER_LENGTH = 128
-"""Tokens that an explanation after an answer may have, unless told otherwise."""
+FREE_LENGTH, AFTER_LENGTH = 64, 128
+"""Tokens of an answer without choices and of an explanation after an answer, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +172,8 @@ def answer_questions(
     for start in range(0, len(free), _BATCH):
         members = free[start : start + _BATCH]
         shown = stack_images([seen[index] for index in members])
-        written = _write(model, [asked[index] for index in members], shown, max_new_tokens)
-        for index, answer in zip(members, written, strict=True):
+        texts = _write(model, [asked[index] for index in members], shown, max_new_tokens)
+        for index, answer in zip(members, texts, strict=True):
             answers[index] = answer
     return [answer for answer in answers if answer is not None]
 
@@ -260,11 +258,7 @@ def choose_options(
 
 
 def _choose(
-    model: AdaptedModel,
-    encoded: Sequence[EncodedQuestion],
-    images: Images,
-    max_new_tokens: int | None,
-    explain: bool,
+    model: AdaptedModel, encoded: Sequence[EncodedQuestion], images: Images, max_new_tokens: int | None, explain: bool
 ) -> list[Answer]:
     explanations = [""] * len(encoded)
     if model.template.explains_first:
@@ -272,14 +266,12 @@ def _choose(
         explanations, encoded = [text for text, _ in told], [question for _, question in told]
     batch = collate(encoded, with_tail=False).to(model.llama.device)
     scores = model.score_choices(batch, images.features, images.present).ranking_scores(model.ranking)  # (O,)
-    answers = [
-        chosen_option(question, own)
-        for question, own in zip(encoded, scores.split(list(batch.option_counts)), strict=True)
-    ]
-    choices = [answer.choice for answer in answers]
+    own = scores.split(list(batch.option_counts))
+    answers = [chosen_option(question, part) for question, part in zip(encoded, own, strict=True)]
     if explain and not model.template.explains_first:
+        choices = [answer.choice for answer in answers]
         explanations = explain_answers(model, encoded, choices, images, max_new_tokens)
-    return [replace(answer, explanation=explanation) for answer, explanation in zip(answers, explanations, strict=True)]
+    return [replace(answer, explanation=text) for answer, text in zip(answers, explanations, strict=True)]
 
 
 def chosen_option(question: EncodedQuestion, scores: Tensor) -> Answer:
