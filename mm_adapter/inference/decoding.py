@@ -19,7 +19,7 @@ from mm_adapter.llama.model import KVCache, Llama, Prefixes
 from mm_adapter.scoring.batching import attention_groups
 from mm_adapter.scoring.likelihoods import ROWS
 
-_SLACK = 128  # columns of room: that many steps pass until everything is moved
+_LEFT, _RIGHT = 32, 64  # columns of room for longer prompts and for steps: beyond them everything is moved
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Row:
         scores: keep log-probabilities of what is written, and of this many likeliest tokens; None for none.
         score_prompt: keep those of the prompt's tokens, too.
         written: ids so far.
-        written_scores: of each of them, where they are kept.
+        written_scores: of each of them, and of the token that ended them, where they are kept.
         prompt_scores: of the prompt's tokens from the second on, where they are kept.
         finished: why it ended, ``stop`` (an end token) or ``length``; None while it goes on.
     """
@@ -71,12 +71,12 @@ class Row:
 
     def take(self, token: int, log_probabilities: Tensor | None) -> None:
         """Add the next token, or end."""
+        if log_probabilities is not None:
+            self.written_scores.append(_score(token, log_probabilities, self.scores or 0))
         if token in self.ends:
             self.finished = "stop"
             return
         self.written.append(token)
-        if log_probabilities is not None:
-            self.written_scores.append(_score(token, log_probabilities, self.scores or 0))
         if len(self.written) >= self.limit:
             self.finished = "length"
 
@@ -231,11 +231,11 @@ class DecodingBatch:
         slots = there.shape[0] if count <= there.shape[0] else max(count, 2 * len(self.rows))
         kept = max(self._lengths, default=0)
         # Room on the left for a longer prompt that joins, on the right for what is written.
-        end = max(kept, longest) + _SLACK
+        end = max(kept, longest) + _LEFT
         for index, buffers in enumerate(self._buffers):
             moved = []
             for buffer in buffers:
-                fresh = buffer.new_zeros(slots, buffer.shape[1], end + _SLACK, buffer.shape[3])
+                fresh = buffer.new_zeros(slots, buffer.shape[1], end + _RIGHT, buffer.shape[3])
                 if kept:
                     held = buffer[: len(self.rows), :, self._end - kept : self._end]
                     fresh[: len(self.rows), :, end - kept : end] = held

@@ -21,6 +21,7 @@ from mm_adapter.serving.writing_jobs import Writer
 
 BASE = "base"
 """The name of the model without an adapter."""
+_ALONE, _BESIDE = 4096, 1024  # tokens of a pass: as in evaluation, and while texts wait for their next token
 
 
 class Engine:
@@ -130,7 +131,7 @@ class Engine:
             self._compute()
         finally:
             # Only after an error of the program itself is anything left: nobody is to wait for it for ever.
-            written = [text.job for writer in self._writers.values() for text in writer.active]
+            written = [job for writer in self._writers.values() for job in writer.jobs]
             for job in (*self._questions, *self._texts, *written):
                 if not job.future.done():
                     job.future.set_exception(Overloaded("the server has ended by an error; see its log.", 5))
@@ -143,7 +144,7 @@ class Engine:
                 if self._closing and not self.waiting and not self.rows:
                     return
                 self._drop_late()
-                questions = next_questions(self._questions)
+                questions = next_questions(self._questions, _BESIDE if self.rows or self._texts else _ALONE)
                 texts = self._next_texts()
             self._choose(questions)
             for writer in self._writers.values():
@@ -169,10 +170,17 @@ class Engine:
                     job.future.set_exception(late(self.limits.seconds))
 
     def _next_texts(self) -> list[WriteJob]:
+        """Take from the queue what may join: the first at least, as far as there are rows."""
         texts: list[WriteJob] = []
-        while self._texts and self.rows + len(texts) < self.limits.rows:
-            job = self._texts.popleft()
-            if _begin(job):
+        room, rows = _BESIDE, self.rows
+        longest = max((job.positions for writer in self._writers.values() for job in writer.jobs), default=0)
+        while self._texts and rows + len(texts) < self.limits.rows:
+            job = self._texts[0]
+            room, longest = room - len(job.prompt), max(longest, job.positions)
+            too_much = (rows + len(texts) + 1) * longest > self.limits.positions
+            if (room < 0 and texts) or (too_much and (rows or texts)):
+                break
+            if _begin(self._texts.popleft()):
                 texts.append(job)
         return texts
 

@@ -109,6 +109,11 @@ class WriteJob(Job):
     score_prompt: bool = False
     on_piece: Callable[[Piece], None] | None = None
 
+    @property
+    def positions(self) -> int:
+        """How many the text takes at most, with its prompt."""
+        return len(self.prompt) + self.limit
+
 
 @dataclass(frozen=True)
 class Written:

@@ -12,6 +12,7 @@ class Limits:
     Attributes:
         queue: requests that may wait; one more is refused with ``Overloaded``.
         rows: texts that are written at a time.
+        positions: of these rows together, each counted as the longest may become: their keys and values lie in memory.
         seconds: within which a request must be done, waiting included.
         tokens: of a prompt with what is written on it; never more than the model takes.
         new_tokens: that one request may ask for.
@@ -25,6 +26,7 @@ class Limits:
 
     queue: int = 256
     rows: int = 32
+    positions: int = 65_536
     seconds: float = 120.0
     tokens: int = 4096
     new_tokens: int = 1024

@@ -13,13 +13,10 @@ from mm_adapter.scoring.likelihoods import AdaptedModel, score_options
 from mm_adapter.serving.jobs import Answered, ChooseJob, Job
 from mm_adapter.serving.prefix_store import PrefixStore
 
-_TOKENS = 4096  # of a pass, as in evaluation
 
-
-def next_questions(queue: "deque[ChooseJob]") -> list[ChooseJob]:
-    """Take from the queue what one pass takes, the first at least."""
+def next_questions(queue: "deque[ChooseJob]", room: int) -> list[ChooseJob]:
+    """Take from the queue what one pass of up to ``room`` tokens takes, the first at least."""
     taken: list[ChooseJob] = []
-    room = _TOKENS
     while queue and (not taken or queue[0].question.length <= room):
         room -= queue[0].question.length
         taken.append(queue.popleft())

@@ -67,6 +67,11 @@ class Writer:
         self.active: list[_Text] = []
         self._batch = DecodingBatch(llama)
 
+    @property
+    def jobs(self) -> list[WriteJob]:
+        """The requests whose texts are being written."""
+        return [text.job for text in self.active]
+
     def join(self, jobs: Sequence[WriteJob]) -> list[tuple[Job, Any]]:
         """Read the prompts of new requests and write the first token of each."""
         if not jobs:

@@ -53,6 +53,21 @@ def test_a_full_queue_says_when_to_come_back(serve: Any) -> None:
         assert [done.result().status_code for done in (first, *waiting)] == [200] * 3
 
 
+def test_rows_have_their_memory(serve: Any) -> None:
+    """Texts that would be long wait for one another, where many short ones go together."""
+    with serve(positions=500) as server, ThreadPoolExecutor(8) as pool:
+        for tokens, most in ((100, 4), (40, 8)):
+            both = [
+                pool.submit(server.http.post, "/v1/completions", json=LONG | {"max_tokens": tokens}) for _ in range(8)
+            ]
+            seen = 0
+            while not all(done.done() for done in both):
+                seen = max(seen, server.engine.rows)
+                time.sleep(0.001)
+            assert [done.result().status_code for done in both] == [200] * 8
+            assert 1 < seen <= most
+
+
 def test_a_request_has_its_time(serve: Any) -> None:
     """One that takes longer is given up, waiting or being written; a stream says so in its last event."""
     with serve(seconds=0.4, rows=1, new_tokens=1000, tokens=1024) as server, ThreadPoolExecutor(2) as pool:
