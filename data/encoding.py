@@ -1,14 +1,16 @@
 """Questions and conversations as token ids: what is asked, what is scored or learned, what is cut to fit."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.conversation import Conversation, Turn
 from mm_adapter.data.question import Question
-from mm_adapter.data.templates import ConversationTemplate, QuestionTemplate
+from mm_adapter.data.templates import ConversationTemplate, QuestionTemplate, Request
 
 EXPLANATION_LENGTH = 256
 """Tokens that an explanation may have while training."""
@@ -25,6 +27,11 @@ class Encoder(Protocol):
     @property
     def end(self) -> int:
         """Id that ends an answer."""
+        ...
+
+    @property
+    def controls(self) -> Collection[str]:
+        """Spellings that ``encode`` makes one control token of, such as ``<|im_end|>``."""
         ...
 
     def encode(self, text: str) -> list[int]:
@@ -102,9 +109,9 @@ def encode_question(
     after = [*after, *(() if frame is None else frame.closing)]
     end = (tokenizer.end,)
     option_end, tail_end = (end, ()) if template.score_end else ((), end)
-    options = tuple((*tokenizer.encode_continuation(answer), *option_end) for answer in prompt.answers)
+    options = tuple((*encode_said(tokenizer, answer), *option_end) for answer in prompt.answers)
     told = prompt.lead or prompt.explanation
-    explanation = tokenizer.encode_continuation(told)[:explanation_length] if told else []
+    explanation = encode_said(tokenizer, told)[:explanation_length] if told else []
     # The explanation yields to the question: what is asked must not depend on what only training may see.
     needed = len(head) + len(after) + max(map(len, options)) + len(tail_end)
     room = max_length - needed
@@ -124,10 +131,36 @@ def encode_parts(tokenizer: Encoder, parts: Sequence[str], starts: bool) -> list
     """Encode texts that follow one another; the first that is not empty starts the sequence where ``starts``."""
     encoded: list[list[int]] = []
     for part in parts:
-        encode = tokenizer.encode if starts else tokenizer.encode_continuation
-        encoded.append(encode(part) if part else [])
+        encoded.append(encode_said(tokenizer, part, starts) if part else [])
         starts = starts and not part
     return encoded
+
+
+def encode_said(tokenizer: Encoder, text: str, starts: bool = False) -> list[int]:
+    """Encode what somebody says: a control token that is spelled in it stays text.
+
+    Such a spelling is cut in two behind its first letter, so that no tokenizer finds it; all else is encoded as ever.
+
+    Args:
+        starts: it starts a sequence, and does not go on after other text.
+    """
+    encode = tokenizer.encode if starts else tokenizer.encode_continuation
+    spellings = "|".join(re.escape(spelling) for spelling in tokenizer.controls if len(spelling) > 1)
+    cuts = [found.start() + 1 for found in re.finditer(f"(?={spellings})", text)] if spellings else []
+    if not cuts:
+        return encode(text)
+    parts = [text[start:stop] for start, stop in pairwise([0, *cuts, len(text)])]
+    return [*encode(parts[0]), *(token for part in parts[1:] for token in tokenizer.encode_continuation(part))]
+
+
+def _encode_around(tokenizer: Encoder, request: Request, starts: bool) -> list[int]:
+    """Encode a user's turn: whole, as training has it, unless a control token is spelled in what is said."""
+    encode = tokenizer.encode if starts else tokenizer.encode_continuation
+    if not any(spelling in request.body for spelling in tokenizer.controls):
+        return encode(request.text)
+    before = encode(request.before) if request.before else []
+    said = encode_said(tokenizer, request.body, starts and not request.before)
+    return [*before, *said, *tokenizer.encode_continuation(request.after)]
 
 
 def encode_questions(
@@ -209,12 +242,12 @@ def encode_conversation(
 
 def encode_request(turn: Turn, template: ConversationTemplate, tokenizer: Encoder) -> list[int]:
     """Return the ids of a first request, as they stand before its response in training: what generation begins with."""
-    return [*tokenizer.begin, *tokenizer.encode(template.render(turn).text)]
+    return [*tokenizer.begin, *_encode_around(tokenizer, template.render(turn), True)]
 
 
 def encode_later_request(turn: Turn, template: ConversationTemplate, tokenizer: Encoder) -> list[int]:
     """Return the ids of a request as they follow the end token of the response before it."""
-    return tokenizer.encode_continuation(template.render(turn, first=False).text)
+    return _encode_around(tokenizer, template.render(turn, first=False), False)
 
 
 def _fit_first(
@@ -226,7 +259,7 @@ def _fit_first(
         return whole, response, (0, 0)
     request = template.render(exchange[0])
     before = [*tokenizer.begin, *tokenizer.encode(request.before)]
-    body, after = tokenizer.encode_continuation(request.body), tokenizer.encode_continuation(request.after)
+    body, after = encode_said(tokenizer, request.body), tokenizer.encode_continuation(request.after)
     room = max_length - len(before) - len(after)
     if room < 1:
         raise UserError(
@@ -239,4 +272,4 @@ def _fit_first(
 
 
 def _encode_response(turn: Turn, tokenizer: Encoder) -> list[int]:
-    return [*tokenizer.encode_continuation(turn.text), tokenizer.end]
+    return [*encode_said(tokenizer, turn.text), tokenizer.end]

@@ -67,8 +67,12 @@ def read_parts(
     device: str | torch.device,
     quantization: str,
     distributed: DistributedContext,
+    loaded: LoadedLlama | None = None,
 ) -> PretrainedParts:
     """Return the parts that fit together, or say why they do not; arguments as ``MultimodalLlama.from_pretrained``.
+
+    Args:
+        loaded: the base model, where it is in memory already; adapters of one base can share it.
 
     Raises:
         UserError: something is missing or damaged, or the parts do not belong together.
@@ -83,7 +87,7 @@ def read_parts(
         return PretrainedParts(read(llama or DEFAULT_LLAMA), vision=config)
     folder = adapter_folder(adapter)
     description = read_description(folder)
-    base = read(llama or base_name(folder, description))
+    base = loaded or read(llama or base_name(folder, description))
     note = check_base(folder, description, base.name, base.fingerprint, base.identity)
     if note is not None and distributed.is_main:
         print(note, file=sys.stderr)

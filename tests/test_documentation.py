@@ -6,8 +6,11 @@ import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,6 +57,7 @@ MORE: dict[str, list[str]] = {
     "answer": ["--llama", "llama", "--max-new-tokens", "4"],
     "generate": ["--llama", "llama", "--max-new-tokens", "4"],
     "publish": ["--dry-run"],
+    "serve": ["--llama", "llama", "--port", "0"],
     "chat": ["--llama", "llama", "--max-new-tokens", "4", "--quantization", "none"],
 }
 ADDED = {"--data": ("DIR", ("train", "ablate")), "--out": ("OUT", ("train", "ablate", "demo", "demo-data"))}
@@ -153,6 +157,15 @@ def of_program(name: str) -> list[Shown]:
     return [command for command in SHOWN if command.words[0] == name]
 
 
+def ended_when_it_serves(errors: io.StringIO) -> None:
+    """Send SIGTERM to this process as soon as a server in it, which handles the signal, says that it serves."""
+    for _ in range(1200):
+        if "serving on http" in errors.getvalue():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("shown", of_program("mm-adapter"), ids=str)
 def test_commands(shown: Shown, stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every documented command runs, or names a command that is there."""
@@ -171,6 +184,9 @@ def test_commands(shown: Shown, stage: Path, tmp_path: Path, monkeypatch: pytest
         monkeypatch.setenv("MM_ADAPTER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "stdin", io.StringIO("Hello\n/quit\n"))
     errors = io.StringIO()
+    if words[0] == "serve":
+        # It ends as it would on a machine that is wanted back.
+        threading.Thread(target=ended_when_it_serves, args=(errors,), daemon=True).start()
     with contextlib.redirect_stderr(errors):
         status = main(small(words, tmp_path))
     if words[:2] == ["leaderboard", "add"]:

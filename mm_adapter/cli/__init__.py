@@ -29,6 +29,7 @@ COMMANDS = {
     "answer": "Answer one question, about a picture if one is named.",
     "generate": "Write on a prompt as it comes, or on many from a file or a pipe in batches.",
     "chat": "Talk with a model: every line of a terminal or a pipe is answered.",
+    "serve": "Serve a base model and any number of adapters over HTTP: OpenAI's protocol, and questions with options.",
     "inspect": "Say what a model, adapter or feature store is, and if it can be used.",
     "publish": "Write a model card from a run, and publish both on the Hugging Face hub.",
     "convert": "Convert an adapter from or to the original V1 code, PEFT or litgpt.",

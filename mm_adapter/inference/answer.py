@@ -21,9 +21,8 @@ from mm_adapter.scoring.likelihoods import AdaptedModel
 
 _BATCH_TOKENS = 4096
 _BATCH = 16  # free answers that are written at a time
-_FREE_LENGTH = 64  # tokens of an answer without choices
-AFTER_LENGTH = 128
-"""Tokens that an explanation after an answer may have, unless told otherwise."""
+FREE_LENGTH, AFTER_LENGTH = 64, 128
+"""Tokens of an answer without choices and of an explanation after an answer, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def answer_questions(
 ) -> list[Answer]:
     """Answer many questions; see ``MultimodalLlama.answer_batch``."""
     count = _counted(questions, images=images, choices=choices, contexts=contexts)
-    offered = [None] * count if choices is None else [_checked(options, explain) for options in choices]
+    offered = [None] * count if choices is None else [check_choices(options, explain) for options in choices]
     asked = [
         Question(str(index), question, options or ("",), answer=-1, context=context)
         for index, (question, options, context) in enumerate(
@@ -166,21 +165,15 @@ def answer_questions(
     answers: list[Answer | None] = [None] * count
     chosen = [index for index, options in enumerate(offered) if options is not None]
     encoded = [encode_question(asked[index], model.template, model.tokenizer, model.max_length) for index in chosen]
-    if not model.template.explains_first:
-        lengths = [question.length for question in encoded]
-    else:
-        # An explanation comes on top; how long it is shows only when it is written.
-        lengths = [question.length + EXPLANATION_LENGTH for question in encoded]
-    for batch in token_batches(lengths, _BATCH_TOKENS):
-        members = [chosen[place] for place in batch]
-        found = _choose(model, [encoded[place] for place in batch], seen.of(members), max_new_tokens, explain)
-        for index, answer in zip(members, found, strict=True):
-            answers[index] = answer
+    found = choose_options(model, encoded, [seen[index] for index in chosen], max_new_tokens, explain)
+    for index, answer in zip(chosen, found, strict=True):
+        answers[index] = answer
     free = [index for index, options in enumerate(offered) if options is None]
     for start in range(0, len(free), _BATCH):
         members = free[start : start + _BATCH]
-        written = _write(model, [asked[index] for index in members], seen.of(members), max_new_tokens)
-        for index, answer in zip(members, written, strict=True):
+        shown = stack_images([seen[index] for index in members])
+        texts = _write(model, [asked[index] for index in members], shown, max_new_tokens)
+        for index, answer in zip(members, texts, strict=True):
             answers[index] = answer
     return [answer for answer in answers if answer is not None]
 
@@ -199,7 +192,7 @@ def _counted(questions: Sequence[str], **others: Sequence[object] | None) -> int
     return len(questions)
 
 
-def _checked(choices: Sequence[str] | None, explain: bool) -> tuple[str, ...] | None:
+def check_choices(choices: Sequence[str] | None, explain: bool) -> tuple[str, ...] | None:
     """Return the choices of one question.
 
     Raises:
@@ -218,26 +211,19 @@ def _checked(choices: Sequence[str] | None, explain: bool) -> tuple[str, ...] | 
     return tuple(choices)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """Features ``(1, F)`` by question; None where it has no picture."""
-
-    features: Sequence[Tensor | None]
-
-    def of(self, indices: Sequence[int]) -> Images:
-        """Return the features of a batch."""
-        found = [self.features[index] for index in indices]
-        known = [feature for feature in found if feature is not None]
-        if not known:
-            return Images()
-        blank = torch.zeros_like(known[0])
-        stacked = torch.cat([blank if feature is None else feature for feature in found])  # (B, F)
-        present = torch.tensor([feature is not None for feature in found], device=stacked.device)
-        return Images(stacked, None if len(known) == len(found) else present)
+def stack_images(features: Sequence[Tensor | None]) -> Images:
+    """Return the features ``(1, F)`` or ``(1, T, E)`` of each question as those of a batch; None: no picture."""
+    known = [feature for feature in features if feature is not None]
+    if not known:
+        return Images()
+    blank = torch.zeros_like(known[0])
+    stacked = torch.cat([blank if feature is None else feature for feature in features])  # (B, F)
+    present = torch.tensor([feature is not None for feature in features], device=stacked.device)
+    return Images(stacked, None if len(known) == len(features) else present)
 
 
-def _seen(model: AdaptedModel, images: Sequence[ImageSource | None]) -> _Seen:
-    """Return the features of all pictures; one that is given for several questions is looked at once."""
+def _seen(model: AdaptedModel, images: Sequence[ImageSource | None]) -> list[Tensor | None]:
+    """Return the features of every picture; one that is given for several questions is looked at once."""
     known: dict[str | int, Tensor] = {}
     features: list[Tensor | None] = []
     for image in images:
@@ -245,15 +231,34 @@ def _seen(model: AdaptedModel, images: Sequence[ImageSource | None]) -> _Seen:
         if image is not None and key not in known:
             known[key] = model.image_features(image)
         features.append(None if image is None else known[key])
-    return _Seen(features)
+    return features
+
+
+def choose_options(
+    model: AdaptedModel,
+    encoded: Sequence[EncodedQuestion],
+    features: Sequence[Tensor | None],
+    max_new_tokens: int | None = None,
+    explain: bool = False,
+) -> list[Answer]:
+    """Answer encoded questions by the likeliest of their options, in packed batches.
+
+    Args:
+        features: ``(1, F)`` or ``(1, T, E)`` of each question's picture; None without one.
+        max_new_tokens, explain: see ``MultimodalLlama.answer``.
+    """
+    # An explanation comes on top; how long it is shows only when it is written.
+    more = EXPLANATION_LENGTH if model.template.explains_first else 0
+    answers: dict[int, Answer] = {}
+    for batch in token_batches([question.length + more for question in encoded], _BATCH_TOKENS):
+        images = stack_images([features[place] for place in batch])
+        found = _choose(model, [encoded[place] for place in batch], images, max_new_tokens, explain)
+        answers.update(zip(batch, found, strict=True))
+    return [answers[place] for place in range(len(encoded))]
 
 
 def _choose(
-    model: AdaptedModel,
-    encoded: Sequence[EncodedQuestion],
-    images: Images,
-    max_new_tokens: int | None,
-    explain: bool,
+    model: AdaptedModel, encoded: Sequence[EncodedQuestion], images: Images, max_new_tokens: int | None, explain: bool
 ) -> list[Answer]:
     explanations = [""] * len(encoded)
     if model.template.explains_first:
@@ -261,19 +266,33 @@ def _choose(
         explanations, encoded = [text for text, _ in told], [question for _, question in told]
     batch = collate(encoded, with_tail=False).to(model.llama.device)
     scores = model.score_choices(batch, images.features, images.present).ranking_scores(model.ranking)  # (O,)
-    probabilities = [own.softmax(dim=-1) for own in scores.split(list(batch.option_counts))]
-    choices = [int(own.argmax()) for own in probabilities]
+    own = scores.split(list(batch.option_counts))
+    answers = [chosen_option(question, part) for question, part in zip(encoded, own, strict=True)]
     if explain and not model.template.explains_first:
+        choices = [answer.choice for answer in answers]
         explanations = explain_answers(model, encoded, choices, images, max_new_tokens)
-    return [
-        Answer(question.question.options[choice], choice, tuple(own.tolist()), explanation)
-        for question, choice, own, explanation in zip(encoded, choices, probabilities, explanations, strict=True)
-    ]
+    return [replace(answer, explanation=text) for answer, text in zip(answers, explanations, strict=True)]
+
+
+def chosen_option(question: EncodedQuestion, scores: Tensor) -> Answer:
+    """Return the option with the highest of ``scores`` ``(options,)``, and what their softmax gives each."""
+    probabilities = scores.softmax(dim=-1)
+    choice = int(probabilities.argmax())
+    return Answer(question.question.options[choice], choice, tuple(probabilities.tolist()))
+
+
+def free_prompt(model: AdaptedModel, question: Question) -> tuple[int, ...]:
+    """Return the ids that a question without choices is put as: what its answer is written on.
+
+    Raises:
+        UserError: the question does not fit.
+    """
+    free = make_template("QC-A", "text", frame=model.template.frame)
+    return encode_question(question, free, model.tokenizer, model.max_length).prefix
 
 
 def _write(model: AdaptedModel, asked: Sequence[Question], images: Images, max_new_tokens: int | None) -> list[Answer]:
-    free = make_template("QC-A", "text", frame=model.template.frame)
-    prefixes = [encode_question(question, free, model.tokenizer, model.max_length).prefix for question in asked]
-    limit = _FREE_LENGTH if max_new_tokens is None else max_new_tokens
+    prefixes = [free_prompt(model, question) for question in asked]
+    limit = FREE_LENGTH if max_new_tokens is None else max_new_tokens
     written = model.generate(prefixes, images.features, images.present, max_new_tokens=limit)
     return [Answer(text.strip(), -1, ()) for text in written]

@@ -138,19 +138,18 @@ class Embedding(nn.Embedding):
 class KVCache:
     """One ``LayerCache`` per layer, for generation."""
 
-    def __init__(
-        self, config: LlamaConfig, batch: int, capacity: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        shape = (batch, config.num_kv_heads, capacity, config.head_dim)
-        self.layers = [
-            LayerCache(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
-            for _ in range(config.num_layers)
-        ]
+    def __init__(self, layers: Sequence[LayerCache]) -> None:
+        self.layers = list(layers)
 
     @property
     def length(self) -> int:
         """Positions stored so far."""
         return self.layers[0].length
+
+    def advance(self, length: int) -> None:
+        """Take the first ``length`` positions of every buffer for filled."""
+        for layer in self.layers:
+            layer.length = length
 
     def truncate(self, length: int) -> None:
         """Forget the positions from ``length`` on."""
@@ -204,7 +203,11 @@ class Llama(nn.Module):
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """Return an empty cache for ``batch`` sequences of up to ``capacity`` positions."""
-        return KVCache(self.config, batch, capacity, self.dtype, self.device)
+        shape = (batch, self.config.num_kv_heads, capacity, self.config.head_dim)
+        kind: dict[str, Any] = {"dtype": self.dtype, "device": self.device}
+        return KVCache(
+            [LayerCache(torch.zeros(shape, **kind), torch.zeros(shape, **kind)) for _ in range(self.config.num_layers)]
+        )
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rotation tables of ``positions`` ``(T,)`` or ``(B, T)``."""

@@ -25,6 +25,7 @@ class Letters:
 
     begin = (1,)
     end = 2
+    controls = ()
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) + 10 for letter in text]

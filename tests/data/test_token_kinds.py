@@ -15,6 +15,7 @@ class Bytes:
     """A tokenizer of one token a byte."""
 
     begin, end = (1,), 2
+    controls = ()
 
     def encode(self, text):
         return list(text.encode())

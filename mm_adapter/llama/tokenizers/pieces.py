@@ -44,6 +44,7 @@ class PiecesAndTokens(SentencePieceTokenizer):
             raise UserError(f"{settings.folder}: {refused[0]} is not supported beside tokenizer.model.")
         pieces = {self.backend.id_to_piece(token): token for token in range(self.backend.vocab_size())}
         self._tokens = _token_ids(settings, pieces, self._special_pieces())
+        self.controls = tuple(self._tokens)
         self._texts = {token: text for text, token in self._tokens.items()}
         self._special = {
             self._tokens[text] for text in self._tokens if settings.added.get(text, {}).get("special", True)

@@ -1,6 +1,7 @@
 """Tokenizers: text to ids and back, and text that comes piece by piece while ids are written."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,11 @@ class Tokenizer(Protocol):
     @property
     def vocab_size(self) -> int:
         """Ids run from 0 to this, exclusive."""
+        ...
+
+    @property
+    def controls(self) -> Collection[str]:
+        """Spellings that ``encode`` makes one control token of, such as ``<|im_end|>``."""
         ...
 
     def encode(self, text: str) -> list[int]:
@@ -105,6 +111,12 @@ class FastTokenizer:
         self.end = end
         # Ids may have gaps where tokens were added by hand: the largest counts.
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values(), default=-1)
+        # Chat formats that were added later are often not marked as special; runs of spaces are no control tokens.
+        self.controls = tuple(
+            token.content
+            for token in backend.get_added_tokens_decoder().values()
+            if token.special or re.fullmatch(r"<.+>|\[.+\]", token.content)
+        )
         first = backend.encode("x", add_special_tokens=False).tokens
         self.adds_space = bool(first) and first[0].startswith("▁")
 
@@ -153,6 +165,7 @@ class SentencePieceTokenizer:
                 f"{path}: the SentencePiece model has no end-of-sequence piece; answers could not be ended."
             )
         self.vocab_size = self.backend.vocab_size()
+        self.controls: Collection[str] = ()  # SentencePiece finds none in a text
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text`` alone, no special tokens added."""

@@ -1,0 +1,155 @@
+"""The web application of an engine: OpenAI's protocol, questions with options, health and figures."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from mm_adapter import __version__
+from mm_adapter.core.errors import UserError
+from mm_adapter.serving.engine import Engine
+from mm_adapter.serving.exchange import Gone, ask
+from mm_adapter.serving.guard import Guard
+from mm_adapter.serving.jobs import Answered, Job
+from mm_adapter.serving.limits import Overloaded, UnknownModel
+from mm_adapter.serving.metrics_text import CONTENT_TYPE, metrics_text
+from mm_adapter.serving.openai_routes import openai_routes
+from mm_adapter.serving.preparing import Preparation
+from mm_adapter.serving.prompts import ContextFull, question_job
+from mm_adapter.serving.replies import error
+from mm_adapter.serving.schemas import AnswerReply, AnswerRequest, BatchReply, BatchRequest, QuestionFields, TimingReply
+
+LOCAL = frozenset(("localhost", "127.0.0.1", "[::1]"))
+
+
+def make_app(engine: Engine, token: str | None = None, hosts: frozenset[str] | None = LOCAL) -> Guard:
+    """Return the application, to be run by uvicorn or another ASGI server.
+
+    Its life begins and ends the engine's: at the end every request that was accepted is computed.
+
+    Args:
+        engine: not started yet.
+        token: that requests must bring; None for none.
+        hosts: names by which the server may be called; None for any. With a token any will do.
+    """
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        with engine:
+            yield
+
+    # Pages that explain the protocol would be fetched from elsewhere; /openapi.json describes it.
+    app = FastAPI(title="mm-adapter", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
+    preparation = Preparation(engine)
+    guard = Guard(app, engine.limits, token, None if token else hosts)
+    _add_errors(app)
+    app.include_router(openai_routes(preparation))
+    started = int(time.time())
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        """Say whether requests are computed, and how many wait."""
+        status = {"status": "ok" if engine.alive else "ending", "waiting": engine.waiting, "rows": engine.rows}
+        return JSONResponse(status, 200 if engine.alive else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Return counters in Prometheus' text format."""
+        return PlainTextResponse(metrics_text(engine, guard), media_type=CONTENT_TYPE)
+
+    @app.get("/v1/models", tags=["OpenAI"])
+    async def models() -> dict[str, Any]:
+        """List the adapters and the base model."""
+        return {"object": "list", "data": [_model(name) for name in engine.models]}
+
+    @app.get("/v1/models/{name}", tags=["OpenAI"])
+    async def model(name: str) -> dict[str, Any]:
+        """Return one of them."""
+        engine.model(name)
+        return _model(name)
+
+    def _model(name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": started, "owned_by": "mm-adapter"}
+
+    def job(name: str, asked: QuestionFields) -> Job:
+        picture, context = preparation.picture(asked.image), asked.context or ""
+        more = (context, picture, asked.max_new_tokens)
+        return question_job(name, engine.model(name), engine.limits, asked.question, asked.choices, *more)
+
+    @app.post("/v1/answer", tags=["Questions"])
+    async def answer(asked: AnswerRequest, request: Request) -> AnswerReply:
+        """Answer a question by the likeliest of its options, or freely."""
+        name = asked.model or preparation.default_model
+        jobs = [await preparation.run(lambda: job(name, asked))]
+        [found] = await ask(engine, request, jobs)
+        return _answer(name, found)
+
+    @app.post("/v1/answer/batch", tags=["Questions"])
+    async def answer_batch(asked: BatchRequest, request: Request) -> BatchReply:
+        """Answer many questions; one that cannot be asked is named, and none is answered then."""
+        preparation.check_count(len(asked.questions))
+        names = [question.model or asked.model or preparation.default_model for question in asked.questions]
+
+        def prepare() -> list[Job]:
+            jobs = []
+            for number, (name, question) in enumerate(zip(names, asked.questions, strict=True)):
+                try:
+                    jobs.append(job(name, question))
+                except UserError as reason:
+                    raise UserError(f"question {number}: {reason}") from reason
+            return jobs
+
+        found = await ask(engine, request, await preparation.run(prepare))
+        return BatchReply(answers=[_answer(name, answered) for name, answered in zip(names, found, strict=True)])
+
+    return guard
+
+
+def _answer(name: str, found: Any) -> AnswerReply:
+    timing = TimingReply(waited=found.timing.waited, computed=found.timing.computed)
+    if isinstance(found, Answered):
+        answer = found.answer
+        more: dict[str, Any] = {"index": answer.choice, "probabilities": list(answer.probabilities)}
+        return AnswerReply(
+            model=name, choice=answer.text, explanation=answer.explanation or None, timing=timing, **more
+        )
+    choice = found.text.strip()
+    return AnswerReply(model=name, choice=choice, index=None, probabilities=[], explanation=None, timing=timing)
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Have every error told in the protocol's shape."""
+
+    @app.exception_handler(UserError)
+    async def of_user(_: Request, reason: UserError) -> JSONResponse:
+        if isinstance(reason, Overloaded):
+            return JSONResponse(error(str(reason), 503), 503, {"Retry-After": str(reason.retry_after)})
+        if isinstance(reason, UnknownModel):
+            return JSONResponse(error(str(reason), 404, "model", "model_not_found"), 404)
+        code = "context_length_exceeded" if isinstance(reason, ContextFull) else None
+        return JSONResponse(error(str(reason), 400, None, code), 400)
+
+    @app.exception_handler(RequestValidationError)
+    async def of_fields(_: Request, reason: RequestValidationError) -> JSONResponse:
+        first = reason.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        said = str(first["msg"]).removeprefix("Value error, ")
+        text = f"{where}: {said}" if where else said
+        return JSONResponse(error(text[:1000], 400, where or None), 400)
+
+    @app.exception_handler(HTTPException)
+    async def of_protocol(_: Request, reason: HTTPException) -> JSONResponse:
+        return JSONResponse(error(str(reason.detail), reason.status_code), reason.status_code, reason.headers)
+
+    @app.exception_handler(Gone)
+    async def of_left(_: Request, __: Gone) -> Response:
+        return Response(status_code=499)
+
+    @app.exception_handler(Exception)
+    async def of_program(_: Request, reason: Exception) -> JSONResponse:
+        return JSONResponse(error("an error of the server itself; see its log.", 500), 500)

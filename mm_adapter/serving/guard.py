@@ -1,0 +1,148 @@
+"""What stands before every request: who asks, how much is sent and how slowly, how many are here already."""
+
+import asyncio
+import hmac
+import json
+import time
+from collections import Counter, defaultdict
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mm_adapter.serving.limits import Limits
+from mm_adapter.serving.replies import error
+
+_BODIES = 8  # largest bodies that are held at a time, together
+_OPEN = ("/health",)  # needs no token: whoever watches the machine asks it
+
+
+class Guard:
+    """Refuses before anything is read or parsed: a wrong token, a body too large or too slow, more than can be held.
+
+    Args:
+        app: what requests go on to.
+        limits: of the server.
+        token: that requests must bring; None for none.
+        hosts: names by which the server may be called; None for any. Without a token only its own: a page of another
+            site could otherwise make a browser ask it by a name that points here.
+
+    Attributes:
+        answered: requests by path and status.
+        seconds: that they took, by path.
+        held: bytes of bodies of requests that are not answered yet.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, token: str | None, hosts: frozenset[str] | None) -> None:
+        self.app, self.limits, self.token, self.hosts = app, limits, token, hosts
+        self.answered: Counter[tuple[str, int]] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.present = self.held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, told = time.monotonic(), [500]
+
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                told[0] = message["status"]
+            await send(message)
+
+        self.present += 1
+        try:
+            await self._admit(scope, receive, noted)
+        finally:
+            self.present -= 1
+            path = scope["route"].path if "route" in scope else "other"
+            self.answered[path, told[0]] += 1
+            self.seconds[path] += time.monotonic() - start
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            await _refuse(send, *refusal)
+            return
+        claimed = headers.get(b"content-length", b"0")
+        size = int(claimed) if claimed.isdigit() and len(claimed) < 20 else 0
+        body = bytearray()
+        try:
+            refusal = await self._take(receive, body, size)
+            if refusal is not None:
+                await _refuse(send, *refusal)
+            else:
+                await self.app(scope, _replayed(bytes(body), receive), send)
+        except _Left:
+            return
+        finally:
+            self.held -= len(body)
+
+    async def _take(self, receive: Receive, body: bytearray, claimed: int) -> tuple[int, str] | None:
+        """Read a body; return status and reason where it is too large or too slow."""
+        most, seconds = self.limits.body_bytes, self.limits.body_seconds
+        try:
+            if claimed <= most:
+                await asyncio.wait_for(self._read(receive, body), seconds)
+        except asyncio.TimeoutError:
+            return 408, f"the body did not arrive within {seconds:g} seconds; send it at once."
+        if max(claimed, len(body)) > most:
+            return 413, f"the body is larger than {most:,} bytes; send less."
+        if self.held > _BODIES * most:
+            return 503, "many large requests are here at a time; ask again soon."
+        return None
+
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+        """Return status and reason where the headers are enough to say no."""
+        name = headers.get(b"host", b"").decode("latin-1").rsplit("@")[-1]
+        name = name[: name.index("]") + 1] if "]" in name else name.partition(":")[0]
+        if self.hosts is not None and name.lower() not in self.hosts:
+            return 421, "the server is called by another name than its own; call it as localhost, or set a token."
+        if self.token is not None and scope["path"] not in _OPEN:
+            given = headers.get(b"authorization", b"")
+            if not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
+                return 401, "the token is missing or wrong; send the header Authorization: Bearer TOKEN."
+        if self.present > self.limits.queue + self.limits.rows + 64:
+            return 503, f"{self.present} requests are here already; ask again soon."
+        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        if scope["method"] == "POST" and kind != b"application/json":
+            return 415, "the body must be JSON; send the header Content-Type: application/json."
+        return None
+
+    async def _read(self, receive: Receive, body: bytearray) -> None:
+        """Read the body, but no more than may be and one message beyond."""
+        while len(body) <= self.limits.body_bytes and self.held <= _BODIES * self.limits.body_bytes:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Left
+            part = message.get("body", b"")
+            body += part
+            self.held += len(part)
+            if not message.get("more_body", False):
+                return
+
+
+class _Left(Exception):
+    """The client has left before its request was whole."""
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a source of messages that gives the body whole, then what comes after it."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def next_message() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return next_message
+
+
+async def _refuse(send: Send, status: int, message: str) -> None:
+    content = json.dumps(error(message, status), ensure_ascii=False).encode()
+    headers: list[Any] = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+    headers += [(b"retry-after", b"1")] if status == 503 else []
+    headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
+    # What was not read of the body would otherwise be taken for the next request.
+    headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
