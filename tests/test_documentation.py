@@ -1,7 +1,6 @@
 """Everything documented is run: each command and all Python of every page, on small inputs; links lead somewhere."""
 
 import contextlib
-import importlib.util
 import io
 import os
 import re
@@ -208,7 +207,7 @@ def test_make_targets(shown: Shown) -> None:
 def test_scripts(shown: Shown, stage: Path) -> None:
     """Every script that is documented is there and has the options that are shown; the quick one is run."""
     if shown.words[1] == "-m":
-        assert shown.words[2] == "pytest" or importlib.util.find_spec(shown.words[2]) is not None
+        assert shown.words[2] == "pytest" or find_spec(shown.words[2]) is not None
         return
     script = ROOT / shown.words[1]
     assert script.is_file()
