@@ -21,7 +21,7 @@ from mm_adapter.serving.metrics_text import CONTENT_TYPE, metrics_text
 from mm_adapter.serving.openai_routes import openai_routes
 from mm_adapter.serving.preparing import Preparation
 from mm_adapter.serving.prompts import ContextFull, question_job
-from mm_adapter.serving.replies import error
+from mm_adapter.serving.replies import OWN_ERROR, error
 from mm_adapter.serving.schemas import AnswerReply, AnswerRequest, BatchReply, BatchRequest, QuestionFields, TimingReply
 
 LOCAL = frozenset(("localhost", "127.0.0.1", "[::1]"))
@@ -152,4 +152,4 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def of_program(_: Request, reason: Exception) -> JSONResponse:
-        return JSONResponse(error("an error of the server itself; see its log.", 500), 500)
+        return JSONResponse(error(OWN_ERROR, 500), 500)

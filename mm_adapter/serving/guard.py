@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+import logging
 import time
 from collections import Counter, defaultdict
 from typing import Any
@@ -53,6 +54,9 @@ class Guard:
         self.present += 1
         try:
             await self._admit(scope, receive, noted)
+        except Exception:
+            # It has been answered with 500; raised further, it would also cut the connection behind that answer.
+            logging.getLogger("uvicorn.error").exception("an error of the server itself")
         finally:
             self.present -= 1
             path = scope["route"].path if "route" in scope else "other"

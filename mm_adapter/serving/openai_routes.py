@@ -1,17 +1,19 @@
 """``/v1/chat/completions`` and ``/v1/completions``."""
 
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from mm_adapter.core.errors import UserError
 from mm_adapter.inference.decoding import TokenScore
 from mm_adapter.serving.exchange import Streamed, ask
 from mm_adapter.serving.jobs import Piece, WriteJob, Written
 from mm_adapter.serving.preparing import Preparation
 from mm_adapter.serving.prompts import chat_prompt, text_prompt, writing_jobs
-from mm_adapter.serving.replies import chat_scores, completion_scores, error, event, head, usage
+from mm_adapter.serving.replies import OWN_ERROR, chat_scores, completion_scores, error, event, head, usage
 from mm_adapter.serving.schemas import ChatRequest, CompletionRequest
 
 _CHAT_LENGTH, _COMPLETION_LENGTH = 256, 16  # tokens, unless told otherwise: those of `generate`, and OpenAI's
@@ -142,7 +144,11 @@ async def _events(
         failure = streamed.jobs[index].future.exception()
         if failure is not None:
             # The status has been sent already; clients of the protocol look for this.
-            yield event(error(str(failure), 503))
+            if isinstance(failure, UserError):
+                yield event(error(str(failure), 503))
+            else:
+                logging.getLogger("uvicorn.error").error("a text could not be written", exc_info=failure)
+                yield event(error(OWN_ERROR, 500))
             return
         yield event(last(index, streamed.jobs[index].future.result().finished))
     if with_usage:

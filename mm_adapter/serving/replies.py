@@ -9,6 +9,8 @@ from typing import Any
 from mm_adapter.inference.decoding import TokenScore
 from mm_adapter.serving.token_text import TokenTexts
 
+OWN_ERROR = "an error of the server itself; see its log."
+
 
 def head(kind: str, prefix: str, model: str) -> dict[str, Any]:
     """Return what every object of an answer begins with; the parts of a stream share it."""

@@ -147,6 +147,25 @@ def test_bodies_that_are_no_request(server: Any, body: bytes, kind: str, status:
     assert response.json()["error"]["message"]
 
 
+def test_its_own_errors_are_in_its_log_alone(serve: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """A client learns that there was one, whole or in a stream; the words are in the log, and the next is answered."""
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("the words of the error")
+
+    with serve() as server:
+        with monkeypatch.context() as broken:
+            broken.setattr("mm_adapter.inference.decoding.DecodingBatch.join", fail)
+            whole = server.http.post("/v1/completions", json=LONG)
+            stream = server.http.post("/v1/completions", json=LONG | {"stream": True})
+        assert whole.status_code == 500
+        assert whole.json()["error"]["message"] == "an error of the server itself; see its log."
+        assert "an error of the server itself" in stream.text
+        assert "the words of the error" not in whole.text + stream.text
+        assert capsys.readouterr().err.count("RuntimeError: the words of the error") >= 2
+        assert server.http.post("/v1/completions", json=LONG | {"max_tokens": 2}).status_code == 200
+
+
 def test_other_paths_and_methods(server: Any) -> None:
     """What is not there is told in the same shape; the description lists every route."""
     assert server.http.get("/v1/none").json()["error"]["type"] == "not_found_error"
