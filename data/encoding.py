@@ -1,8 +1,9 @@
 """Questions and conversations as token ids: what is asked, what is scored or learned, what is cut to fit."""
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -30,7 +31,7 @@ class Encoder(Protocol):
         ...
 
     @property
-    def controls(self) -> Collection[str]:
+    def controls(self) -> tuple[str, ...]:
         """Spellings that ``encode`` makes one control token of, such as ``<|im_end|>``."""
         ...
 
@@ -145,18 +146,26 @@ def encode_said(tokenizer: Encoder, text: str, starts: bool = False) -> list[int
         starts: it starts a sequence, and does not go on after other text.
     """
     encode = tokenizer.encode if starts else tokenizer.encode_continuation
-    spellings = "|".join(re.escape(spelling) for spelling in tokenizer.controls if len(spelling) > 1)
-    cuts = [found.start() + 1 for found in re.finditer(f"(?={spellings})", text)] if spellings else []
+    spelled = _spelled(tokenizer.controls)
+    cuts = [found.start() + 1 for found in spelled.finditer(text)] if spelled is not None else []
     if not cuts:
         return encode(text)
     parts = [text[start:stop] for start, stop in pairwise([0, *cuts, len(text)])]
     return [*encode(parts[0]), *(token for part in parts[1:] for token in tokenizer.encode_continuation(part))]
 
 
+@lru_cache(maxsize=16)
+def _spelled(controls: tuple[str, ...]) -> re.Pattern[str] | None:
+    """Return what finds where a control token is spelled; kept, since some tokenizers have hundreds of them."""
+    spellings = "|".join(re.escape(spelling) for spelling in controls if len(spelling) > 1)
+    return re.compile(f"(?={spellings})") if spellings else None
+
+
 def _encode_around(tokenizer: Encoder, request: Request, starts: bool) -> list[int]:
     """Encode a user's turn: whole, as training has it, unless a control token is spelled in what is said."""
     encode = tokenizer.encode if starts else tokenizer.encode_continuation
-    if not any(spelling in request.body for spelling in tokenizer.controls):
+    spelled = _spelled(tokenizer.controls)
+    if spelled is None or spelled.search(request.body) is None:
         return encode(request.text)
     before = encode(request.before) if request.before else []
     said = encode_said(tokenizer, request.body, starts and not request.before)

@@ -1,7 +1,7 @@
 """Tokenizers: text to ids and back, and text that comes piece by piece while ids are written."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -31,7 +31,7 @@ class Tokenizer(Protocol):
         ...
 
     @property
-    def controls(self) -> Collection[str]:
+    def controls(self) -> tuple[str, ...]:
         """Spellings that ``encode`` makes one control token of, such as ``<|im_end|>``."""
         ...
 
@@ -165,7 +165,7 @@ class SentencePieceTokenizer:
                 f"{path}: the SentencePiece model has no end-of-sequence piece; answers could not be ended."
             )
         self.vocab_size = self.backend.vocab_size()
-        self.controls: Collection[str] = ()  # SentencePiece finds none in a text
+        self.controls: tuple[str, ...] = ()  # SentencePiece finds none in a text
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text`` alone, no special tokens added."""
