@@ -74,7 +74,12 @@ class Trackio:
     def __init__(self, _folder: Path, step: int, settings: Mapping[str, Any], name: str) -> None:
         import trackio
 
-        more = {"resume": "allow" if step else "never", "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+        more: dict[str, Any] = {
+            "resume": "allow" if step else "never",
+            "embed": False,
+            "auto_log_gpu": False,
+            "auto_log_cpu": False,
+        }
         self._run = trackio.init(_PROJECT, name=name, config=dict(settings), **more)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
