@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,10 @@ from mm_adapter.core.images import content_hash, open_image
 
 def saved(path: Path, image: Image.Image, **options) -> Path:
     image.save(path, **options)
+    try:
+        Image.open(path).load()
+    except OSError:  # Pillow 12.3 and YCbCr in a TIFF
+        pytest.skip(f"Pillow {PIL.__version__} cannot read what it writes of mode {image.mode} as {path.suffix}")
     return path
 
 
