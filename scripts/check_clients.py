@@ -109,40 +109,11 @@ def _continued(model: MultimodalLlama, ids: list[int], count: int, features: Any
 
 def check_lm_eval(url: str, llama: str, models: dict[str, MultimodalLlama], folder: Path) -> list[dict[str, Any]]:
     """Run a multiple-choice task by lm-eval over HTTP and in process; return the bars."""
-    from lm_eval.api.model import TemplateLM
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.evaluator import evaluate
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 
-    class InProcess(TemplateLM):
-        """The harness around a model in this process: a plain pass for each request."""
-
-        def __init__(self, model: MultimodalLlama) -> None:
-            super().__init__()
-            self.model = model
-
-        @property
-        def eot_token_id(self) -> int:
-            return self.model.tokenizer.end
-
-        def tok_encode(self, string: str, **_: Any) -> list[int]:
-            return self.model.tokenizer.encode(string)
-
-        def _loglikelihood_tokens(self, requests: Any, **_: Any) -> list[tuple[float, bool]]:
-            results = []
-            for _, context, continuation in requests:
-                ids = [*context, *continuation]
-                with torch.no_grad():
-                    table = self.model(torch.tensor([ids]))[0, len(context) - 1 : -1].log_softmax(-1)
-                own = [float(line[token]) for line, token in zip(table, continuation, strict=True)]
-                results.append((sum(own), table.argmax(-1).tolist() == list(continuation)))
-            return results
-
-        def loglikelihood_rolling(self, requests: Any, **_: Any) -> Any:
-            raise NotImplementedError("the task asks for choices alone")
-
-        def generate_until(self, requests: Any, **_: Any) -> Any:
-            raise NotImplementedError("the task asks for choices alone")
+    from mm_adapter.harness.lm_eval_model import LlamaAdapterLM
 
     file = folder / "task.jsonl"
     lines = [
@@ -170,7 +141,7 @@ def check_lm_eval(url: str, llama: str, models: dict[str, MultimodalLlama], fold
         )  # fmt: skip
         both = [
             evaluate(lm, task_dict={"sums": ConfigurableTask(config=dict(config))}, bootstrap_iters=0)
-            for lm in (over_http, InProcess(model))
+            for lm in (over_http, LlamaAdapterLM(model=model))
         ]
         figures = [{key: value for key, value in one["results"]["sums"].items() if "acc" in key} for one in both]
         different += figures[0] != figures[1]

@@ -45,6 +45,7 @@ class LlamaAdapterLM(TemplateLM):
         device: where they live; the processor where CUDA is named and absent.
         token_budget: tokens of a pass.
         batch_size, max_batch_size: what the harness hands on; a pass is measured in tokens here, so they say nothing.
+        model: one that is loaded already, in place of ``adapter`` and ``llama``.
 
     Raises:
         UserError: as ``MultimodalLlama.from_pretrained``.
@@ -59,11 +60,12 @@ class LlamaAdapterLM(TemplateLM):
         token_budget: int | str = 4096,
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
+        model: MultimodalLlama | None = None,
     ) -> None:
         super().__init__()
         if device is None or (device.startswith("cuda") and not torch.cuda.is_available()):
             device = "cpu"  # the harness names cuda:0 wherever it runs
-        self.model = MultimodalLlama.from_pretrained(llama, adapter, dtype=dtype, device=device)
+        self.model = model or MultimodalLlama.from_pretrained(llama, adapter, dtype=dtype, device=device)
         self.token_budget = int(token_budget)
 
     @property
