@@ -1,11 +1,11 @@
 """A node that disappears in mid-run, and comes back: the run goes on, and ends where it would have.
 
-    python scripts/check_nodes.py [--json FILE]
+    python scripts/check_nodes.py [--ranks N] [--json FILE]
 
-Two nodes on loopback, two ranks each, meet at a rendezvous (``torchrun --nnodes 1:2``). The second is killed with all
-its processes; the first goes on alone from the last state. The second is started again and joins; both see the run to
-its end. Its losses and its adapter are those of a run of one process within float32's rounding: how many ranks share a
-step changes the order of sums alone.
+Two nodes on loopback, of two ranks each by default, meet at a rendezvous (``torchrun --nnodes 1:2``). The second is
+killed with all its processes; the first goes on alone from the last state. The second is started again and joins; both
+see the run to its end. Its losses and its adapter are those of a run of one process within float32's rounding: how many ranks
+share a step changes the order of sums alone.
 """
 
 import argparse
@@ -32,10 +32,12 @@ class Meeting:
 
     Args:
         folder: of model, data, run and logs.
+        ranks: of each node.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ranks: int) -> None:
         self.folder = folder
+        self.ranks = ranks
         self.options = training_options(folder, "--epochs", "60", "--save-steps", "5", "--eval-every", "10")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -54,7 +56,7 @@ class Meeting:
         launcher += [f"--rdzv-endpoint=127.0.0.1:{self.port}", "--local-addr=127.0.0.1"]
         launcher += [f"--rdzv-conf=last_call_timeout=3,join_timeout=120,is_host={int(number == 0)}"]
         arguments = ["train", *self.options, "--out", str(self.folder / "shared"), "--resume", "auto"]
-        return start(arguments, 2, launcher, log=self.folder / f"node-{number}.log")
+        return start(arguments, self.ranks, launcher, log=self.folder / f"node-{number}.log")
 
     def events(self) -> list[dict[str, Any]]:
         """Return what the run has logged."""
@@ -76,12 +78,12 @@ class Meeting:
             time.sleep(0.1)
 
 
-def check() -> list[dict[str, Any]]:
-    """Run it; return the bars."""
+def check(ranks: int) -> list[dict[str, Any]]:
+    """Run it with nodes of ``ranks`` processes; return the bars."""
     folder = Path(tempfile.mkdtemp(prefix="mm-adapter-nodes-"))
     nodes: dict[int, subprocess.Popen[bytes]] = {}
     try:
-        meeting = Meeting(folder)
+        meeting = Meeting(folder, ranks)
         whole = meeting.alone()
         total = len(losses(whole))
         nodes = {number: meeting.node(number) for number in (0, 1)}
@@ -124,19 +126,20 @@ def _steps(meeting: Meeting) -> int:
 
 
 def _both(meeting: Meeting) -> bool:
-    return "4 ranks share" in meeting.said()
+    return f"{2 * meeting.ranks} ranks share" in meeting.said()
 
 
 def _alone(meeting: Meeting) -> bool:
-    return "now 2: the last digits" in meeting.said()
+    return f"now {meeting.ranks}: the last digits" in meeting.said()
 
 
 def main() -> int:
     """Check, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ranks", type=int, default=2, help="processes of each node")
     parser.add_argument("--json", type=Path, help="write the bars to this file")
     options = parser.parse_args()
-    bars = check()
+    bars = check(options.ranks)
     if options.json is not None:
         write_bars(options.json, bars)
     return not all(found["holds"] for found in bars)

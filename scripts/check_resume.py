@@ -1,12 +1,12 @@
 """A run that is killed again and again ends in the weights of the run that was not.
 
-    python scripts/check_resume.py [--kills N] [--epochs N] [--seed S] [--json FILE]
+    python scripts/check_resume.py [--kills N] [--epochs N] [--ranks N] [--seed S] [--json FILE]
 
-A tiny model is trained alone and by four ranks under ``torchrun``, without being disturbed, then once more for every
+A tiny model is trained alone and by several ranks under ``torchrun``, without being disturbed, then once more for every
 kill: begun, ended at a moment that the seed draws (SIGKILL; SIGTERM; SIGKILL while a state is being written; SIGKILL of
-one rank of four, after which ``torchrun`` starts all of them again), gone on with by ``--resume auto`` until it is
+one rank of several, after which ``torchrun`` starts all of them again), gone on with by ``--resume auto`` until it is
 done. The adapter that it leaves is compared byte by byte. A state is written at every step, so that kills meet writes.
-A run takes about a minute; four ranks, which wait for each other, train for a third of the epochs.
+A run takes about a minute; ranks, which wait for each other, train for a third of the epochs.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tiny import PICTURES, descendants, kill_all, start, training_options
 
 from mm_adapter.core.progress import with_progress
 
-KINDS = ("kill", "term", "in a save", "rank of four")
+KINDS = ("kill", "term", "in a save", "one of several ranks")
 PATIENCE = 300.0  # seconds for a run
 EARLY = 0.1  # share of kills that come while a run still starts
 
@@ -41,9 +41,10 @@ class Trial:
     seconds: float
     events: int
 
-    def __init__(self, folder: Path, epochs: int, pictures: str = "none") -> None:
+    def __init__(self, folder: Path, epochs: int, ranks: int, pictures: str = "none") -> None:
         self.folder = folder
         self.epochs = epochs
+        self.ranks = ranks
         self.options = training_options(folder, "--ema-decay", "0.9", "--save-steps", "1", pictures=pictures)
 
     def begin(self, name: str, ranks: int) -> "subprocess.Popen[bytes]":
@@ -89,7 +90,7 @@ class Trial:
 
     def disturb(self, name: str, kind: str, draw: random.Random) -> bool:
         """Begin a run, end it as ``kind`` says at a drawn moment, and go on; return if there was a run to end."""
-        ranks = 4 if kind == "rank of four" else 1
+        ranks = self.ranks if kind == KINDS[-1] else 1
         process = self.begin(name, ranks)
         states, metrics = self.folder / name / "states", self.folder / name / "metrics.jsonl"
         # Most of the time of so short a run passes before its first step, and is of little interest.
@@ -108,7 +109,7 @@ class Trial:
             process.send_signal(signal.SIGTERM)
             if met and process.wait(timeout=PATIENCE) not in (0, -signal.SIGTERM):
                 raise SystemExit(f"{name}: SIGTERM ended it with {process.returncode}:\n{self.log(name)}")
-        elif kind == "rank of four":
+        elif kind == KINDS[-1]:
             workers = [child for child in descendants(process.pid) if _is_worker(child)]
             met = bool(workers)
             if workers:
@@ -139,34 +140,34 @@ def _is_worker(process: int) -> bool:
     return b"mm_adapter" in arguments and b"\0RANK=" in environment
 
 
-def check(kills: int, seed: int, epochs: int, pictures: str = "none") -> list[dict[str, Any]]:
-    """Disturb ``kills`` runs, kinds in turn, each of ``epochs``; return the bars."""
+def check(kills: int, seed: int, epochs: int, ranks: int = 4, pictures: str = "none") -> list[dict[str, Any]]:
+    """Disturb ``kills`` runs, kinds in turn, each of ``epochs``, the last kind of ``ranks``; return the bars."""
     draw = random.Random(seed)
     folder = Path(tempfile.mkdtemp(prefix="mm-adapter-resume-"))
     counts = {kind: [0, 0, 0] for kind in KINDS}  # runs, met while they ran, same bytes
     try:
-        trial = Trial(folder, epochs, pictures)
+        trial = Trial(folder, epochs, ranks, pictures)
         whole, lengths = {}, {}
-        for ranks in (1, 4) if kills >= len(KINDS) else (1,):
-            whole[ranks] = trial.whole(f"whole-{ranks}", ranks)
-            lengths[ranks] = trial.seconds, trial.events
-            print(f"undisturbed, ranks {ranks}: {trial.seconds:.0f} s")
+        for size in (1, ranks) if kills >= len(KINDS) else (1,):
+            whole[size] = trial.whole(f"whole-{size}", size)
+            lengths[size] = trial.seconds, trial.events
+            print(f"undisturbed, ranks {size}: {trial.seconds:.0f} s")
         for number in with_progress(range(kills), "killed runs", "run"):
             kind = KINDS[number % len(KINDS)]
-            expected = whole[4 if kind == "rank of four" else 1]
-            trial.seconds, trial.events = lengths[4 if kind == "rank of four" else 1]
+            size = ranks if kind == KINDS[-1] else 1
+            trial.seconds, trial.events = lengths[size]
             name = f"run-{number}"
             met = trial.disturb(name, kind, draw)
             count = counts[kind]
             count[0], count[1] = count[0] + 1, count[1] + met
-            count[2] += trial.weights(name) == expected
+            count[2] += trial.weights(name) == whole[size]
             shutil.rmtree(folder / name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     bars = []
     for kind, (runs, met, same) in counts.items():
         if runs:
-            print(f"{kind:14} {runs:3} runs, {met:3} ended before their time, {same:3} with the same bytes")
+            print(f"{kind:20} {runs:3} runs, {met:3} ended before their time, {same:3} with the same bytes")
             bars.append(bar(f"same bytes after: {kind}", same, runs, same == runs))
     return bars
 
@@ -176,11 +177,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="runs to end before their time")
     parser.add_argument("--epochs", type=int, default=300, help="of a run of one process")
+    parser.add_argument("--ranks", type=int, default=4, help="processes of the runs that have several")
     parser.add_argument("--pictures", choices=PICTURES, default="none", help="how the runs see pictures")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path, help="write the bars to this file")
     options = parser.parse_args()
-    bars = check(options.kills, options.seed, options.epochs, options.pictures)
+    bars = check(options.kills, options.seed, options.epochs, options.ranks, options.pictures)
     if options.json is not None:
         write_bars(options.json, bars)
     return not all(found["holds"] for found in bars)

@@ -54,7 +54,7 @@ def test_the_check_finds_what_is_wrong(browser: str, tmp_path: Path) -> None:
         .replace("table.tBodies[0].append(...rows)", "void 0")
     )
     page.write_text(text.replace("</main>", '<img src="http://127.0.0.1:9/x.png"></main>'))
-    found = check_report.check_page(page, browser)
+    found = check_report.check_page(page, browser, widths=[1400])
     assert any("127.0.0.1" in problem for problem in found["console errors and requests"])
     assert any("color-contrast" in problem for problem in found["accessibility"])
     assert any("image-alt" in problem for problem in found["accessibility"])
