@@ -4,8 +4,8 @@
 
 Two nodes on loopback, of two ranks each by default, meet at a rendezvous (``torchrun --nnodes 1:2``). The second is
 killed with all its processes; the first goes on alone from the last state. The second is started again and joins; both
-see the run to its end. Its losses and its adapter are those of a run of one process within float32's rounding: how many ranks
-share a step changes the order of sums alone.
+see the run to its end. Its losses and its adapter are those of a run of one process within float32's rounding: how many
+ranks share a step changes the order of sums alone.
 """
 
 import argparse

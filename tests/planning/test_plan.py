@@ -1,5 +1,6 @@
 """Time, devices, towers, and the document that is made of plans."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,16 @@ def test_the_document_is_that_of_its_script(tmp_path: Path) -> None:
     out = tmp_path / "scale.md"
     subprocess.run([sys.executable, ROOT / "scripts" / "make_scale.py", "--out", out], check=True, cwd=ROOT)
     assert out.read_text() == (ROOT / "docs" / "scale.md").read_text()
+
+
+def test_the_benchmark_against_peft_runs_at_a_small_size(tmp_path: Path) -> None:
+    """Both contenders take the step, and the bars are those of the table."""
+    pytest.importorskip("peft", reason="peft is an extra: pip install 'mm-adapter[compare]'")
+    script, out = ROOT / "scripts" / "benchmark_gpu_peft.py", tmp_path / "bars.json"
+    command = [sys.executable, script, "--shape", "small", "--device", "cpu", "--repeats", "1", "--json", out]
+    done = subprocess.run([*command, "--contenders", "ours", "PEFT"], check=True, stdout=subprocess.PIPE, text=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == ["ours", "PEFT"]
+    assert len(json.loads(out.read_text())["bars"]) == 2
 
 
 def test_the_benchmark_runs_at_a_small_size(tmp_path: Path) -> None:
