@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 
-def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
+def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
     """Write ``predictions`` to ``path`` atomically, one JSON object per line; the same predictions give the same bytes.
 
     Floats are written so that they read back exactly.
@@ -44,7 +44,7 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
             fields["explanation"] = prediction.explanation
         # ASCII, because a model's raw text may hold half a surrogate pair, which UTF-8 cannot carry.
         lines.append(json.dumps(fields, ensure_ascii=True, allow_nan=False) + "\n")
-    write_text(path, "".join(lines))
+    write_text(Path(path), "".join(lines))
 
 
 def write_official(path: Path, predictions: Iterable[Prediction]) -> None:
