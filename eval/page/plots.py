@@ -94,21 +94,22 @@ def name_lines(axes: "Axes") -> None:
 
 
 def plot_classes(official: Mapping[str, Sequence[CellRow]]) -> Plot:
-    """Draw the nine official classes of every system with their 95 % intervals."""
-    figure, (axes,) = blank()
+    """Draw the nine official classes of every system with their 95 % intervals as a forest plot."""
     columns = [row.name for row in next(iter(official.values()))]
+    figure, (axes,) = blank(9.5, 1 + 0.17 * len(columns) * (1 + len(official)))
     for place, (name, rows) in enumerate(official.items()):
         shift = (place - (len(official) - 1) / 2) * 0.7 / max(len(official), 1)
         at = [columns.index(row.name) + shift for row in rows]
         middle = [row.accuracy for row in rows]
         ends = [(row.interval.low, row.interval.high) if row.interval else (row.accuracy,) * 2 for row in rows]
         color = COLORS[place % len(COLORS)]
-        axes.vlines(at, [low for low, _ in ends], [high for _, high in ends], color=color, linewidth=2)
-        axes.plot(at, middle, "o", color=color, markersize=5, label=_label(name))
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set(ylabel="accuracy, %")
+        axes.hlines(at, [low for low, _ in ends], [high for _, high in ends], color=color, linewidth=2)
+        axes.plot(middle, at, "o", color=color, markersize=5, label=_label(name))
+    axes.set_yticks(range(len(columns)), columns)
+    axes.invert_yaxis()  # the first class, and the first system of each, stand at the top
+    axes.set(xlabel="accuracy, %")
     name_lines(axes)
-    text = "Accuracy by subject, context and grade; lines are 95 % intervals. The table above has the figures."
+    text = "Accuracy by subject, context and grade; lines are 95 % intervals. The tables below have the figures."
     return Plot("classes", "Accuracy by class", text, figure)
 
 

@@ -62,13 +62,15 @@ def report(
     files = [run / "predictions.jsonl" if run.is_dir() else run for run in runs]
     systems = read_systems(files, dataset, split, reading or Reading(), names)
     scores = score(systems, BY, interval, seed, explanations)
-    parts, plots = score_parts(scores), score_plots(scores)
+    parts, (classes, *others) = score_parts(scores), score_plots(scores)
+    plots = [classes]
     if training:
         trained = distinct([name_of(folder) for folder in training])
         plots.append(plot_losses(dict(zip(trained, map(_events, training), strict=True))))
     for place, folder in enumerate(probes):
         more_parts, more_plots = probe_parts(folder, place)
         parts, plots = parts + more_parts, plots + more_plots
+    plots += others
     browser, pictures = browser_data(systems[0].questions, systems)
     told = [f"Split {split}.", *remarks(scores)]
     if pictures.left_out:
