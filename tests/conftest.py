@@ -19,9 +19,9 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Count the lines of property tests by their neighbours: tracing hundreds of drawn inputs takes half their time."""
+    """Count lines by other tests than those that draw inputs or take minutes: tracing takes half as long again."""
     for item in items:
-        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False) or item.get_closest_marker("slow"):
             item.add_marker("no_cover")
 
 
