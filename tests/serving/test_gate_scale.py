@@ -8,10 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.templates import Prompting
-from mm_adapter.llama.checkpoints.load import load_llama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.serving.engine import Engine
 from mm_adapter.serving.jobs import Job, Picture
@@ -20,48 +17,8 @@ from mm_adapter.serving.prompts import question_job
 from mm_adapter.vision import ImageTower, VisionConfig
 from mm_adapter.vision.places import shown_box, view_maps
 
-SAVED = Path(__file__).resolve().parent.parent / "saved"
 CHOICES = ["one", "two", "twenty-one"]
 WAYS = ("shared", "tiles", "query")
-
-
-@pytest.fixture(scope="module")
-def towers() -> dict[str, ImageTower]:
-    """A tower that gives global features of five tiles, and one that gives tokens."""
-    return {
-        "global": ImageTower(VisionConfig(depths=1, views=("1x1", "2x2"))),
-        "tokens": ImageTower(VisionConfig(views=("own",), output="tokens")),
-    }
-
-
-@pytest.fixture(scope="module")
-def kinds(towers: dict[str, ImageTower]) -> dict[str, MultimodalLlama]:
-    """Adapters that see in each way, one of text alone, one without gates, one that tunes weights, and the base."""
-    base = load_llama(str(SAVED / "llama"))
-    models = {"base": MultimodalLlama(base)}
-    shapes: dict[str, dict[str, Any]] = {
-        "text": {},
-        "joined": {"attention": "random-init"},
-        "tuned": {"biases": True},
-        "explains": {},
-    }
-    for way in WAYS:
-        tower = towers["tokens" if way == "query" else "global"]
-        shapes[way] = {"image_size": tower.feature_size, "bottleneck": 4, "image_prompts": way}
-        shapes[way] |= {"image_pieces": tower.pieces} if way == "tiles" else {}
-        shapes[way] |= {"query_width": 8, "query_blocks": 2, "query_heads": 2, "query_inner": 8}
-    for seed, (name, changes) in enumerate(shapes.items()):
-        adapter = Adapter(AdapterConfig(2, 3, **changes), base.model.config, seed=seed).requires_grad_(False)
-        for gates in (adapter.gates, adapter.image_gates):
-            if gates is not None:
-                gates.copy_(2 * torch.randn(gates.shape, generator=torch.Generator().manual_seed(seed)))
-        tower = towers["tokens" if name == "query" else "global"] if name in WAYS else None
-        prompting = Prompting()
-        if name == "explains":
-            prompting = Prompting("QCM-A", "letter", "solution", explanation_place="before")
-        vision = None if tower is None else tower.config
-        models[name] = MultimodalLlama(base, adapter, vision, prompting, tower=tower)
-    return models
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +27,9 @@ def shown(demo_folder: Path) -> Picture:
     return Picture(sorted((demo_folder / "images" / "test").glob("*/image.png"))[0].read_bytes(), "a")
 
 
-def computed(kinds: dict[str, MultimodalLlama], *jobs: Job) -> list[Any]:
+def computed(ways: dict[str, MultimodalLlama], *jobs: Job) -> list[Any]:
     """Return the results of jobs that are all there at once."""
-    engine = Engine(kinds)
+    engine = Engine(ways)
     engine.start()
     futures = engine.submit(jobs)
     engine.close()
@@ -80,42 +37,42 @@ def computed(kinds: dict[str, MultimodalLlama], *jobs: Job) -> list[Any]:
 
 
 def job(
-    kinds: dict[str, MultimodalLlama], name: str, picture: Picture | None, choices: Any = CHOICES, **more: Any
+    ways: dict[str, MultimodalLlama], name: str, picture: Picture | None, choices: Any = CHOICES, **more: Any
 ) -> Job:
     """Return the job of a question."""
-    return question_job(name, kinds[name], Limits(), "Which number?", choices, "A hint.", picture, 12, **more)
+    return question_job(name, ways[name], Limits(), "Which number?", choices, "A hint.", picture, 12, **more)
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["with a picture", "without"])
 @pytest.mark.parametrize("name", ["text", *WAYS])
 def test_gates_at_zero_are_the_base_bit_for_bit(
-    kinds: dict[str, MultimodalLlama], shown: Picture, name: str, seen: bool
+    ways: dict[str, MultimodalLlama], shown: Picture, name: str, seen: bool
 ) -> None:
     """Probabilities to the last bit, and the text; at 1 the adapter as it was trained, which says otherwise."""
     picture = shown if seen and name != "text" else None
-    [base] = computed(kinds, job(kinds, "base", None))
-    [closed] = computed(kinds, job(kinds, name, picture, gate_scale=0.0))
-    [opened] = computed(kinds, job(kinds, name, picture))
+    [base] = computed(ways, job(ways, "base", None))
+    [closed] = computed(ways, job(ways, name, picture, gate_scale=0.0))
+    [opened] = computed(ways, job(ways, name, picture))
     assert closed.answer.probabilities == base.answer.probabilities
     assert closed.answer.choice == base.answer.choice
     assert opened.answer.probabilities != base.answer.probabilities
-    [text] = computed(kinds, job(kinds, "base", None, None))
-    [same] = computed(kinds, job(kinds, name, picture, None, gate_scale=0.0))
-    [other] = computed(kinds, job(kinds, name, picture, None))
+    [text] = computed(ways, job(ways, "base", None, None))
+    [same] = computed(ways, job(ways, name, picture, None, gate_scale=0.0))
+    [other] = computed(ways, job(ways, name, picture, None))
     assert (same.text, same.ids) == (text.text, text.ids)
     assert other.ids != text.ids
 
 
-def test_scales_of_a_batch_are_each_their_own(kinds: dict[str, MultimodalLlama], shown: Picture) -> None:
+def test_scales_of_a_batch_are_each_their_own(ways: dict[str, MultimodalLlama], shown: Picture) -> None:
     """All adapters at several scales in one pass and one batch of texts: each as ``with_gates`` says alone."""
     asked = [(name, scale) for name in ("text", *WAYS, "explains") for scale in (0.0, 0.3, 1.0)]
     picture = {name: shown if name in WAYS else None for name, _ in asked}
-    questions = [job(kinds, name, picture[name], gate_scale=scale) for name, scale in asked]
-    texts = [job(kinds, name, picture[name], None, gate_scale=scale) for name, scale in asked]
-    found = computed(kinds, *questions, *texts)
+    questions = [job(ways, name, picture[name], gate_scale=scale) for name, scale in asked]
+    texts = [job(ways, name, picture[name], None, gate_scale=scale) for name, scale in asked]
+    found = computed(ways, *questions, *texts)
     for (name, scale), answer, text in zip(asked, found, found[len(asked) :], strict=False):
         content = None if picture[name] is None else picture[name].content
-        model = kinds[name].with_gates(scale)
+        model = ways[name].with_gates(scale)
         told = model.answer("Which number?", content, CHOICES, "A hint.")
         assert answer.answer.probabilities == pytest.approx(told.probabilities, abs=1e-5)
         assert answer.answer.explanation == told.explanation
@@ -123,10 +80,10 @@ def test_scales_of_a_batch_are_each_their_own(kinds: dict[str, MultimodalLlama],
     assert len({answer.answer.probabilities for answer in found[: len(asked)]}) > 10
 
 
-def test_a_scale_multiplies_what_the_gate_lets_through(kinds: dict[str, MultimodalLlama]) -> None:
+def test_a_scale_multiplies_what_the_gate_lets_through(ways: dict[str, MultimodalLlama]) -> None:
     """tanh(g) times the scale, and not tanh of the scaled gate."""
-    before = [part for part in kinds["text"].prefixes() or () if part is not None]
-    after = [part for part in kinds["text"].with_gates(0.5).prefixes() or () if part is not None]
+    before = [part for part in ways["text"].prefixes() or () if part is not None]
+    after = [part for part in ways["text"].with_gates(0.5).prefixes() or () if part is not None]
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(other.strength, 0.5 * one.strength)
 
@@ -144,21 +101,21 @@ def test_a_scale_multiplies_what_the_gate_lets_through(kinds: dict[str, Multimod
     ids=str,
 )
 def test_what_has_no_gates_is_refused_by_name(
-    kinds: dict[str, MultimodalLlama], name: str, more: dict[str, Any], said: str
+    ways: dict[str, MultimodalLlama], name: str, more: dict[str, Any], said: str
 ) -> None:
     """With options and without."""
     for choices in (CHOICES, None):
         with pytest.raises(UserError, match=said):
-            job(kinds, name, None, choices, **more)
+            job(ways, name, None, choices, **more)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["text", *WAYS])
-def test_where_an_answer_looks(kinds: dict[str, MultimodalLlama], shown: Picture, name: str) -> None:
+def test_where_an_answer_looks(ways: dict[str, MultimodalLlama], shown: Picture, name: str) -> None:
     """Gated softmax of the last position of the prompt, head by head; a text looks as an option of it would."""
-    model, picture = kinds[name], None if name == "text" else shown
-    asked = job(kinds, name, picture, attention=True, gate_scale=0.5)
-    [answer, text] = computed(kinds, asked, job(kinds, name, picture, None, attention=True))
+    model, picture = ways[name], None if name == "text" else shown
+    asked = job(ways, name, picture, attention=True, gate_scale=0.5)
+    [answer, text] = computed(ways, asked, job(ways, name, picture, None, attention=True))
     queries: list[torch.Tensor] = []
     prefixes = model.with_gates(0.5).prefixes(None if picture is None else model.image_features(picture.content))
     below = model.adapter.first_layer
@@ -201,9 +158,9 @@ def test_where_an_answer_looks(kinds: dict[str, MultimodalLlama], shown: Picture
 
 
 @torch.no_grad()
-def test_looks_of_queries_are_those_that_the_vectors_come_of(kinds: dict[str, MultimodalLlama]) -> None:
+def test_looks_of_queries_are_those_that_the_vectors_come_of(ways: dict[str, MultimodalLlama]) -> None:
     """Of one block with one head: a query's vector is what its weights make of the tokens' values."""
-    query = kinds["query"].adapter.visual_query
+    query = ways["query"].adapter.visual_query
     tokens = torch.randn(1, 4, query.input.in_features, generator=torch.Generator().manual_seed(1))
     block, joined = query.blocks[0], query._joined(tokens)
     weights = block.weights(joined)

@@ -259,6 +259,7 @@ async function askAll() {
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   askAll().catch(unexpected);
+  if (matchMedia("(max-width: 60rem)").matches) at("answers").scrollIntoView();
 });
 form.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();

@@ -39,7 +39,7 @@ export function options(choices, reply, before) {
       track.append(mark);
       const points = 100 * (share - before[place]);
       const sign = points < 0 ? "−" : "+";
-      const change = `${percent(before[place])} with gates at 0, ${sign}${Math.abs(points).toFixed(1)} points by the adapter`;
+      const change = `${percent(before[place])} at gates 0, adapter ${sign}${Math.abs(points).toFixed(1)}`;
       row.append(element("div", { class: "change" }, change));
     }
     list.append(row);
@@ -50,7 +50,7 @@ export function options(choices, reply, before) {
 /** What the prompts add in each layer, as bars. */
 function layerBars(found) {
   const highest = Math.max(...found.ratios, 1e-9);
-  const count = found.ratios.length, width = 300, height = 70, step = width / count;
+  const count = found.ratios.length, width = 300, height = 70, step = width / Math.max(count, 12);
   const bars = found.ratios.map((ratio, place) => {
     const tall = (height * ratio) / highest;
     return drawn("rect", { class: "layer-bar", x: place * step + step * 0.1, y: height - tall, width: step * 0.8, height: tall });
@@ -65,7 +65,7 @@ function layerBars(found) {
 /** Layers down, prompts across; the darker, the more is looked at. */
 function heatMap(found, rows, what) {
   const highest = Math.max(...rows.flat(), 1e-9), columns = rows[0].length;
-  const side = 300 / Math.max(columns, 10), left = 24, high = Math.min(side, 12);
+  const left = 24, side = (300 - left) / columns, high = 12;
   const cells = rows.flatMap((row, y) =>
     row.map((value, x) => {
       const title = drawn("title", {}, `layer ${found.first_layer + y}, ${what} ${x + 1}: ${value.toFixed(4)}`);
@@ -82,7 +82,7 @@ function heatMap(found, rows, what) {
   const said =
     `Layers downwards, ${columns} ${what}s across; the stronger the colour, the more is looked at. Most: ${what} ` +
     `${best[1] + 1} in layer ${found.first_layer + best[0]}, ${rows[best[0]][best[1]].toFixed(4)}.`;
-  const box = `0 0 ${left + columns * side} ${rows.length * high}`;
+  const box = `0 0 300 ${rows.length * high}`;
   return [drawn("svg", { viewBox: box, role: "img", "aria-label": `Heat map. ${said}` }, ...labels, ...cells), said];
 }
 
