@@ -65,7 +65,7 @@ function layerBars(found) {
 /** Layers down, prompts across; the darker, the more is looked at. */
 function heatMap(found, rows, what) {
   const highest = Math.max(...rows.flat(), 1e-9), columns = rows[0].length;
-  const left = 24, side = (300 - left) / columns, high = 12;
+  const left = 28, side = (300 - left) / columns, high = 15;
   const cells = rows.flatMap((row, y) =>
     row.map((value, x) => {
       const title = drawn("title", {}, `layer ${found.first_layer + y}, ${what} ${x + 1}: ${value.toFixed(4)}`);
@@ -75,7 +75,7 @@ function heatMap(found, rows, what) {
   );
   const every = Math.ceil(rows.length / 10);
   const labels = rows
-    .map((_, y) => drawn("text", { x: 0, y: y * high + high * 0.8 }, String(found.first_layer + y)))
+    .map((_, y) => drawn("text", { x: 0, y: y * high + high * 0.85 }, String(found.first_layer + y)))
     .filter((_, y) => y % every === 0);
   let best = [0, 0];
   rows.forEach((row, y) => row.forEach((value, x) => (best = value > rows[best[0]][best[1]] ? [y, x] : best)));
