@@ -1,5 +1,6 @@
 """Gates that a request scales: at 0 the base model bit for bit; where an answer looks, against a plain computation."""
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,8 @@ def test_where_an_answer_looks(ways: dict[str, MultimodalLlama], shown: Picture,
         looks = model.adapter.visual_query.looks(tokens)[0]
         shares = answer.attention.prompts.sum(0) @ looks
         torch.testing.assert_close(views["own"].shares.flatten(), shares / shares.sum(), rtol=1e-4, atol=1e-6)
+        size = Image.open(io.BytesIO(picture.content)).size
+        assert views["own"].box == shown_box(model.tower, size) != (0, 0, 1, 1)
     else:
         assert not views, "a picture that is one vector has no places"
 

@@ -221,6 +221,12 @@ def test_where_it_looks(opened: Opened, asked: Any, picture: Path) -> None:
         cells = column.locator(".over-picture .cell")
         assert cells.count() == size
         shares = [share for row in reply["attention"]["picture"][0]["shares"] for share in row]
+        left, top, right, bottom = reply["attention"]["picture"][0]["box"]
+        side = round(size**0.5)
+        for place, cell in enumerate(cells.all()):
+            row, at = divmod(place, side)
+            assert float(cell.get_attribute("x")) == pytest.approx(left + at * (right - left) / side)
+            assert float(cell.get_attribute("y")) == pytest.approx(top + row * (bottom - top) / side)
         shown = [float(cell.get_attribute("fill-opacity")) for cell in cells.all()]
         assert shown == pytest.approx([0.75 * share / max(shares) for share in shares], abs=1e-3)
         box = column.locator(".over-picture img").bounding_box()
