@@ -119,6 +119,12 @@ def server(models: dict[str, MultimodalLlama]) -> Iterator[Running]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., Any]:
+    """Return a function that serves any models: ``with serving(models) as server:``."""
+    return lambda models, token=None, **bounds: running(models, Limits(**bounds), token)
+
+
 @pytest.fixture
 def serve(models: dict[str, MultimodalLlama]) -> Callable[..., object]:
     """Return a function that serves with other bounds: ``with serve(queue=1) as server:``."""

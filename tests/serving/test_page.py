@@ -94,13 +94,9 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def asked(ways: Models) -> Iterator[Any]:
+def asked(ways: Models, serving: Any) -> Iterator[Any]:
     """A server of adapters that see in every way."""
-    from conftest import running
-
-    from mm_adapter.serving.limits import Limits
-
-    with running(ways, Limits(), None) as found:
+    with serving(ways) as found:
         yield found
 
 

@@ -8,12 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import running
 from test_protocol import Models, data_uri
 
 from mm_adapter.serving.address import listen
 from mm_adapter.serving.engine import Engine
-from mm_adapter.serving.limits import Limits
 from mm_adapter.serving.page_routes import FILES
 from mm_adapter.serving.run_server import make_server
 
@@ -57,9 +55,9 @@ def test_examples_are_questions_that_can_be_asked(server: Any, models: Models) -
         assert reply.json()["choice"] in example["choices"]
 
 
-def test_models_say_what_they_take(ways: Models) -> None:
+def test_models_say_what_they_take(ways: Models, serving: Any) -> None:
     """As what each of them then refuses."""
-    with running(ways, Limits(), None) as server:
+    with serving(ways) as server:
         for told in server.http.get("/v1/models").json()["data"]:
             name, takes = told["id"], told["takes"]
             tries = {"gate_scale": 0.5, "attention": True, "image": data_uri_of(server)}

@@ -212,7 +212,8 @@ async function ask(model, question, scale, wanted, column, signal) {
   if (reply.attention) column.append(attention(reply.attention, body.image));
   else if (wanted) column.append(element("p", { class: "remark" }, "What it looks at is not shown: it has no gated prompts."));
   const share = body.choices ? `, ${(100 * reply.probabilities[reply.index]).toFixed(1)} %` : "";
-  return `${model.id}: ${reply.choice}${share}`;
+  const short = reply.choice.length > 300 ? `${reply.choice.slice(0, 300)} …` : reply.choice; // this is read aloud
+  return `${model.id}: ${short}${share}`;
 }
 
 async function askAll() {
