@@ -173,6 +173,7 @@ def test_side_by_side(opened: Opened, ways: Models, picture: Path) -> None:
         assert opened.column(place).locator("h3").inner_text().split(",")[0] == name
         assert opened.shares(place) == as_shown(told.probabilities)
         assert ("without the picture" in opened.column(place).inner_text()) == (name != "shared")
+        assert bool(told.explanation) == (name == "explains")
         if told.explanation:
             assert " ".join(told.explanation.split()) in " ".join(opened.column(place).inner_text().split())
     lefts = [opened.column(place).bounding_box()["x"] for place in range(2)]
