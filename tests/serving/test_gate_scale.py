@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from mm_adapter.core.errors import UserError
+from mm_adapter.inference.answer import continued_question
+from mm_adapter.inference.prompt_look import look_at_prompts
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.serving.engine import Engine
 from mm_adapter.serving.jobs import Job, Picture
@@ -158,6 +160,18 @@ def test_where_an_answer_looks(ways: dict[str, MultimodalLlama], shown: Picture,
         assert views["own"].box == shown_box(model.tower, size) != (0, 0, 1, 1)
     else:
         assert not views, "a picture that is one vector has no places"
+
+
+def test_one_that_explains_first_looks_from_behind_its_explanation(ways: dict[str, MultimodalLlama]) -> None:
+    """There the answer is predicted, and not where the explanation begins."""
+    model = ways["explains"]
+    asked = job(ways, "explains", None, attention=True)
+    [found] = computed(ways, asked)
+    whole = continued_question(model, asked.question, found.answer.explanation)
+    assert len(whole.prefix) > len(asked.question.prefix)
+    for question, same in ((whole, True), (asked.question, False)):
+        told = look_at_prompts(model.llama, model.adapter.first_layer, model.prefixes(), question.prefix)
+        assert torch.allclose(told.prompts, found.attention.prompts, atol=1e-6) == same
 
 
 @torch.no_grad()
