@@ -44,6 +44,7 @@ setup(
     packages=find_packages(include=["mm_adapter", "mm_adapter.*"]),
     package_data={
         "mm_adapter": ["py.typed", "presets/*.toml", "presets/ablations/*.toml"],
+        "mm_adapter.serving": ["page/*.html", "page/*.css", "page/*.js"],
         "mm_adapter.eval": ["leaderboard/*.csv", "leaderboard/*.txt", "page/*.jinja", "page/*.css", "page/*.js"],
     },
     install_requires=[

@@ -1,12 +1,14 @@
 """``MultimodalLlama``: a frozen LLaMA, an adapter and an image tower, joined."""
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mm_adapter.adapter import Adapter
+from mm_adapter.adapter.attention import scale_gates
 from mm_adapter.adapter.finetune import FinetunedWeights
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.images import ImageSource, open_image
@@ -33,12 +35,14 @@ class MultimodalLlama(PromptedModel, nn.Module):
         finetuned: trained weights of the model itself, where those were trained in place of an adapter; else None.
         prompting: how questions are put, as the adapter was taught.
         vision: which image features the adapter takes; None where it takes none.
+        gate_scale: what the adapter's gates are multiplied by, 1 as it was trained; see ``with_gates``.
     """
 
     adapter: Adapter | None
     finetuned: FinetunedWeights | None
     _tower: ImageTower | None
     _blank: Tensor | None
+    gate_scale: float = 1.0
 
     def __init__(
         self,
@@ -129,12 +133,7 @@ class MultimodalLlama(PromptedModel, nn.Module):
             object.__setattr__(self, "_tower", tower)
         return self._tower  # type: ignore[return-value]
 
-    def forward(
-        self,
-        tokens: Tensor,
-        image_features: Tensor | None = None,
-        has_image: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, image_features: Tensor | None = None, has_image: Tensor | None = None) -> Tensor:
         """Return next-token logits ``(B, T, V)``.
 
         Args:
@@ -158,7 +157,24 @@ class MultimodalLlama(PromptedModel, nn.Module):
             if image_features is not None and has_image is not None:
                 blank = torch.where(has_image.view(-1, *(1 for _ in blank.shape[1:])), image_features, blank)
             image_features, has_image = blank, None
-        return list(self.adapter.prefixes(self.llama, image_features, has_image))
+        return scale_gates(self.adapter.prefixes(self.llama, image_features, has_image), self.gate_scale)
+
+    def with_gates(self, scale: float) -> "MultimodalLlama":
+        """Return a model that shares all of this one, its gates multiplied by ``scale``: 0 is the base, 1 this model.
+
+        What is asked, and how, stays the adapter's: at 0 it is what the base model says to the adapter's prompts.
+
+        Raises:
+            UserError: ``scale`` is not between 0 and 1, or what the adapter changes does not all stand behind gates.
+        """
+        if not 0 <= scale <= 1:
+            raise UserError(f"a gate scale of {scale:g}; it must be between 0 (the base model) and 1 (the adapter).")
+        reason = "there is no adapter, and so no gate" if self.adapter is None else self.adapter.ungated
+        if reason is not None or self.llama.sharded:
+            raise UserError(f"gates cannot be scaled: {reason or 'the weights are spread among processes'}.")
+        scaled = copy(self)
+        scaled.gate_scale = scale
+        return scaled
 
     @property
     def trained(self) -> Adapter | FinetunedWeights | None:

@@ -184,6 +184,7 @@ def test_commands(shown: Shown, stage: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(sys, "stdin", io.StringIO("Hello\n/quit\n"))
     errors = io.StringIO()
     if words[0] == "serve":
+        monkeypatch.setattr("webbrowser.open", lambda _: True)
         # It ends as it would on a machine that is wanted back.
         threading.Thread(target=ended_when_it_serves, args=(errors,), daemon=True).start()
     with contextlib.redirect_stderr(errors):

@@ -50,7 +50,14 @@ def test_a_wheel_holds_one_package(built: dict[str, Path]) -> None:
     names = zipfile.ZipFile(built["wheel"]).namelist()
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"mm_adapter"}
-    wanted = ("data/question.py", "eval/metrics.py", "py.typed", "presets/demo.toml", "eval/leaderboard/published.csv")
+    wanted = (
+        "data/question.py",
+        "eval/metrics.py",
+        "py.typed",
+        "presets/demo.toml",
+        "eval/leaderboard/published.csv",
+        "serving/page/ask.js",
+    )
     assert {f"mm_adapter/{name}" for name in wanted} <= set(names)
     metadata = zipfile.ZipFile(built["wheel"]).read(next(name for name in names if name.endswith("METADATA"))).decode()
     for field in (

@@ -114,6 +114,15 @@ class Adapter(nn.Module):
         """Layers below this one compute what the base model does; their output can be kept."""
         return self.first_layer if self.tuning is None else 0
 
+    @property
+    def ungated(self) -> str | None:
+        """Why gates of 0 would not leave the base model; None where they do."""
+        if self.gates is None:
+            return "the adapter has random-init attention, whose prompts stand behind no gate"
+        return (
+            None if self.tuning is None else "the adapter also changes weights of the model, which no gate holds back"
+        )
+
     def tuned(self, llama: Llama) -> Llama:
         """Return the model that the adapter's prefixes are for: ``llama``, or one that shares its weights.
 

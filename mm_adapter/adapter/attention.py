@@ -1,13 +1,13 @@
 """Attention to adaption prompts: gated with a softmax of its own, or joined to the text's."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from mm_adapter.llama.attention import Attention, Mask, Packing, attend
+from mm_adapter.llama.attention import Attention, AttentionPrefix, Mask, Packing, attend
 
 
 def zero_init_attention(
@@ -83,6 +83,11 @@ class GatedPrefix:
         gate = gate if self.scale is None else self.scale.float() * gate
         return gate.to(self.values.dtype).view(1, -1, 1, 1)
 
+    def scaled(self, factor: float) -> "GatedPrefix":
+        """Return the prefix with what it adds multiplied by ``factor``; at 0 it adds nothing, bit for bit."""
+        before = 1.0 if self.scale is None else self.scale
+        return replace(self, scale=torch.as_tensor(factor * before, device=self.gate.device))
+
     @cached_property
     def shifted_values(self) -> Tensor:
         """The values with the pictures' vectors added, ``(B or 1, Hkv, K, head_dim)``."""
@@ -105,6 +110,10 @@ class SummedPrefix:
         """Return attention to the text plus both gated attentions, ``(B, H, T, head_dim)``."""
         to_text = self.prompts.attend(queries, keys, values, mask, causal)  # (B, H, T, head_dim)
         return torch.addcmul(to_text, self.pieces.strength, self.pieces.attend_to_prompts(queries, mask))
+
+    def scaled(self, factor: float) -> "SummedPrefix":
+        """Return both with what they add multiplied by ``factor``."""
+        return SummedPrefix(self.prompts.scaled(factor), self.pieces.scaled(factor))
 
 
 @dataclass(frozen=True)
@@ -159,6 +168,13 @@ class DeferredPrefix:
 
 
 Prefix = GatedPrefix | JoinedPrefix | SummedPrefix | DeferredPrefix
+
+
+def scale_gates(prefixes: Sequence[AttentionPrefix | None], factor: float) -> list[AttentionPrefix | None]:
+    """Return the prefixes of every layer with what gated ones add multiplied by ``factor``; 1 changes nothing."""
+    if factor == 1:
+        return list(prefixes)
+    return [part.scaled(factor) if isinstance(part, GatedPrefix | SummedPrefix) else part for part in prefixes]
 
 
 def litgpt_heads(attention: Attention, prompts: Tensor) -> tuple[Tensor, Tensor]:

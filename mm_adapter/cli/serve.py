@@ -14,11 +14,12 @@ from mm_adapter.core.files import DEFAULT_LLAMA, check_place, read_json
 from mm_adapter.serving.address import check_address, listen, token_of_environment
 
 EXAMPLES = (
-    "mm-adapter serve --adapter runs/first",
+    "mm-adapter serve --adapter runs/first --open",
     "mm-adapter serve --adapter physics=runs/physics --adapter maps=runs/maps --port 8080",
     "MM_ADAPTER_TOKEN=secret mm-adapter serve --adapter runs/first --host 0.0.0.0",
 )
 NOTES = (
+    "The page to ask on is at the server's address: drop a picture, ask, compare adapters, turn their gates.",
     "Speaks OpenAI's protocol (/v1/chat/completions, /v1/completions, /v1/models), answers questions with options "
     "(/v1/answer), and ends by SIGTERM or Ctrl-C when all that was accepted is answered.",
 )
@@ -64,6 +65,9 @@ def serve(
         float, Parameter(validator=Number(gt=0), help="Give up a request that is not done within this many seconds.")
     ] = 120.0,
     max_new_tokens: Annotated[Count, Parameter(help="Let a request ask for this many tokens at most.")] = 1024,
+    open_page: Annotated[
+        bool, Parameter(name="--open", negative="", help="Open the page to ask on in the browser.")
+    ] = False,
     asking: AskingOptions = AskingOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Serve a base model and adapters over HTTP."""
@@ -88,7 +92,9 @@ def serve(
         limits = Limits(queue=queue, rows=rows, seconds=seconds, new_tokens=max_new_tokens)
         prompting = asking.prompting() if asking.chosen() else None
         models = load_models(llama, folders, dtype, device, quantization, prompting)
-        make_server(Engine(models, limits), host, port, token).run(sockets=[socket])
+        server = make_server(Engine(models, limits), host, port, token)
+        server.open_page = open_page
+        server.run(sockets=[socket])
 
 
 def _named(adapters: tuple[str, ...]) -> dict[str, Path]:

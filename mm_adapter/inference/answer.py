@@ -93,10 +93,12 @@ def explain_first(
     limit = max_new_tokens or EXPLANATION_LENGTH
     texts = model.generate(prefixes, images.features, images.present, max_new_tokens=limit, stop_strings=(ANSWER_LINE,))
     explanations = [text.strip() for text in texts]
-    return [(text, _continued(model, question, text)) for question, text in zip(questions, explanations, strict=True)]
+    told = zip(questions, explanations, strict=True)
+    return [(text, continued_question(model, question, text)) for question, text in told]
 
 
-def _continued(model: AdaptedModel, question: EncodedQuestion, explanation: str) -> EncodedQuestion:
+def continued_question(model: AdaptedModel, question: EncodedQuestion, explanation: str) -> EncodedQuestion:
+    """Return a question with the explanation that stands before its answer as part of its prefix."""
     # Encoded as in training, not as it came: a decoder may swallow the space in front.
     told = model.tokenizer.encode_continuation(model.template.space + explanation) if explanation else []
     longest = max(map(len, question.options))

@@ -1,67 +1,19 @@
 """How much the prompts add to each layer's attention, by kind of token, and which prompts are looked at."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mm_adapter.adapter.attention import GatedPrefix, SummedPrefix
+from mm_adapter.adapter.prompt_recorder import recorders
 from mm_adapter.data.token_kinds import KINDS, token_kinds
 from mm_adapter.eval.probes.findings import Section
-from mm_adapter.llama.attention import Mask, Packing, attend
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.scoring.batching import token_batches
 from mm_adapter.scoring.encoded_sets import QuestionSet
 from mm_adapter.scoring.likelihoods import score_options
 
 PICTURE = "attention.png"
-
-
-@dataclass
-class _Recorder:
-    """Attends as ``prefix`` does, and keeps what it saw of one pass over N packed tokens.
-
-    Attributes:
-        ratios: ``(N,)`` float32, norm of the gated attention to the prompts over that of the attention to the text.
-        weights: ``(N, K)`` float32, softmax over the prompts, mean over heads.
-        piece_weights: ``(N, P)`` float32, the same over the pieces of a picture, where they are prompts of their own.
-    """
-
-    prefix: GatedPrefix | SummedPrefix
-    ratios: Tensor = field(default_factory=lambda: torch.empty(0))
-    weights: Tensor = field(default_factory=lambda: torch.empty(0))
-    piece_weights: Tensor = field(default_factory=lambda: torch.empty(0))
-
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
-        """Return attention to text and prompts, ``(1, H, N, head_dim)``."""
-        to_text = attend(queries, keys, values, mask, causal)
-        parts = (self.prefix,) if isinstance(self.prefix, GatedPrefix) else (self.prefix.prompts, self.prefix.pieces)
-        gated = torch.stack([part.strength * part.attend_to_prompts(queries, mask) for part in parts]).sum(dim=0)
-        self.ratios = (_norms(gated) / _norms(to_text).clamp(min=torch.finfo(torch.float32).tiny)).cpu()
-        self.weights = _mean_weights(parts[0].keys, queries, mask)
-        self.piece_weights = torch.empty(0) if len(parts) == 1 else _mean_weights(parts[1].keys, queries, mask)
-        return to_text + gated
-
-
-def _mean_weights(prompt_keys: Tensor, queries: Tensor, mask: Mask) -> Tensor:
-    """Return the softmax of each token over ``prompt_keys``, mean over heads, ``(N, K)``."""
-    prompt_keys = prompt_keys.repeat_interleave(queries.shape[1] // prompt_keys.shape[1], dim=1)
-    if isinstance(mask, Packing) and prompt_keys.shape[0] > 1:
-        blocks = zip(mask.split(queries), mask.members, strict=True)
-        weights = mask.join([_weights(own, prompt_keys[of]) for own, of in blocks])  # (1, H, N, K)
-    else:
-        weights = _weights(queries, prompt_keys)
-    return weights[0].mean(dim=0).cpu()
-
-
-def _weights(queries: Tensor, keys: Tensor) -> Tensor:
-    scores = (queries.float() @ keys.float().transpose(2, 3)) * queries.shape[-1] ** -0.5
-    return scores.softmax(dim=-1)
-
-
-def _norms(heads: Tensor) -> Tensor:
-    return heads[0].float().transpose(0, 1).flatten(1).norm(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -133,16 +85,16 @@ def prompt_attention(model: MultimodalLlama, examples: QuestionSet, token_budget
         batch, features, has_image = examples.batch(indices, with_tail=False)
         features = None if features is None else features.to(device)
         has_image = None if has_image is None else has_image.to(device)
-        recorders = _recorders(model.prefixes(features, has_image) or ())
+        layers_seen = recorders(model.prefixes(features, has_image) or ())
         below = [None] * adapter.first_layer
-        score_options(model.llama, batch.to(device), [*below, *recorders], None, adapter.first_layer)
+        score_options(model.llama, batch.to(device), [*below, *layers_seen], None, adapter.first_layer)
         members = [examples.questions[index] for index in indices]
         named = [kind for member in members for kind in token_kinds(member, model.template, model.tokenizer)]
         place = torch.tensor([KINDS.index(kind) for kind in named])
         pictured = torch.tensor([member.image is not None for member in members])
         seen = pictured[batch.packing.segment_ids]  # (N,)
         counts += place.bincount(minlength=kinds)
-        for layer, recorder in enumerate(recorders):
+        for layer, recorder in enumerate(layers_seen):
             sums[layer].index_add_(0, place, recorder.ratios)
             weights[layer] += recorder.weights.sum(dim=0)
             if len(recorder.piece_weights):
@@ -157,7 +109,3 @@ def prompt_attention(model: MultimodalLlama, examples: QuestionSet, token_budget
         weights=weights / counts.sum(),
         piece_weights=piece_weights / seeing if seeing and adapter.places is not None else None,
     )
-
-
-def _recorders(prefixes: Sequence[object]) -> list[_Recorder]:
-    return [_Recorder(prefix) for prefix in prefixes if isinstance(prefix, GatedPrefix | SummedPrefix)]

@@ -12,17 +12,17 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from mm_adapter import __version__
 from mm_adapter.core.errors import UserError
+from mm_adapter.serving.answer_routes import answer_routes
 from mm_adapter.serving.engine import Engine
-from mm_adapter.serving.exchange import Gone, ask
+from mm_adapter.serving.exchange import Gone
 from mm_adapter.serving.guard import Guard
-from mm_adapter.serving.jobs import Answered, Job
 from mm_adapter.serving.limits import Overloaded, UnknownModel
 from mm_adapter.serving.metrics_text import CONTENT_TYPE, metrics_text
 from mm_adapter.serving.openai_routes import openai_routes
+from mm_adapter.serving.page_routes import OPEN, page_routes
 from mm_adapter.serving.preparing import Preparation
-from mm_adapter.serving.prompts import ContextFull, question_job
+from mm_adapter.serving.prompts import ContextFull, taken
 from mm_adapter.serving.replies import OWN_ERROR, error
-from mm_adapter.serving.schemas import AnswerReply, AnswerRequest, BatchReply, BatchRequest, QuestionFields, TimingReply
 
 LOCAL = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
@@ -46,9 +46,11 @@ def make_app(engine: Engine, token: str | None = None, hosts: frozenset[str] | N
     # Pages that explain the protocol would be fetched from elsewhere; /openapi.json describes it.
     app = FastAPI(title="mm-adapter", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     preparation = Preparation(engine)
-    guard = Guard(app, engine.limits, token, None if token else hosts)
+    guard = Guard(app, engine.limits, token, None if token else hosts, OPEN)
     _add_errors(app)
     app.include_router(openai_routes(preparation))
+    app.include_router(answer_routes(preparation))
+    app.include_router(page_routes(preparation))
     started = int(time.time())
 
     @app.get("/health")
@@ -74,52 +76,10 @@ def make_app(engine: Engine, token: str | None = None, hosts: frozenset[str] | N
         return _model(name)
 
     def _model(name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": started, "owned_by": "mm-adapter"}
-
-    def job(name: str, asked: QuestionFields) -> Job:
-        picture, context = preparation.picture(asked.image), asked.context or ""
-        more = (context, picture, asked.max_new_tokens)
-        return question_job(name, engine.model(name), engine.limits, asked.question, asked.choices, *more)
-
-    @app.post("/v1/answer", tags=["Questions"])
-    async def answer(asked: AnswerRequest, request: Request) -> AnswerReply:
-        """Answer a question by the likeliest of its options, or freely."""
-        name = asked.model or preparation.default_model
-        jobs = [await preparation.run(lambda: job(name, asked))]
-        [found] = await ask(engine, request, jobs)
-        return _answer(name, found)
-
-    @app.post("/v1/answer/batch", tags=["Questions"])
-    async def answer_batch(asked: BatchRequest, request: Request) -> BatchReply:
-        """Answer many questions; one that cannot be asked is named, and none is answered then."""
-        preparation.check_count(len(asked.questions))
-        names = [question.model or asked.model or preparation.default_model for question in asked.questions]
-
-        def prepare() -> list[Job]:
-            jobs = []
-            for number, (name, question) in enumerate(zip(names, asked.questions, strict=True)):
-                try:
-                    jobs.append(job(name, question))
-                except UserError as reason:
-                    raise UserError(f"question {number}: {reason}") from reason
-            return jobs
-
-        found = await ask(engine, request, await preparation.run(prepare))
-        return BatchReply(answers=[_answer(name, answered) for name, answered in zip(names, found, strict=True)])
+        told = {"id": name, "object": "model", "created": started, "owned_by": "mm-adapter"}
+        return {**told, "takes": taken(engine.models[name])}
 
     return guard
-
-
-def _answer(name: str, found: Any) -> AnswerReply:
-    timing = TimingReply(waited=found.timing.waited, computed=found.timing.computed)
-    if isinstance(found, Answered):
-        answer = found.answer
-        more: dict[str, Any] = {"index": answer.choice, "probabilities": list(answer.probabilities)}
-        return AnswerReply(
-            model=name, choice=answer.text, explanation=answer.explanation or None, timing=timing, **more
-        )
-    choice = found.text.strip()
-    return AnswerReply(model=name, choice=choice, index=None, probabilities=[], explanation=None, timing=timing)
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -14,7 +14,7 @@ from mm_adapter.serving.limits import Limits
 from mm_adapter.serving.replies import error
 
 _BODIES = 8  # largest bodies that are held at a time, together
-_OPEN = ("/health",)  # needs no token: whoever watches the machine asks it
+_HEALTH = "/health"  # needs no token: whoever watches the machine asks it
 
 
 class Guard:
@@ -26,6 +26,7 @@ class Guard:
         token: that requests must bring; None for none.
         hosts: names by which the server may be called; None for any. Without a token only its own: a page of another
             site could otherwise make a browser ask it by a name that points here.
+        open_paths: that need no token, besides ``/health``.
 
     Attributes:
         answered: requests by path and status.
@@ -33,8 +34,16 @@ class Guard:
         held: bytes of bodies of requests that are not answered yet.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, token: str | None, hosts: frozenset[str] | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        token: str | None,
+        hosts: frozenset[str] | None,
+        open_paths: frozenset[str] = frozenset(),
+    ) -> None:
         self.app, self.limits, self.token, self.hosts = app, limits, token, hosts
+        self.open_paths = open_paths | {_HEALTH}
         self.answered: Counter[tuple[str, int]] = Counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.present = self.held = 0
@@ -103,7 +112,7 @@ class Guard:
         name = name[: name.index("]") + 1] if "]" in name else name.partition(":")[0]
         if self.hosts is not None and name.lower() not in self.hosts:
             return 421, "the server is called by another name than its own; call it as localhost, or set a token."
-        if self.token is not None and scope["path"] not in _OPEN:
+        if self.token is not None and scope["path"] not in self.open_paths:
             given = headers.get(b"authorization", b"")
             if not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
                 return 401, "the token is missing or wrong; send the header Authorization: Bearer TOKEN."

@@ -10,6 +10,7 @@ from mm_adapter.data.encoding import EncodedQuestion
 from mm_adapter.inference.answer import Answer
 from mm_adapter.inference.decoding import TokenScore
 from mm_adapter.inference.generation import Sampling
+from mm_adapter.inference.prompt_look import PromptLook
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Job:
     Attributes:
         model: name of the adapter, or ``base``.
         picture: what it is about; None without.
+        gate_scale: what the adapter's gates are multiplied by: 0 is the base model, asked as the adapter is.
+        attention: tell which prompts the answer looks at, see ``inference.prompt_look``.
         future: of the result.
         given_up: nobody waits for the result any more: nothing further is computed for it.
         arrived, started: on the monotonic clock.
@@ -47,6 +50,8 @@ class Job:
 
     model: str
     picture: Picture | None = None
+    gate_scale: float = field(default=1.0, kw_only=True)
+    attention: bool = field(default=False, kw_only=True)
     future: "Future[Any]" = field(default_factory=Future, init=False)
     given_up: bool = field(default=False, init=False)
     arrived: float = field(default_factory=time.monotonic, init=False)
@@ -66,10 +71,11 @@ class ChooseJob(Job):
 
 @dataclass(frozen=True)
 class Answered:
-    """A choice and how long it took."""
+    """A choice, how long it took, and where it looked if that was wanted."""
 
     answer: Answer
     timing: Timing
+    attention: PromptLook | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,7 @@ class Written:
         finished: ``stop`` or ``length``.
         scores, prompt_scores: see ``inference.decoding.Row``; empty where they were not asked for.
         timing: of it.
+        attention: where its first token looked, if that was wanted.
     """
 
     text: str
@@ -133,3 +140,4 @@ class Written:
     scores: tuple[TokenScore, ...]
     prompt_scores: tuple[TokenScore, ...]
     timing: Timing
+    attention: PromptLook | None = None

@@ -7,9 +7,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from mm_adapter.adapter.attention import scale_gates
 from mm_adapter.llama.model import Prefixes
-from mm_adapter.scoring.likelihoods import AdaptedModel
-from mm_adapter.serving.jobs import Picture
+from mm_adapter.model import MultimodalLlama
+from mm_adapter.serving.jobs import Job, Picture
 
 Key = TypeVar("Key")
 Kept = TypeVar("Kept")
@@ -23,22 +24,23 @@ class PrefixStore:
         models: by name.
     """
 
-    def __init__(self, models: Mapping[str, AdaptedModel]) -> None:
+    def __init__(self, models: Mapping[str, MultimodalLlama]) -> None:
         self._models = models
         self._prefixes: OrderedDict[tuple[str, str], Prefixes] = OrderedDict()
         self._features: OrderedDict[tuple[int, str], Tensor] = OrderedDict()
 
-    def model(self, name: str) -> AdaptedModel:
+    def model(self, name: str) -> MultimodalLlama:
         """Return a model by its name."""
         return self._models[name]
 
     @torch.no_grad()
-    def prefixes(self, name: str, picture: Picture | None) -> Prefixes | None:
-        """Return the prefixes of one sample; None of the base model.
+    def prefixes(self, job: Job) -> Prefixes | None:
+        """Return the prefixes of a request's one sample, their gates as it wants them; None of the base model.
 
         Raises:
             UserError: the model takes no pictures.
         """
+        name, picture = job.model, job.picture
         model = self._models[name]
         key = name, "" if picture is None else picture.key
         if key not in self._prefixes:
@@ -46,7 +48,7 @@ class PrefixStore:
             if found is None:
                 return None
             self._prefixes[key] = found
-        return _recent(self._prefixes, key, _PREFIXES)
+        return scale_gates(_recent(self._prefixes, key, _PREFIXES), job.gate_scale)
 
     @torch.no_grad()
     def features(self, name: str, picture: Picture) -> Tensor:

@@ -22,6 +22,7 @@ from mm_adapter.serving.jobs import ChooseJob, Job, Picture, WriteJob
 from mm_adapter.serving.limits import Limits
 
 SYSTEM = "system"
+_ALIKE = ("sampling", "stop_strings", "scores", "gate_scale", "attention")  # the same in all texts on a prompt
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Writing:
         scores: return log-probabilities, and those of this many likeliest tokens; None for none.
         score_prompt: also those of the prompt.
         count: texts on the same prompt, each with a seed of its own from ``seed`` on.
+        gate_scale, attention: see ``Job``.
     """
 
     limit: int
@@ -58,6 +60,8 @@ class Writing:
     scores: int | None = None
     score_prompt: bool = False
     count: int = 1
+    gate_scale: float = 1.0
+    attention: bool = False
 
 
 def question_job(
@@ -69,11 +73,17 @@ def question_job(
     context: str = "",
     picture: Picture | None = None,
     max_new_tokens: int | None = None,
+    gate_scale: float = 1.0,
+    attention: bool = False,
 ) -> Job:
     """Return the job of a question: its likeliest option, or without choices a text.
 
+    Args:
+        gate_scale, attention: see ``Job``.
+
     Raises:
-        UserError: fewer than two choices, a question that does not fit, or a picture that the model does not take.
+        UserError: fewer than two choices, a question that does not fit, a picture that the model does not take, gates
+            that cannot be scaled, or attention to prompts that the model has none of.
     """
     check_text(limits, question, context, *(choices or ()))
     _check_picture(name, model, picture)
@@ -81,9 +91,11 @@ def question_job(
     asked = Question("of the request", question, options or ("",), answer=-1, context=context)
     if options is not None:
         encoded = encode_question(asked, model.template, model.tokenizer, model.max_length)
-        return ChooseJob(name, picture, question=encoded)
+        check_gates(name, model, gate_scale, attention)
+        return ChooseJob(name, picture, question=encoded, gate_scale=gate_scale, attention=attention)
     prompt = free_prompt(model, asked)
-    writing = Writing(FREE_LENGTH if max_new_tokens is None else max_new_tokens)
+    limit = FREE_LENGTH if max_new_tokens is None else max_new_tokens
+    writing = Writing(limit, gate_scale=gate_scale, attention=attention)
     return writing_jobs(name, model, limits, prompt, writing, picture)[0]
 
 
@@ -146,6 +158,7 @@ def writing_jobs(
         UserError: the prompt is empty or has no room, more is wanted than may be, or the model takes no picture.
     """
     _check_picture(name, model, picture)
+    check_gates(name, model, writing.gate_scale, writing.attention)
     if writing.limit > limits.new_tokens:
         raise UserError(f"{writing.limit} new tokens are asked for; at most {limits.new_tokens} are possible.")
     if writing.count > limits.choices:
@@ -160,7 +173,7 @@ def writing_jobs(
         )
     jobs = []
     for number in range(writing.count):
-        more: dict[str, Any] = {name: getattr(writing, name) for name in ("sampling", "stop_strings", "scores")}
+        more: dict[str, Any] = {name: getattr(writing, name) for name in _ALIKE}
         seed = None if writing.seed is None else (writing.seed + number) % (1 << 63)
         limit = min(writing.limit, room)
         jobs.append(
@@ -189,6 +202,31 @@ def check_text(limits: Limits, *texts: str) -> None:
             raise UserError(
                 f"a text is no Unicode: half a character stands at place {error.start}. Remove it."
             ) from None
+
+
+def taken(model: MultimodalLlama) -> dict[str, bool]:
+    """Return what may be in a request to a model: a picture, a gate scale, the wish to see its attention to prompts."""
+    adapter = model.adapter
+    return {
+        "image": adapter is not None and adapter.config.image_size > 0,
+        "gate_scale": adapter is not None and adapter.ungated is None,
+        "attention": adapter is not None and adapter.gates is not None,
+    }
+
+
+def check_gates(name: str, model: MultimodalLlama, gate_scale: float, attention: bool) -> None:
+    """Refuse what a model without gates has no answer to.
+
+    Raises:
+        UserError: its gates cannot be scaled, or it has no gated prompts that could be looked at.
+    """
+    if gate_scale != 1:
+        try:
+            model.with_gates(gate_scale)
+        except UserError as reason:
+            raise UserError(f"{name}: {reason} Leave gate_scale out.") from None
+    if attention and not taken(model)["attention"]:
+        raise UserError(f"{name} has no gated prompts, so there is no attention to them; leave attention out.")
 
 
 def _check_picture(name: str, model: MultimodalLlama, picture: Picture | None) -> None:

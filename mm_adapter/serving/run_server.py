@@ -3,6 +3,8 @@
 import contextlib
 import signal
 import sys
+import threading
+import webbrowser
 from collections.abc import Iterator
 
 import uvicorn
@@ -11,12 +13,17 @@ from mm_adapter.serving.address import check_address
 from mm_adapter.serving.app import LOCAL, make_app
 from mm_adapter.serving.engine import Engine
 
+_BROWSABLE = {"0.0.0.0": "localhost", "::": "localhost"}
+
 
 class Server(uvicorn.Server):
     """uvicorn's server, which ends by SIGTERM or Ctrl-C as a thing that was asked for.
 
     It stops listening, answers what was accepted, and returns; uvicorn itself would then die of the signal.
     """
+
+    open_page = False
+    """Open the page in the user's browser once requests are taken."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -38,6 +45,12 @@ class Server(uvicorn.Server):
             addresses = [socket.getsockname() for server in self.servers for socket in server.sockets]
             for host, port in dict.fromkeys(address[:2] for address in addresses):
                 print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}", file=sys.stderr, flush=True)
+            host, port = addresses[0][:2]
+            page = f"http://{_BROWSABLE.get(host, f'[{host}]' if ':' in host else host)}:{port}/"
+            print(f"ask on the page {page}", file=sys.stderr, flush=True)
+            if self.open_page:
+                # In a thread: some browsers of the terminal return only when they are closed.
+                threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
 
 
 def make_server(engine: Engine, host: str = "127.0.0.1", port: int = 8000, token: str | None = None) -> Server:

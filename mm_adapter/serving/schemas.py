@@ -25,6 +25,8 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 """What clients send although it changes nothing: field -> values that mean as much."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Gates = Annotated[Number | None, Field(ge=0, le=1)]
+"""What an adapter's gates are multiplied by."""
 Text = Annotated[str, Field(description="Unicode; control tokens that are spelled in it stay text.")]
 
 
@@ -56,6 +58,7 @@ class WritingFields(Fields):
     top_k: int | None = Field(None, ge=0)
     repetition_penalty: Number | None = Field(None, ge=0.01, le=100)
     seed: int | None = None
+    gate_scale: Gates = Field(None, description="Ours: from 0 (the base model) to 1 (the adapter, the default).")
     stop: str | list[str] | None = Field(None, description="Strings that end the text.")
     n: int | None = Field(None, ge=1)
     stream: bool | None = None
@@ -71,7 +74,8 @@ class WritingFields(Fields):
         sampling = Sampling(self.temperature or 0.0, **{name: v for name, v in chosen.items() if v is not None})  # type: ignore[arg-type]
         seed = None if self.seed is None else self.seed % (1 << 63)
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        return Writing(limit, sampling, seed, stops, scores, score_prompt, self.n or 1)
+        scale = 1.0 if self.gate_scale is None else self.gate_scale
+        return Writing(limit, sampling, seed, stops, scores, score_prompt, self.n or 1, scale)
 
     @model_validator(mode="after")
     def _check_stops(self) -> "WritingFields":
@@ -186,12 +190,25 @@ class QuestionFields(Fields):
     context: Text | None = None
     image: str | None = Field(None, description="data:image/png;base64,...; nothing is fetched.")
     max_new_tokens: int | None = Field(None, ge=1, description="Of a text; by default 64.")
+    gate_scale: Gates = Field(None, description="From 0 (the base model) to 1 (the adapter, the default).")
+    attention: bool | None = Field(None, description="Tell which of the adapter's prompts the answer looks at.")
+
+    @property
+    def scale(self) -> float:
+        """What the gates are multiplied by."""
+        return 1.0 if self.gate_scale is None else self.gate_scale
 
 
 class AnswerRequest(QuestionFields):
-    """``POST /v1/answer``."""
+    """A question and whom it is for."""
 
     model: str | None = Field(None, description="Name of an adapter, or base; by default the first adapter.")
+
+
+class StreamedAnswerRequest(AnswerRequest):
+    """``POST /v1/answer``, perhaps as a stream."""
+
+    stream: bool | None = Field(None, description="Send a text in pieces as it is written; with choices it is one.")
 
 
 class BatchRequest(Fields):
@@ -208,6 +225,24 @@ class TimingReply(BaseModel):
     computed: float
 
 
+class ViewReply(BaseModel):
+    """Shares of attention over a view of the picture."""
+
+    view: str
+    box: list[float] = Field(description="What the view shows: left, top, right, bottom, as shares of the picture.")
+    shares: list[list[float]] = Field(description="Row by row; all views together add up to 1 at most.")
+
+
+class AttentionReply(BaseModel):
+    """Attention of the position that an answer is predicted from, to the prompts of L adapted layers."""
+
+    first_layer: int = Field(description="That is adapted, counted from 0.")
+    ratios: list[float] = Field(description="By layer: norm of what prompts add over that of attention to the text.")
+    prompts: list[list[float]] = Field(description="By layer and prompt: softmax times size of gate, mean of heads.")
+    pieces: list[list[float]] | None = Field(description="The same of a picture's pieces, where they are prompts.")
+    picture: list[ViewReply] = Field(description="Over the picture, where prompts have places; else empty.")
+
+
 class AnswerReply(BaseModel):
     """An answer: the likeliest option or a text."""
 
@@ -217,6 +252,7 @@ class AnswerReply(BaseModel):
     probabilities: list[float] = Field(description="Of the choices, in their order; empty without choices.")
     explanation: str | None = Field(None, description="Where the adapter explains before it answers.")
     timing: TimingReply
+    attention: AttentionReply | None = Field(None, description="Where it was asked for.")
 
 
 class BatchReply(BaseModel):

@@ -7,18 +7,20 @@ from typing import Any
 import torch
 
 from mm_adapter.inference.decoding import DecodingBatch, Row
+from mm_adapter.inference.prompt_look import PromptLook
 from mm_adapter.llama.model import Llama
 from mm_adapter.llama.tokenizers.tokenizer import TextStream, Tokenizer
 from mm_adapter.serving.jobs import Job, Piece, WriteJob, Written
 from mm_adapter.serving.limits import late
+from mm_adapter.serving.looking import look
 from mm_adapter.serving.prefix_store import PrefixStore
 
 
 class _Text:
     """A request, its row, and the text so far."""
 
-    def __init__(self, job: WriteJob, row: Row, tokenizer: Tokenizer) -> None:
-        self.job, self.row = job, row
+    def __init__(self, job: WriteJob, row: Row, tokenizer: Tokenizer, looked: PromptLook | None) -> None:
+        self.job, self.row, self._looked = job, row, looked
         self.stream = TextStream(tokenizer, job.stop_strings)
         self._told = 0  # scores that went out
 
@@ -46,6 +48,7 @@ class _Text:
             tuple(row.written_scores),
             tuple(row.prompt_scores),
             self.job.timing(),
+            self._looked,
         )
 
 
@@ -114,13 +117,14 @@ class Writer:
             job.prompt,
             frozenset(model.end_tokens),
             job.limit,
-            self._store.prefixes(job.model, job.picture),
+            self._store.prefixes(job),
             job.sampling,
             generator,
             job.scores,
             job.score_prompt,
         )
-        return _Text(job, row, model.tokenizer)
+        looked = look(model, self._store, job, job.prompt) if job.attention else None
+        return _Text(job, row, model.tokenizer, looked)
 
     def _ended(self, texts: Sequence[_Text]) -> list[tuple[Job, Any]]:
         ended = [text for text in texts if text.advance()]

@@ -73,6 +73,8 @@ def demo(
     log("")
     log(to_text(table))
     log(_example(out, data, quiet))
+    program = shlex.join(["mm-adapter", "serve", "--adapter", str(out / "multimodal"), "--open"])
+    log(f"or ask on a page of your own machine, http://127.0.0.1:8000:\n  {program}\n")
     summary["seconds"] = round(time.perf_counter() - start, 1)
     write_text(out / "report.md", to_markdown(table))
     write_json(out / "summary.json", summary)

@@ -29,6 +29,9 @@ def test_demo_runs_the_whole_thread(command, refused, tiny_folder, tmp_path):
         assert (out / name / "test" / "metrics.json").is_file()
     assert json.loads((out / "text_only" / "config.json").read_text())["vision"] == "none"
     assert "mm-adapter answer --adapter" in outcome.err
+    page = outcome.err.split("ask on a page")[1]
+    assert "http://127.0.0.1:8000" in page
+    assert f"mm-adapter serve --adapter {out / 'multimodal'} --open" in page
     assert (out / "report.md").read_text().count("|") > 20
     before = (out / "summary.json").read_bytes()
     assert "not empty" in refused("demo", "--out", out, *options)

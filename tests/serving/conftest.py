@@ -4,19 +4,25 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
 import pytest
 import torch
 
+from mm_adapter.adapter import Adapter, AdapterConfig
+from mm_adapter.data.templates import Prompting
+from mm_adapter.llama.checkpoints.load import load_llama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.serving.address import listen
 from mm_adapter.serving.engine import Engine
 from mm_adapter.serving.limits import Limits
 from mm_adapter.serving.loading import load_models
 from mm_adapter.serving.run_server import make_server
+from mm_adapter.vision import ImageTower, VisionConfig
 
+_SEEING = ("shared", "tiles", "query")
 SAVED = Path(__file__).resolve().parent.parent / "saved"
 FOLDERS = {"sees": SAVED / "pictures", "letters": SAVED / "text", "talks": SAVED / "conversations"}
 
@@ -31,6 +37,45 @@ def models() -> dict[str, MultimodalLlama]:
             with torch.no_grad():
                 model.adapter.gates.copy_(2 * torch.randn(model.adapter.gates.shape, generator=generator))
     return found
+
+
+@pytest.fixture(scope="session")
+def towers() -> dict[str, ImageTower]:
+    """A tower that gives global features of five tiles, and one that gives tokens."""
+    return {
+        "global": ImageTower(VisionConfig(depths=1, views=("1x1", "2x2"))),
+        "tokens": ImageTower(VisionConfig(views=("own",), output="tokens")),
+    }
+
+
+@pytest.fixture(scope="session")
+def ways(towers: dict[str, ImageTower]) -> dict[str, MultimodalLlama]:
+    """Adapters that see in each way, one of text alone, one without gates, one that tunes weights, and the base."""
+    base = load_llama(str(SAVED / "llama"))
+    models = {"base": MultimodalLlama(base)}
+    shapes: dict[str, dict[str, Any]] = {
+        "text": {},
+        "joined": {"attention": "random-init"},
+        "tuned": {"biases": True},
+        "explains": {},
+    }
+    for way in _SEEING:
+        tower = towers["tokens" if way == "query" else "global"]
+        shapes[way] = {"image_size": tower.feature_size, "bottleneck": 4, "image_prompts": way}
+        shapes[way] |= {"image_pieces": tower.pieces} if way == "tiles" else {}
+        shapes[way] |= {"query_width": 8, "query_blocks": 2, "query_heads": 2, "query_inner": 8}
+    for seed, (name, changes) in enumerate(shapes.items()):
+        adapter = Adapter(AdapterConfig(2, 3, **changes), base.model.config, seed=seed).requires_grad_(False)
+        for gates in (adapter.gates, adapter.image_gates):
+            if gates is not None:
+                gates.copy_(2 * torch.randn(gates.shape, generator=torch.Generator().manual_seed(seed)))
+        tower = towers["tokens" if name == "query" else "global"] if name in _SEEING else None
+        prompting = Prompting()
+        if name == "explains":
+            prompting = Prompting("QCM-A", "letter", "solution", explanation_place="before")
+        vision = None if tower is None else tower.config
+        models[name] = MultimodalLlama(base, adapter, vision, prompting, tower=tower)
+    return models
 
 
 class Running:
@@ -72,6 +117,12 @@ def server(models: dict[str, MultimodalLlama]) -> Iterator[Running]:
     """A server with its usual bounds."""
     with running(models, Limits(), None) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., Any]:
+    """Return a function that serves any models: ``with serving(models) as server:``."""
+    return lambda models, token=None, **bounds: running(models, Limits(**bounds), token)
 
 
 @pytest.fixture

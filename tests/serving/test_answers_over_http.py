@@ -148,10 +148,10 @@ def test_one_that_fails_spares_those_beside_it(server: Any, models: Models, monk
     """An error within a shared pass is told to whom it belongs; the others are answered."""
     mixed = server.engine._store.prefixes
 
-    def prefixes(name: str, picture: Any) -> Any:
-        if name == "letters":
+    def prefixes(job: Any) -> Any:
+        if job.model == "letters":
             raise UserError("this adapter is broken today.")
-        return mixed(name, picture)
+        return mixed(job)
 
     monkeypatch.setattr(server.engine._store, "prefixes", prefixes)
     with ThreadPoolExecutor(12) as pool:
