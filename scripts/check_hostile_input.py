@@ -3,8 +3,8 @@
     python scripts/check_hostile_input.py [--seed N] [--count 500] [--only N] [--json FILE]
 
 Pictures, texts, datasets, models and HTTP by turns, drawn from the seed; an input is the same whichever others are
-tried (``--only``). Every command runs in a forked process, the API in a server process on loopback. An input fails where
-it takes over 10 s, ends in a traceback, a crash or a hang, is refused without a reason, is answered wrongly, touches a
+tried (``--only``). Every command runs in a forked process, the API in a server process on loopback. An input fails
+where it takes over 10 s, ends in a traceback, a crash or a hang, is refused without a reason, is answered wrongly, touches a
 file beyond its output folder, or takes more than twice the memory of well-meant inputs of its kind.
 """
 
@@ -25,6 +25,7 @@ import hostile_models
 import hostile_pictures
 import hostile_tables
 import hostile_texts
+import torch
 from bars import bar, write_bars
 from hostile_process import ALLOWED, Hostile, Outcome, snapshot, verdict
 from hostile_server import HostileServer, tools
@@ -61,6 +62,9 @@ def prepared(place: Path) -> Iterator[dict[str, Any]]:
     changed |= {"HF_HOME": place / "cache" / "hub", "HF_DATASETS_CACHE": place / "cache" / "datasets"}
     os.environ |= {name: str(path) for name, path in changed.items()}
     tempfile.tempdir = None
+    # With threads of its own a process cannot be forked.
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
     base = write_llama(place / "models" / "llama")
     adapters = write_adapters(place / "models", load_llama(str(base)))
     log = place / "log"
@@ -76,6 +80,7 @@ class Trial:
         place: folder of all.
         places: what inputs are about, see ``prepared``.
         seed: of all draws.
+        show: print a line for every input.
 
     Attributes:
         failures: number, name and reason of each input that failed.
@@ -84,8 +89,8 @@ class Trial:
         strays: files beyond output folders that were touched.
     """
 
-    def __init__(self, place: Path, places: dict[str, Any], seed: int) -> None:
-        self._place, self._places, self._seed = place, places, seed
+    def __init__(self, place: Path, places: dict[str, Any], seed: int, show: bool) -> None:
+        self._place, self._places, self._seed, self._show = place, places, seed, show
         self._usual: dict[str, int] = {}
         self.failures: list[tuple[int, str, str]] = []
         self.kinds: Counter[str] = Counter()
@@ -141,6 +146,9 @@ class Trial:
         self.longest, self.largest = max(self.longest, found.seconds), max(self.largest, share)
         self.broken += bool(found.failure)
         self.wrong += bool(reasons) and not found.failure
+        if self._show:
+            said = found.said.strip().splitlines() or [str(found.value)]
+            print(f"{number}  {hostile.name}: {found.status}, {found.seconds:.1f} s, {share:.2f}: {said[-1][:300]}")
         if reasons:
             self.failures.append((number, hostile.name, "; ".join(reasons)))
             print(f"--only {number}  FAILS  {hostile.name}\n    {'; '.join(reasons)[-1500:]}", flush=True)
@@ -149,7 +157,12 @@ class Trial:
         """Return what was measured."""
         count = sum(self.kinds[kind] for kind in DRAWN)
         return [
-            bar("inputs that end in one clear error or a right answer", count - len(self.failures), count, not self.failures),
+            bar(
+                "inputs that end in one clear error or a right answer",
+                count - len(self.failures),
+                count,
+                not self.failures,
+            ),
             bar("tracebacks, crashes, hangs", self.broken, 0, not self.broken),
             bar("seconds of the slowest", self.longest, 10, self.longest <= 10),
             bar("memory, of that of well-meant inputs", self.largest, 2, self.largest <= 2),
@@ -162,32 +175,38 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--seed", type=int, default=0, help="of all draws")
     parser.add_argument("--count", type=int, default=500, help="how many inputs")
-    parser.add_argument("--only", type=int, help="the input of this number alone; what it says is shown")
+    parser.add_argument("--only", type=int, help="the input of this number alone")
+    parser.add_argument("--show", action="store_true", help="print what came of every input, not of failures alone")
     parser.add_argument("--json", type=Path, help="write the bars to this file")
     options = parser.parse_args()
     result = None if options.json is None else options.json.absolute()
-    bars = try_inputs(options.seed, range(options.count) if options.only is None else [options.only])
+    numbers = range(options.count) if options.only is None else [options.only]
+    bars = try_inputs(options.seed, numbers, options.show)
     if result is not None:
         write_bars(result, bars)
     return 0 if all(item["holds"] for item in bars) else 1
 
 
-def try_inputs(seed: int, numbers: "range | list[int]") -> list[dict[str, Any]]:
-    """Try the inputs of some numbers; return the bars."""
+def try_inputs(seed: int, numbers: "range | list[int]", show: bool = False) -> list[dict[str, Any]]:
+    """Try the inputs of some numbers, perhaps with a line for each; return the bars."""
     with tempfile.TemporaryDirectory() as found:
         place = Path(found).resolve()
         with prepared(place) as places:
             os.chdir(place / "home")
-            trial = Trial(place, places, seed)
+            trial = Trial(place, places, seed, show)
             trial.measure()
             for number in numbers:
                 trial.input(number)
             os.chdir("/")
     for kind in DRAWN:
-        print(f"{kind:<9} {trial.kinds[kind]:>4} inputs, {trial.kinds[f'{kind} answered']} answered, the others refused")
+        print(
+            f"{kind:<9} {trial.kinds[kind]:>4} inputs, {trial.kinds[f'{kind} answered']} answered, the others refused"
+        )
     bars = trial.bars()
     for item in bars:
-        print(f"{item['name']:<55} {item['value']:>10.2f}  bar {item['bar']:<6} {'holds' if item['holds'] else 'MISSED'}")
+        print(
+            f"{item['name']:<55} {item['value']:>10.2f}  bar {item['bar']:<6} {'holds' if item['holds'] else 'MISSED'}"
+        )
     return bars
 
 

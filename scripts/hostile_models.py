@@ -18,8 +18,7 @@ from safetensors.torch import load_file, save_file
 
 Made = tuple[str, str, Path, bool]
 """What it is, ``base`` or ``adapter``, where it lies, and whether it must be refused."""
-_HUGE = (-1, 0, 10**9, 2**31, 2**63, 10**40)
-_ODD: tuple[Any, ...] = (None, True, "4", 1.5, [], {}, [4], float("nan"), *_HUGE)
+_ODD: tuple[Any, ...] = (None, True, "4", 1.5, [], {}, [4], float("nan"), -1, 0, 10**9, 2**31, 2**63, 10**40)
 
 
 class Code:
@@ -187,7 +186,9 @@ def _tokenizer(draw: Random, folder: Path, places: dict[str, Any]) -> Made:
     where = _base(folder, places)
     path = where / "tokenizer.json"
     values = json.loads(path.read_text())
-    kind = draw.choice(("cut", "deep", "type", "regex", "vocabulary", "merges", "template", "named", "unpickled", "ids"))
+    kind = draw.choice(
+        ("cut", "deep", "type", "regex", "vocabulary", "merges", "template", "named", "unpickled", "ids")
+    )
     if kind == "cut":
         path.write_text(path.read_text()[: draw.randrange(3000)])
     elif kind == "deep":
@@ -199,7 +200,11 @@ def _tokenizer(draw: Random, folder: Path, places: dict[str, Any]) -> Made:
         (where / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
         return f"chat template {template[:30]}", "base", where, False
     elif kind == "named":
-        settings = {"tokenizer_file": "/etc/passwd", "tokenizer_class": "os.system", "auto_map": {"AutoTokenizer": "x.y"}}
+        settings = {
+            "tokenizer_file": "/etc/passwd",
+            "tokenizer_class": "os.system",
+            "auto_map": {"AutoTokenizer": "x.y"},
+        }
         (where / "tokenizer_config.json").write_text(json.dumps(settings))
         (where / "x.py").write_text(f"open({str(places['canary'] / 'executed')!r}, 'w')\n")
         return "tokenizer's settings that name files and code", "base", where, False
@@ -280,7 +285,7 @@ def draw_model(draw: Random, folder: Path, places: dict[str, Any], number: int) 
         return Hostile(f"{name}, inspect", "models", command("inspect", where, "--json"), _looked_at, False, "ask")
     model = ("--adapter", "none", "--llama", where) if kind == "base" else ("--adapter", where)
     if way == "chat":
-        act = command("chat", *model, "--prompt-template", "own", "--max-new-tokens", 2, stdin="Well?\n")
+        act = command("chat", *model, "--max-new-tokens", 2, stdin="Well?\n")
         return Hostile(f"{name}, chat", "models", act, lambda _: "", refused, "ask")
     words = ("answer", *model, "--question", "Which?", "--choices", "one", "two", "--json")
     return Hostile(f"{name}, answer", "models", command(*words), right, refused, "ask")
@@ -290,5 +295,7 @@ def well_meant(draw: Random, folder: Path, places: dict[str, Any]) -> list[Hosti
     """Return the intact base and adapters, asked."""
     words = ("--question", "Which?", "--choices", "one", "two", "--json")
     adapters = [("--adapter", places[name]) for name in ("letters", "sees")]
-    asked = [command("answer", *model, *words) for model in (*adapters, ("--adapter", "none", "--llama", places["llama"]))]
+    asked = [
+        command("answer", *model, *words) for model in (*adapters, ("--adapter", "none", "--llama", places["llama"]))
+    ]
     return [Hostile("intact", "models", act, _answered, group="ask") for act in asked]

@@ -47,7 +47,11 @@ def _bomb(draw: Random) -> Picture:
     width, height = side, draw.choice((side, side - 7))
     if form == "gif":
         start = b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0)
-        return f"bomb {form}.gif", start + b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02L\x01\0;", True
+        return (
+            f"bomb {form}.gif",
+            start + b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02L\x01\0;",
+            True,
+        )
     if form == "bmp":
         head = b"BM" + struct.pack("<IHHI", 54, 0, 0, 54)
         return "bomb.bmp", head + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0), True
@@ -134,7 +138,12 @@ def _misnamed(draw: Random) -> Picture:
 def _polyglot(draw: Random) -> Picture:
     """A whole picture that is an archive, a page or a script as well."""
     form = draw.choice(("png", "jpg", "gif"))
-    tails = (b"<?php system($_GET[0]); ?>", b"PK\x03\x04" + b"\0" * 60, b"<script>alert(1)</script>", b"#!/bin/sh\nid\n")
+    tails = (
+        b"<?php system($_GET[0]); ?>",
+        b"PK\x03\x04" + b"\0" * 60,
+        b"<script>alert(1)</script>",
+        b"#!/bin/sh\nid\n",
+    )
     return f"polyglot.{form}", encoded(noise(draw, 30, 20), form) + draw.choice(tails) * draw.choice((1, 1000)), False
 
 

@@ -109,9 +109,9 @@ def request(method: str, path: str, body: bytes = b"", headers: Iterable[str] = 
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close", *headers]
     if body or method in ("POST", "PUT", "PATCH"):
         lines += [f"Content-Length: {len(body)}"]
-        lines += [] if any(line.lower().startswith("content-type") for line in lines) else [
-            "Content-Type: application/json"
-        ]
+        lines += (
+            [] if any(line.lower().startswith("content-type") for line in lines) else ["Content-Type: application/json"]
+        )
     return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + body
 
 

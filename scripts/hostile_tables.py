@@ -99,7 +99,10 @@ def _turns(draw: Random, folder: Path) -> Made:
     """Conversations whose turns are not what they should be."""
     good = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "This."}]
     bad: Any = draw.choice(([], [good[1], good[0]], [1, 2], "x", [{"from": "x"}], good[:1], [{}], None, good * 5000))
-    _write(folder / "table.jsonl", [{"id": "a", "conversations": good[1:]}, {"id": "b", "conversations": bad}])
+    _write(
+        folder / "table.jsonl",
+        [{"id": "a", "conversations": [{**good[0], "value": "What?"}, good[1]]}, {"id": "b", "conversations": bad}],
+    )
     return f"turns {str(bad)[:40]}", None, True
 
 
@@ -128,10 +131,10 @@ def _csv(draw: Random, folder: Path) -> Made:
         text = text.replace("x", "é")
     coding = {"utf-16": "utf-16", "latin-1": "latin-1", "bom": "utf-8-sig"}.get(kind, "utf-8")
     (folder / "table.csv").write_bytes(text.encode(coding))
-    # Read by the standard library alone, where it may be read.
-    good = {"long", "formula", "bom"}
-    told = [one[0] for one in csv.reader(io.StringIO(buffer.getvalue(), newline=""))][1:] if kind in good else None
-    return f"CSV {kind}", told, kind in ("utf-16", "latin-1", "open", "many", "columns")
+    # As it was given to the standard library, where it may be read.
+    good = {"formula", "bom"}
+    told = [one[0] for one in lines[1:]] if kind in good else None
+    return f"CSV {kind}", told, kind in ("long", "utf-16", "latin-1", "open", "many", "columns")
 
 
 def _parquet(draw: Random, folder: Path) -> Made:
@@ -139,7 +142,10 @@ def _parquet(draw: Random, folder: Path) -> Made:
     kind = draw.choice(("truncated", "flipped", "pictures", "types", "empty", "whole", "noise"))
     rows = [row(number) for number in range(30)]
     if kind == "pictures":
-        rows[3]["image"] = {"bytes": draw.choice((b"no picture", b"", b"\x89PNG\r\n\x1a\n" + b"\0" * 9)), "path": "a.png"}
+        rows[3]["image"] = {
+            "bytes": draw.choice((b"no picture", b"", b"\x89PNG\r\n\x1a\n" + b"\0" * 9)),
+            "path": "a.png",
+        }
     if kind == "types":
         rows = [one | {"answer": draw.choice(([1], {"a": 1}, 1.5))} for one in rows[:1]]
     path = folder / "table.parquet"
@@ -180,7 +186,22 @@ def _source(draw: Random, folder: Path) -> Made:
     return f"a {kind} as table", None, True
 
 
-FORMS = (_escape, _escape, _official, _ids, _deep, _number, _types, _types, _turns, _csv, _csv, _parquet, _cells, _source)
+FORMS = (
+    _escape,
+    _escape,
+    _official,
+    _ids,
+    _deep,
+    _number,
+    _types,
+    _types,
+    _turns,
+    _csv,
+    _csv,
+    _parquet,
+    _cells,
+    _source,
+)
 
 
 def _questions(source: str, check: bool) -> list[str]:

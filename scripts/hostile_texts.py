@@ -40,7 +40,9 @@ def _combining(draw: Random) -> str:
 
 
 def _blank(draw: Random) -> str:
-    return draw.choice((" ", "\t\n ", "\u3000", "\u200b", "\ufeff", "\x0b\x0c", "\u2028", "\xa0")) * draw.choice((1, 50))
+    return draw.choice((" ", "\t\n ", "\u3000", "\u200b", "\ufeff", "\x0b\x0c", "\u2028", "\xa0")) * draw.choice(
+        (1, 50)
+    )
 
 
 def _odd(draw: Random) -> str:
@@ -81,7 +83,7 @@ def draw_text(draw: Random, folder: Path, places: dict[str, Any], number: int) -
     if way in ("question", "choices", "context"):
         choices = [text, "other"] if way == "choices" else ["one", "other"]
         words: list[object] = ["answer", *model, f"--question={text if way == 'question' else 'Which?'}", "--json"]
-        words += [f"--choices={choice}" for choice in choices] + ([f"--context={text}"] if way == "context" else [])
+        words += [f"--choices={choices[0]}", choices[1]] + ([f"--context={text}"] if way == "context" else [])
         return Hostile(name, "texts", command(*words), lambda found: chosen(found, choices), group="text")
     limit = ("--max-new-tokens", 3)
     if way == "raw":

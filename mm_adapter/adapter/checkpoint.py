@@ -228,12 +228,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing or damaged, or a value is not finite.
     """
+    refuse_pointer(path)
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path}: the adapter's weights are missing.") from None
     except (SafetensorError, OSError) as error:
-        refuse_pointer(path)
         raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or train it again.") from error
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:

@@ -255,11 +255,11 @@ def _v2_shape(adapter: AdapterConfig, vision: dict[str, Any] | None) -> dict[str
 
 
 def _adapter_weights(path: Path) -> dict[str, Any]:
+    refuse_pointer(path)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     except Exception as error:  # missing, or damaged in any of the ways that the library and torch can tell
-        refuse_pointer(path)
         raise UserError(f"{path}: the adapter's weights cannot be read ({error}). Copy or train it again.") from error
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
     return {
@@ -271,6 +271,8 @@ def _adapter_weights(path: Path) -> dict[str, Any]:
 
 def _store_description(path: Path) -> dict[str, str] | None:
     """Return the description of a feature store, or None where the file is none."""
+    if not path.is_file():
+        return None  # a pipe would be waited for
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
