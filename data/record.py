@@ -10,10 +10,8 @@ from typing import Any, TypeVar
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import refuse_pointer
-from mm_adapter.data.question import Question
+from mm_adapter.data.question import MOST_CHARACTERS, Question
 
-MOST_CHARACTERS = 1_000_000
-"""Of a text: longer ones take minutes and gigabytes to encode, only to be cut to a few hundred tokens."""
 _MOST_PIPED = 64 << 20
 TEXT_FIELDS = ("hint", "subject", "topic", "category", "skill", "lecture", "solution")
 

@@ -4,8 +4,8 @@
 
 Pictures, texts, datasets, models and HTTP by turns, drawn from the seed; an input is the same whichever others are
 tried (``--only``). Every command runs in a forked process, the API in a server process on loopback. An input fails
-where it takes over 10 s, ends in a traceback, a crash or a hang, is refused without a reason, is answered wrongly, touches a
-file beyond its output folder, or takes more than twice the memory of well-meant inputs of its kind.
+where it takes over 10 s, ends in a traceback, a crash or a hang, is refused without a reason, is answered wrongly,
+touches a file beyond its output folder, or takes more than twice the memory of well-meant inputs of its kind.
 """
 
 import argparse
@@ -175,12 +175,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--seed", type=int, default=0, help="of all draws")
     parser.add_argument("--count", type=int, default=500, help="how many inputs")
+    parser.add_argument("--start", type=int, default=0, help="number of the first one")
     parser.add_argument("--only", type=int, help="the input of this number alone")
     parser.add_argument("--show", action="store_true", help="print what came of every input, not of failures alone")
     parser.add_argument("--json", type=Path, help="write the bars to this file")
     options = parser.parse_args()
     result = None if options.json is None else options.json.absolute()
-    numbers = range(options.count) if options.only is None else [options.only]
+    numbers = range(options.start, options.start + options.count) if options.only is None else [options.only]
     bars = try_inputs(options.seed, numbers, options.show)
     if result is not None:
         write_bars(result, bars)

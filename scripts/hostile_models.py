@@ -14,25 +14,10 @@ import numpy as np
 import torch
 from gguf import GGUFWriter
 from hostile_process import Hostile, Outcome, command
+from hostile_tokenizers import Code, Made, base_of, template_of, tokenizer
 from safetensors.torch import load_file, save_file
 
-Made = tuple[str, str, Path, bool]
-"""What it is, ``base`` or ``adapter``, where it lies, and whether it must be refused."""
 _ODD: tuple[Any, ...] = (None, True, "4", 1.5, [], {}, [4], float("nan"), -1, 0, 10**9, 2**31, 2**63, 10**40)
-
-
-class Code:
-    """What writes a file when it is unpickled: nothing may do so."""
-
-    def __init__(self, canary: Path) -> None:
-        self.canary = canary
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (os.system, (f"touch {self.canary}/executed",))
-
-
-def _base(folder: Path, places: dict[str, Any]) -> Path:
-    return Path(shutil.copytree(places["llama"], folder / "base"))
 
 
 def _adapter(folder: Path, places: dict[str, Any], name: str = "letters") -> Path:
@@ -42,7 +27,7 @@ def _adapter(folder: Path, places: dict[str, Any], name: str = "letters") -> Pat
 def _header(draw: Random, folder: Path, places: dict[str, Any]) -> Made:
     """A safetensors header that lies on its length, on offsets, shapes and types."""
     of_base = draw.random() < 0.5
-    where = _base(folder, places) if of_base else _adapter(folder, places)
+    where = base_of(folder, places) if of_base else _adapter(folder, places)
     path = where / ("model.safetensors" if of_base else "adapter_model.safetensors")
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
@@ -74,7 +59,7 @@ def _header(draw: Random, folder: Path, places: dict[str, Any]) -> Made:
 def _shapes(draw: Random, folder: Path, places: dict[str, Any]) -> Made:
     """Tensors of other shapes and types, missing, surplus, not finite."""
     of_base = draw.random() < 0.5
-    where = _base(folder, places) if of_base else _adapter(folder, places)
+    where = base_of(folder, places) if of_base else _adapter(folder, places)
     path = where / ("model.safetensors" if of_base else "adapter_model.safetensors")
     tensors = load_file(path)
     name = draw.choice(sorted(tensors))
@@ -127,7 +112,7 @@ def _adapter_config(draw: Random, folder: Path, places: dict[str, Any]) -> Made:
 
 def _pickle(draw: Random, folder: Path, places: dict[str, Any]) -> Made:
     """Weights in a pickle with code in it."""
-    where = _base(folder, places)
+    where = base_of(folder, places)
     (where / "model.safetensors").unlink()
     form = draw.choice(("torch", "plain", "legacy"))
     path = where / "pytorch_model.bin"
@@ -181,50 +166,9 @@ def _gguf(draw: Random, folder: Path, places: dict[str, Any]) -> Made:
     return f"GGUF, {kind}", "base", path, True
 
 
-def _tokenizer(draw: Random, folder: Path, places: dict[str, Any]) -> Made:
-    """A tokenizer that is damaged, or whose settings name files, code or endless templates."""
-    where = _base(folder, places)
-    path = where / "tokenizer.json"
-    values = json.loads(path.read_text())
-    kind = draw.choice(
-        ("cut", "deep", "type", "regex", "vocabulary", "merges", "template", "named", "unpickled", "ids")
-    )
-    if kind == "cut":
-        path.write_text(path.read_text()[: draw.randrange(3000)])
-    elif kind == "deep":
-        path.write_text("[" * 100_000)
-    elif kind == "template":
-        loops = "{% for a in range(10**9) %}{% for b in range(10**9) %}x{% endfor %}{% endfor %}"
-        climbs = "{{ messages.__class__.__mro__[1].__subclasses__() }}{{ cycler.__init__.__globals__.os.system('id') }}"
-        template = draw.choice((loops, climbs, "{{ 'x' * 10**10 }}", "{% include '/etc/passwd' %}", "{{", "x" * 10**6))
-        (where / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
-        return f"chat template {template[:30]}", "base", where, False
-    elif kind == "named":
-        settings = {
-            "tokenizer_file": "/etc/passwd",
-            "tokenizer_class": "os.system",
-            "auto_map": {"AutoTokenizer": "x.y"},
-        }
-        (where / "tokenizer_config.json").write_text(json.dumps(settings))
-        (where / "x.py").write_text(f"open({str(places['canary'] / 'executed')!r}, 'w')\n")
-        return "tokenizer's settings that name files and code", "base", where, False
-    elif kind == "unpickled":
-        path.write_bytes(pickle.dumps(Code(places["canary"])))
-    else:
-        changes: dict[str, Any] = {
-            "type": {"model": draw.choice((None, [], {"type": "None"}, {**values["model"], "type": "BPE2"}))},
-            "regex": {"normalizer": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}},
-            "vocabulary": {"model": {**values["model"], "vocab": draw.choice(([], {"a": 10**12}, {"a": -1}, None))}},
-            "merges": {"model": {**values["model"], "merges": [["nowhere", "here"]]}},
-            "ids": {"added_tokens": [{"id": 10**9, "content": "<s>", "special": True}]},
-        }
-        path.write_text(json.dumps({**values, **changes[kind]}))
-    return f"tokenizer, {kind}", "base", where, kind in ("cut", "deep", "type", "merges", "unpickled")
-
-
 def _config(draw: Random, folder: Path, places: dict[str, Any]) -> Made:
     """A configuration of a base model with wrong types, huge numbers or depth."""
-    where = _base(folder, places)
+    where = base_of(folder, places)
     path = where / "config.json"
     values = json.loads(path.read_text())
     name = draw.choice([*sorted(values), "rope_scaling", "head_dim", "rope_theta", "quantization_config", "deep"])
@@ -239,7 +183,7 @@ def _config(draw: Random, folder: Path, places: dict[str, Any]) -> Made:
 
 def _no_model(draw: Random, folder: Path, places: dict[str, Any]) -> Made:
     """A folder, pipe, device or loop where a file belongs."""
-    where = _base(folder, places)
+    where = base_of(folder, places)
     name = draw.choice(("config.json", "tokenizer.json", "model.safetensors"))
     (where / name).unlink()
     kind = draw.choice(("folder", "fifo", "zero", "loop", "empty", "null"))
@@ -257,7 +201,7 @@ def _no_model(draw: Random, folder: Path, places: dict[str, Any]) -> Made:
 
 FORMS = (
     *(_header, _header, _shapes, _shapes, _adapter_config, _adapter_config, _pickle, _foreign, _gguf, _gguf),
-    *(_tokenizer, _tokenizer, _config, _config, _no_model),
+    *(tokenizer, tokenizer, template_of, _config, _config, _no_model),
 )
 
 
@@ -278,10 +222,10 @@ def draw_model(draw: Random, folder: Path, places: dict[str, Any], number: int) 
     if kind not in ("base", "adapter"):
         words = ("convert", "--from", kind, "--adapter", where, "--llama", places["llama"], "--out", folder / "out")
         return Hostile(f"{name}, convert", "models", command(*words), lambda _: "", refused, "ask")
-    way = ("answer", "inspect", "answer", "chat" if kind == "base" else "answer")[number % 4]
+    way = ("answer", "inspect", "answer", "chat" if kind == "base" else "answer")[number % 5 % 4]
+    way = "chat" if "template" in name else way
     right: Callable[[Outcome], str] = _answered
     if way == "inspect":
-        # It says what it is, though some damage is only met where values are read.
         return Hostile(f"{name}, inspect", "models", command("inspect", where, "--json"), _looked_at, False, "ask")
     model = ("--adapter", "none", "--llama", where) if kind == "base" else ("--adapter", where)
     if way == "chat":

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from hostile_process import Hostile, Outcome, command, reading
+from hostile_process import ALLOWED, Hostile, Outcome, command, reading
 from PIL import Image, ImageOps
 
 from mm_adapter.core.images import MAX_ASPECT, MAX_PIXELS, open_image
@@ -220,6 +220,16 @@ def chosen(found: Outcome, choices: list[str]) -> str:
     return "" if good else f"answered {answer}, of {choices}"
 
 
+def _plain(path: Path, folder: Path) -> Path | None:
+    """Write what Pillow reads of a picture as a plain one, and return its place; None where it is not comparable."""
+    image = expected(path)
+    if image is None:
+        return None
+    (folder / ALLOWED).mkdir(exist_ok=True)
+    image.save(folder / ALLOWED / "plain.png")
+    return folder / ALLOWED / "plain.png"
+
+
 def draw_picture(draw: Random, folder: Path, places: dict[str, Any], number: int) -> Hostile:
     """Draw a picture, write it into ``folder``, and say how it is shown: to the reader, the command or the server."""
     name, content, refused = FORMS[number % len(FORMS)](draw)
@@ -232,9 +242,14 @@ def draw_picture(draw: Random, folder: Path, places: dict[str, Any], number: int
     if way == "command":
         words = ("answer", "--adapter", places["sees"], "--image", path, "--question", "What?", "--choices", "a", "b")
         act = command(*words, "--json")
-        return Hostile(
-            f"picture {name}, command", "pictures", act, lambda found: chosen(found, ["a", "b"]), refused, "show"
-        )
+
+        def right(found: Outcome) -> str:
+            plain = _plain(path, folder)
+            told = None if plain is None else command(*[plain if word is path else word for word in words], "--json")()
+            same = told is None or json.loads(told.said)["choices"] == json.loads(found.said)["choices"]
+            return chosen(found, ["a", "b"]) if same else f"answers {found.said!r}; what Pillow reads: {told}"
+
+        return Hostile(f"picture {name}, command", "pictures", act, right, refused, "show")
     return Hostile(
         f"picture {name}, reader", "pictures", reading(lambda: _digest(path)), _read_right(path), refused, "read"
     )

@@ -107,11 +107,11 @@ def _request(name: str, way: str, text: str, places: dict[str, Any]) -> Hostile:
 
 
 def well_meant(draw: Random, folder: Path, places: dict[str, Any]) -> list[Hostile]:
-    """Return a question with a long context, and a file of forty prompts of a page."""
+    """Return a question with a long context, and a file of twelve prompts of a page."""
     context = "A hint that is long. " * 200
     words = ("answer", "--adapter", places["letters"], "--question", "Which?", "--choices", "one", "other", "--json")
     file = folder / "prompts.jsonl"
-    pages = ["Tell of it. " * 50 + str(number) for number in range(40)]
+    pages = ["Tell of it. " * 50 + str(number) for number in range(12)]
     file.write_text("".join(json.dumps({"prompt": page}) + "\n" for page in pages))
     prompts = ("generate", "--adapter", "none", "--llama", places["llama"], "--file", file, "--json")
     act = command(*prompts, "--max-new-tokens", 3)

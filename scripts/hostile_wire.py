@@ -169,7 +169,7 @@ def protocol(draw: Random, server: HostileServer) -> tuple[str, Act]:
 def flood(draw: Random, server: HostileServer) -> tuple[str, Act]:
     """More requests or connections than may be, at a time or one behind another; a further client is answered."""
     kind = draw.choice(("requests", "texts", "connections", "pipeline"))
-    count = {"requests": 150, "texts": 60, "connections": 1500, "pipeline": 200}[kind]
+    count = {"requests": 150, "texts": 60, "connections": 1500, "pipeline": 60}[kind]
 
     def act() -> tuple[int | None, str]:
         if kind == "connections":

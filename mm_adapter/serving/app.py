@@ -59,7 +59,11 @@ def make_app(engine: Engine, token: str | None = None, hosts: frozenset[str] | N
         status = {"status": "ok" if engine.alive else "ending", "waiting": engine.waiting, "rows": engine.rows}
         return JSONResponse(status, 200 if engine.alive else 503)
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    text: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Counters."}
+    }
+
+    @app.get("/metrics", response_class=Response, responses=text)
     async def metrics() -> Response:
         """Return counters in Prometheus' text format."""
         return PlainTextResponse(metrics_text(engine, guard), media_type=CONTENT_TYPE)
