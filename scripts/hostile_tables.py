@@ -147,7 +147,7 @@ def _parquet(draw: Random, folder: Path) -> Made:
             "path": "a.png",
         }
     if kind == "types":
-        rows = [one | {"answer": draw.choice(([1], {"a": 1}, 1.5))} for one in rows[:1]]
+        rows = [one | {"answer": draw.choice(([0, 1], {"a": 1}, 1.5))} for one in rows[:1]]
     path = folder / "table.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows[: 0 if kind == "empty" else None] or []), path)
     content = bytearray(path.read_bytes())

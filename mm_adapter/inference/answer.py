@@ -16,6 +16,7 @@ from mm_adapter.core.images import ImageSource
 from mm_adapter.data.encoding import EXPLANATION_LENGTH, EncodedQuestion, encode_question
 from mm_adapter.data.question import Question
 from mm_adapter.data.templates import ANSWER_LINE, BECAUSE, make_template
+from mm_adapter.inference.generation import finite
 from mm_adapter.scoring.batching import collate, token_batches
 from mm_adapter.scoring.likelihoods import AdaptedModel
 
@@ -276,7 +277,7 @@ def _choose(
 
 def chosen_option(question: EncodedQuestion, scores: Tensor) -> Answer:
     """Return the option with the highest of ``scores`` ``(options,)``, and what their softmax gives each."""
-    probabilities = scores.softmax(dim=-1)
+    probabilities = finite(scores).softmax(dim=-1)
     choice = int(probabilities.argmax())
     return Answer(question.question.options[choice], choice, tuple(probabilities.tolist()))
 

@@ -45,7 +45,7 @@ def field_error(found: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     if first["type"] == "json_invalid":
         place, why = first["loc"][-1], first.get("ctx", {}).get("error", "not JSON")
         return "", f"the body is no JSON ({why} at character {place}); send a JSON object."
-    if first["loc"] == ("body",):
+    if first["loc"] == ("body",) and first["type"] in ("missing", "model_attributes_type", "model_type", "dict_type"):
         return "", "the body is no JSON object; send one with the fields that /openapi.json describes."
     where = _field(first["loc"])
     same = [str(one["msg"]).removeprefix("Value error, ") for one in found if _field(one["loc"]) == where]

@@ -81,6 +81,12 @@ def server(models: dict[str, MultimodalLlama]) -> Iterator[Running]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def serve_models() -> Callable[..., object]:
+    """Return a function that serves models of one's own: ``with serve_models(models, Limits(), None) as server:``."""
+    return running
+
+
 @pytest.fixture
 def serve(models: dict[str, MultimodalLlama]) -> Callable[..., object]:
     """Return a function that serves with other bounds: ``with serve(queue=1) as server:``."""

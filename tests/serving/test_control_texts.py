@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import sentencepiece
 import torch
-from conftest import running
 
 from mm_adapter.data.templates import Prompting
 from mm_adapter.llama import Llama, LlamaConfig
@@ -51,7 +50,9 @@ def pieces(folder: Path) -> SentencePieceTokenizer:
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any, Any]]:
+def asked(
+    request: pytest.FixtureRequest, serve_models: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Any, Any, Any]]:
     """A server of a random model with a tokenizer, that tokenizer, and the jobs of what is asked."""
     if request.param == "smollm2":
         tokenizer: Tokenizer | None = open_source("smollm2-135m").tokenizer()
@@ -64,7 +65,7 @@ def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     llama = Llama(config).requires_grad_(False).eval()
     chat = find_chat_template(tokenizer, family=FAMILIES[request.param])
     base = LoadedLlama(llama, tokenizer, request.param, "0" * 64, chat)
-    with running(
+    with serve_models(
         {"base": MultimodalLlama(base, prompting=Prompting("QCM-A", max_length=4096))}, Limits(), None
     ) as server:
         jobs: list[Any] = []
