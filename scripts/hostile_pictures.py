@@ -258,7 +258,7 @@ def draw_picture(draw: Random, folder: Path, places: dict[str, Any], number: int
 def well_meant(draw: Random, folder: Path, places: dict[str, Any]) -> list[Hostile]:
     """Return photographs of 12 megapixels, by the same ways."""
     path = folder / "photograph.jpg"
-    content = encoded(noise(draw, 4000, 3000), "jpg", quality=30)
+    content = encoded(Image.linear_gradient("L").resize((4000, 3000)).convert("RGB"), "jpg")
     path.write_bytes(content)
     words = ("answer", "--adapter", places["sees"], "--image", path, "--question", "What?", "--choices", "a", "b")
     uri = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"

@@ -252,7 +252,7 @@ def well_meant(draw: Random, folder: Path, places: dict[str, Any]) -> list[Hosti
     told = [f"Question {number}?" for number in range(2000)]
     (folder / "few").mkdir()
     (folder / "few" / "a.png").write_bytes(encoded(noise(draw, 640, 480), "png"))
-    _write(folder / "few" / "table.jsonl", [row(number, image="a.png") for number in range(40)])
+    _write(folder / "few" / "table.jsonl", [row(number, image="a.png") for number in range(12)])
     few, many = str(folder / "few" / "table.jsonl"), str(folder / "many" / "table.jsonl")
     words = ("train", "--llama", places["llama"], "--vision", "none", "--data", few, "--out", folder / "out")
     sizes = ("--layers", 2, "--prompt-length", 2, "--epochs", 1, "--warmup-epochs", 0, "--quiet")

@@ -18,7 +18,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Mult
     """The tiny model with a matrix that is not finite."""
     folder = shutil.copytree(tiny_folder, tmp_path_factory.mktemp("damaged") / "model")
     tensors = load_file(folder / "model.safetensors")
-    tensors["model.layers.2.self_attn.q_proj.weight"].fill_(float("nan"))
+    tensors["model.layers.2.mlp.up_proj.weight"].fill_(float("nan"))
     save_file(tensors, folder / "model.safetensors")
     return MultimodalLlama.from_pretrained(str(folder))
 
