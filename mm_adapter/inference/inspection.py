@@ -78,8 +78,7 @@ def inspect(name: str) -> Inspection:
     if foreign is not None:
         return Inspection(name, foreign[0], False, foreign[1])
     for file in [path] if path.suffix == ".safetensors" else sorted(path.glob("*.safetensors")):
-        description = _store_description(file)
-        if description is not None:
+        if (description := _store_description(file)) is not None:
             return _inspect_store(name, file, description)
     if path.exists():
         try:
@@ -271,9 +270,8 @@ def _adapter_weights(path: Path) -> dict[str, Any]:
 
 def _store_description(path: Path) -> dict[str, str] | None:
     """Return the description of a feature store, or None where the file is none."""
-    if not path.is_file():
-        return None  # a pipe would be waited for
     try:
+        refuse_pointer(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except Exception:  # whatever is wrong with it, it is not a store; the reader of models will say more
