@@ -136,6 +136,8 @@ setup(
             # The server is asked by the client that its protocol is named after, and by hand.
             "openai>=1.40",
             "httpx>=0.27",
+            # Requests drawn from the server's own description.
+            "schemathesis>=4",
         ],
     },
     entry_points={"console_scripts": ["mm-adapter=mm_adapter.cli:main"]},

@@ -94,6 +94,13 @@ class Running:
         self.http = httpx.Client(base_url=self.url, headers=headers, timeout=60)
         self.openai = openai.OpenAI(base_url=f"{self.url}/v1", api_key=token or "none", max_retries=0, timeout=60)
 
+    def figures(self) -> dict[str, float]:
+        """Return the server's figures by name and labels."""
+        lines = [
+            line.rsplit(" ", 1) for line in self.http.get("/metrics").text.splitlines() if not line.startswith("#")
+        ]
+        return {name: float(value) for name, value in lines}
+
 
 @contextmanager
 def running(models: dict[str, MultimodalLlama], limits: Limits, token: str | None) -> Iterator[Running]:
@@ -123,6 +130,12 @@ def server(models: dict[str, MultimodalLlama]) -> Iterator[Running]:
 def serving() -> Callable[..., Any]:
     """Return a function that serves any models: ``with serving(models) as server:``."""
     return lambda models, token=None, **bounds: running(models, Limits(**bounds), token)
+
+
+@pytest.fixture(scope="session")
+def serve_models() -> Callable[..., object]:
+    """Return a function that serves models of one's own: ``with serve_models(models, Limits(), None) as server:``."""
+    return running
 
 
 @pytest.fixture
