@@ -53,7 +53,7 @@ def test_the_check_finds_what_is_wrong(shortened: None) -> None:
     assert "KeyError" in tried(lambda: {}["missing"])
     assert "the process died" in tried(lambda: os._exit(3))
     assert "it hung" in tried(lambda: time.sleep(60))
-    assert "took 0." in tried(lambda: time.sleep(0.7))
+    assert "took " in tried(lambda: time.sleep(0.7))
     assert "one clear message" in tried(lambda: refuse("no"))
     assert "one clear message" in tried(lambda: refuse("two lines\nmm-adapter: and another message of some length"))
     assert "characters" in tried(lambda: refuse("x" * 5000))
