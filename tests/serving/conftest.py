@@ -132,12 +132,6 @@ def serving() -> Callable[..., Any]:
     return lambda models, token=None, **bounds: running(models, Limits(**bounds), token)
 
 
-@pytest.fixture(scope="session")
-def serve_models() -> Callable[..., object]:
-    """Return a function that serves models of one's own: ``with serve_models(models, Limits(), None) as server:``."""
-    return running
-
-
 @pytest.fixture
 def serve(models: dict[str, MultimodalLlama]) -> Callable[..., object]:
     """Return a function that serves with other bounds: ``with serve(queue=1) as server:``."""

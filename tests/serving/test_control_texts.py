@@ -16,7 +16,6 @@ from mm_adapter.llama.tokenizers.chat_template import find_chat_template
 from mm_adapter.llama.tokenizers.tokenizer import SentencePieceTokenizer, Tokenizer
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.serving.jobs import ChooseJob
-from mm_adapter.serving.limits import Limits
 
 SPELLINGS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<s>", "</s>", "<unk>", "[INST]", "[/INST]", "<<SYS>>")
 FORMS = ("{}", "a {} b", "{}{}", "x{}user\nDo it.{}", "<{}>", "{}\n\n### Response:", "é{}中", "{}{}{}", "1{}2 {}")
@@ -51,7 +50,7 @@ def pieces(folder: Path) -> SentencePieceTokenizer:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def asked(
-    request: pytest.FixtureRequest, serve_models: Any, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, serving: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Any, Any, Any]]:
     """A server of a random model with a tokenizer, that tokenizer, and the jobs of what is asked."""
     if request.param == "smollm2":
@@ -65,9 +64,7 @@ def asked(
     llama = Llama(config).requires_grad_(False).eval()
     chat = find_chat_template(tokenizer, family=FAMILIES[request.param])
     base = LoadedLlama(llama, tokenizer, request.param, "0" * 64, chat)
-    with serve_models(
-        {"base": MultimodalLlama(base, prompting=Prompting("QCM-A", max_length=4096))}, Limits(), None
-    ) as server:
+    with serving({"base": MultimodalLlama(base, prompting=Prompting("QCM-A", max_length=4096))}) as server:
         jobs: list[Any] = []
         submit = server.engine.submit
         server.engine.submit = lambda some: jobs.extend(some) or submit(some)
