@@ -167,7 +167,8 @@ def check_plugin(folder: Path, run: Path | None, data: Path | None) -> list[dict
 
     if run is None or data is None:
         return check_lmms_eval(folder / "lmms", *train_small(folder / "small"))
-    return check_lmms_eval(folder / "lmms", run, json.loads((run / "adapter_config.json").read_text())["llama"], data)
+    llama = json.loads((run / "adapter_config.json").read_text())["llama"]["name"]
+    return check_lmms_eval(folder / "lmms", run, llama, data)
 
 
 def main() -> int:
