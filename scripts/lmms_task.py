@@ -93,10 +93,8 @@ def check_lmms_eval(folder: Path, run: Path, llama: str, data: Path) -> list[dic
     worst, different = 0.0, abs(len(samples) - len(predictions))
     by_pid = {prediction["pid"]: prediction for prediction in predictions}
     for sample in samples:
-        losses, prediction = (
-            [float(loss) for loss, _ in sample["filtered_resps"]],
-            by_pid[questions[sample["doc_id"]].pid],
-        )
+        prediction = by_pid[questions[sample["doc_id"]].pid]
+        losses = [float(loss) for loss, _ in sample["filtered_resps"]]
         worst = max(worst, *(abs(a + b) for a, b in zip(losses, prediction["scores"], strict=True)))
         different += losses.index(min(losses)) != prediction["choice"]
     shown, hinted = sum(q.image is not None for q in questions), sum(bool(q.context) for q in questions)
