@@ -34,7 +34,8 @@ def make_model(tiny_folder: Path) -> Make:
     def make(prompting: Prompting | ConversationPrompting | None = None) -> MultimodalLlama:
         base = load_llama(str(tiny_folder))
         adapter = Adapter(AdapterConfig(3, 4, image_size=3), base.model.config)
-        assert adapter.gates is not None and adapter.projection is not None
+        assert adapter.gates is not None
+        assert adapter.projection is not None
         torch.nn.init.constant_(adapter.gates, 1.0)
         torch.nn.init.normal_(adapter.projection.up.weight)  # a fresh one hardly tells pictures apart
         built = MultimodalLlama(base, adapter, VisionConfig("fake"), prompting)

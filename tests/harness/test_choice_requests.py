@@ -24,9 +24,7 @@ COLOURS = {"red": (250, 10, 10), "blue": (10, 10, 250)}
 QUESTIONS = [
     Question("a/test/0", "Which colour?", ("red", "blue", "a dark green"), 0, "It is shown.", Path("red")),
     Question("a/test/1", "Which colour?", ("red", "blue"), 1, "", Path("blue")),
-    Question(
-        "a/test/2", "What is ice?", ("cold water that is hard", "hot", "a bird", "no"), 0, "Ice melts in the sun."
-    ),
+    Question("a/test/2", "What is ice?", ("cold water that is hard", "hot", "a bird", "no"), 0, "Ice melts in sun."),
     Question("b/test/0", "Two and two?", ("four", "five"), 0),
 ]
 KINDS: list[Prompting | ConversationPrompting] = [
@@ -104,7 +102,7 @@ def test_choices_share_a_pass(make_model: Make) -> None:
     [encoded], _ = encode_questions(QUESTIONS[2:3], model.template, model.tokenizer, model.max_length)
     assert read == [len(encoded.prefix) + sum(map(len, encoded.options))]
     assert choice_losses(model, [*requests, *requests], nothing, quiet=True) == [*once, *once]
-    assert len(read) == 2 and read[1] == read[0]
+    assert read == 2 * read[:1]
 
 
 @pytest.mark.parametrize(("ranking", "score_end"), [("mean", False), ("sum", True)])
