@@ -76,6 +76,8 @@ def make_server(engine: Engine, host: str = "127.0.0.1", port: int = 8000, token
         server_header=False,
         http=Connection,
         ws="none",
+        # Clients of Python drop a connection that was idle for five seconds; as long a time here would meet theirs.
+        timeout_keep_alive=int(engine.limits.head_seconds) + 1,
         # Whoever does not read an answer must not keep the server from ending.
         timeout_graceful_shutdown=int(engine.limits.seconds) + 10,
     )
