@@ -121,7 +121,8 @@ def work(name: str, options: argparse.Namespace) -> dict[str, float]:
             contender.loss(part)
 
     start = time.perf_counter()
-    step(), forward()
+    step()
+    forward()
     result = {"first_seconds": time.perf_counter() - start}
     if name == "ours":
         with FlopCounterMode(display=False) as counter:
@@ -133,7 +134,9 @@ def work(name: str, options: argparse.Namespace) -> dict[str, float]:
     for key, run in (("step_seconds", step), ("forward_seconds", forward)):
         result[key] = _median_seconds(run, device, options.repeats)
     on_gpu = device.type == "cuda"
-    result["peak"] = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(0).ru_maxrss
+    result["peak"] = (
+        torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
     return result
 
 
