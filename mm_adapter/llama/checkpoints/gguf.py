@@ -16,7 +16,7 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.llama.checkpoints.gguf_file import GGUFFile, GGUFTensor, read_gguf
 from mm_adapter.llama.checkpoints.source import MappedFile, StoredTensor, WeightSource, interleaved_to_half_split
 from mm_adapter.llama.config import LlamaConfig, RopeDivisors
-from mm_adapter.llama.frozen.quantized import BlockMatrix
+from mm_adapter.llama.frozen.blocks import BlockMatrix
 from mm_adapter.llama.tokenizers.tokenizer_files import build_tokenizer
 
 _FACTORS = "rope_freqs.weight"
