@@ -1,0 +1,217 @@
+"""Sentences about something else, other voices and tags in answer texts, with what a person would read in them."""
+
+COLOURS = ("red", "blue", "green", "yellow")
+FIGURES = ("chiasmus", "apostrophe", "simile")
+STATES = ("solid", "liquid", "gas")
+PH = ("acidic", "basic", "neutral")
+PLACES = ("Maine", "Ohio", "Texas")
+
+BALL = "What colour is the ball next to the box?"
+FIGURE = "Which figure of speech is used in this text?"
+STATE = "Which state of matter is the steam?"
+LEAF = "Is the leaf of this plant acidic, basic or neutral?"
+NORTH = "Which of these states is farthest north?"
+
+# What a person says was fixed before the reader was changed: question, options, the option (-1: none), texts. One text
+# between bars; ⏎ is a line end.
+SENTENCES: tuple[tuple[str, tuple[str, ...], int, str], ...] = (
+    (
+        BALL,
+        COLOURS,
+        -1,
+        r"""
+The sky is blue ¦ The sky is blue. ¦ This sky is blue. ¦ I see that the sky is blue. ¦ Because the sky is blue.
+The box is blue. ¦ The colour of the box is blue. ¦ The right ball is blue. ¦ The best part of the picture is blue.
+The sky is wide. It is blue. ¦ Look at the sky. It is blue. ¦ It is the sky that is blue. ¦ The solution is blue.
+The only thing that is blue ¦ The box was blue ¦ Grass is green. ¦ My eyes are green ¦ A lemon is yellow.
+The colour I like is blue. ¦ The result of the mixture is green. ¦ The ball is next to the box, and the box is blue.
+Roses are red, violets are blue. ¦ The word that rhymes with you is blue. ¦ The name of the song is Blue.
+""",
+    ),
+    (
+        BALL,
+        COLOURS,
+        1,
+        r"""
+The ball is blue. ¦ The ball is blue ¦ The colour is blue. ¦ The colour of the ball is blue. ¦ It is blue.
+The ball in the picture is blue. ¦ The ball's colour is blue. ¦ It's blue. ¦ The ball next to the box is blue.
+The answer is blue. ¦ The correct colour is blue. ¦ The ball shown here is blue (B). ¦ This is blue. ¦ Blue.
+The ball is round. It is blue. ¦ The colour of the ball is clearly blue. ¦ This ball is blue. ¦ The color is blue.
+""",
+    ),
+    (
+        "",
+        COLOURS,
+        -1,
+        r"""
+The sky is blue ¦ The right box is blue. ¦ The best thing about it is blue. ¦ The solution is blue. ¦ Snow is blue
+""",
+    ),
+    (
+        "",
+        COLOURS,
+        1,
+        r"""
+It is blue. ¦ The colour is blue. ¦ The sky is blue. B ¦ The sky is blue (B). ¦ Solution: blue ¦ That is blue.
+""",
+    ),
+    (
+        FIGURE,
+        FIGURES,
+        1,
+        r"""
+The figure of speech used in this text is an apostrophe. ¦ The text uses an apostrophe. ¦ This text uses apostrophe.
+The figure of speech is apostrophe. ¦ The figure is an apostrophe. ¦ It speaks to someone. It is an apostrophe.
+""",
+    ),
+    (
+        FIGURE,
+        FIGURES,
+        -1,
+        r"""
+The mark before the s is an apostrophe. ¦ The title of the poem is Apostrophe. ¦ My favourite figure is apostrophe.
+""",
+    ),
+    (
+        STATE,
+        STATES,
+        2,
+        r"""
+The steam is a gas. ¦ The state of matter is gas. ¦ The state of the steam is gas. ¦ Steam is a gas.
+""",
+    ),
+    (
+        STATE,
+        STATES,
+        -1,
+        r"""
+The ice is solid. ¦ Water is a liquid. ¦ The fuel of the kettle is gas. ¦ The kettle is solid.
+""",
+    ),
+    (
+        LEAF,
+        PH,
+        -1,
+        r"""
+The solution is basic. ¦ The result is basic. ¦ The soil of this plant is basic. ¦ The question is basic.
+""",
+    ),
+    (
+        LEAF,
+        PH,
+        1,
+        r"""
+The leaf is basic. ¦ The leaf of this plant is basic. ¦ This plant's leaf is basic. ¦ My answer is basic.
+""",
+    ),
+    (
+        NORTH,
+        PLACES,
+        0,
+        r"""
+The state farthest north is Maine. ¦ The farthest north of these states is Maine. ¦ The answer is Maine.
+""",
+    ),
+    (
+        NORTH,
+        PLACES,
+        -1,
+        r"""
+The state farthest south is Texas. ¦ My home is Texas. ¦ The largest of these states is Texas.
+""",
+    ),
+)
+
+VOICES: tuple[tuple[tuple[str, ...], int, str], ...] = (
+    (
+        FIGURES,
+        -1,
+        r"""
+<plan>A</plan> ¦ <plan>The answer is A. ¦ <draft>A ¦ <notes>B</notes> ¦ <planning>⏎It may be B.⏎The answer is B.
+<step>The answer is A</step> ¦ <critique>B is correct.</critique> ¦ <question>Is it B?</question> ¦ [PLAN]A[/PLAN]
+[NOTES]⏎The answer is A.⏎[/NOTES] ¦ <hypothesis>B</hypothesis> ¦ <wrong_answer>B</wrong_answer> ¦ <initial_answer>B
+<plan id="1">The answer is B ¦ <PLAN>⏎B⏎ ¦ <internal-notes>⏎The answer is B ¦ <tool_call>B</tool_call> ¦ &lt;plan&gt;B
+＜plan＞B ¦ <search>The answer is B.</search> ¦ <scratchpad>B ¦ <scratch-work>The answer is B</scratch-work>
+<student>B</student> ¦ <plan><step>A</step>The answer is B
+""",
+    ),
+    (
+        FIGURES,
+        1,
+        r"""
+<plan>The answer is A</plan>B ¦ <plan>A</plan>⏎⏎The answer is B. ¦ <draft>A</draft><answer>B</answer>
+<plan>⏎A or C?⏎</plan>⏎<response>B</response> ¦ The answer is A</plan>B ¦ [PLAN]A[/PLAN]B ¦ <response>B</response>
+<initial_answer>A</initial_answer><final_answer>B</final_answer> ¦ <output>B</output> ¦ <final>The answer is B.</final>
+<notes>C</notes><solution>B</solution> ¦ B <notes>A is close</notes> ¦ <plan>A</plan><check>C</check>(B) apostrophe
+<div class="x">B</div> ¦ <kbd>B</kbd> ¦ <plan>A<step>C</step></plan>Answer: B ¦ [b]B[/b] ¦ <section>B</section>
+<internal-notes>A</internal-notes>⏎B ¦ <question>Is it A?</question><answer>B</answer> ¦ <result>apostrophe</result>
+""",
+    ),
+    (
+        FIGURES,
+        -1,
+        r"""
+Answer: <s>B</s> C ¦ <s>B</s> C ¦ The answer is <s>A</s> B. ¦ <s>A</s>B ¦ Answer: <s>B</s> ¦ <s>A</s><s>B</s>
+<s>apostrophe</s> simile ¦ (<s>B</s>) C ¦ Answer: [s]B[/s] ¦ Answer: B̶ ¦ \sout{B} ¦ Answer: \cancel{B} ¦ ~~B~~
+""",
+    ),
+    (
+        FIGURES,
+        1,
+        r"""
+<s>B</s> ¦ <s> B </s></s> ¦ <s>B</s><s> ¦ <s>[INST] A or C? [/INST] B</s> ¦ <s>The answer is B.</s> ¦ ~~A~~ B ¦ B</s>C
+B </s><s>[INST] And next? [/INST] A</s> ¦ <s>B</s> B ¦ <s>The answer is⏎B</s>
+""",
+    ),
+    (
+        FIGURES,
+        -1,
+        r"""
+Teacher: A? Student: no, B ¦ Teacher: Is it A?⏎Student: No, the answer is B. ¦ Student: The answer is B.
+Anna: The answer is A.⏎Ben: Yes. ¦ Anna: Is it A? Ben: The answer is B. ¦ Tom: B is correct. ¦ Professor: It's B.
+Interviewer: Which one?⏎Guest: I choose B. ¦ Student 1: The answer is A.⏎Student 2: I agree.
+User: A? Assistant: B. User: Sure? Assistant: A. ¦ Mom: The answer is B. Son: Thanks! ¦ **Teacher:** The answer is B.
+Person A: It is an apostrophe.⏎Person B: Right. ¦ Mr. Lee: The answer is B.
+Customer: The answer is B⏎Agent: Let me see. ¦ Human: The answer is B. ¦ User: B ¦ Speaker 1: I think B.⏎Speaker 2: OK.
+"The answer is B," said Anna. ¦ "It's B," she said. ¦ Anna said: "The answer is B." ¦ - Is it A?⏎- No, it's B.
+– The answer is A. – Really? – Yes. ¦ Teacher: Which one?⏎Class: B! ¦ Alice: B⏎Bob: B ¦ Judge: B is right.
+(Teacher) The answer is B. ¦ [Teacher]: The answer is B. ¦ Teacher - The answer is B. ¦ Student A: B
+""",
+    ),
+    (
+        FIGURES,
+        1,
+        r"""
+User: Which one is it? Assistant: B ¦ User: A or C?⏎Assistant: The answer is B. ¦ B User: And next? Assistant: A
+B⏎User: And next?⏎Assistant: A ¦ The answer is B. Human: Thanks! ¦ Assistant: B⏎User: Why?⏎Assistant: It speaks.
+Question: Which is it?⏎Answer: B ¦ Q: Which is it?⏎A: B ¦ Teacher: Is it A?⏎Student: No.⏎Answer: B
+Explanation: it speaks to someone.⏎The answer is B. ¦ Note: The answer is B. ¦ Step 1: Look.⏎Step 2: The answer is B.
+Reasoning: It speaks. Conclusion: The answer is B. ¦ Analysis: The answer is B. ¦ In the text: "Anna: Hi!" The answer is B.
+Chiasmus: a reversal.⏎Simile: a comparison.⏎The answer is B. ¦ Note to the teacher: the answer is B. ¦ AI: B ¦ Bot: B
+""",
+    ),
+    (
+        FIGURES,
+        -1,
+        r"""
+A: the first three ¦ B: the first three ¦ C: three of them ¦ A: the first three.⏎B: the last two. ¦ A: my dear friend
+A. the first three. B. the last two. ¦ A. It reverses. B. It speaks. C. It compares. ¦ A) the first B) the second
+A: Hello! ¦ A: Yes, of course. ¦ A: Is it a chiasmus? B: No. ¦ A: Hi, how are you?⏎B: Fine. ¦ a) one b) two
+B: Good morning ¦ A: a figure of speech ¦ (a) the first three, (b) the last two ¦ A: It speaks to someone absent.
+A - the first three; B - the last two ¦ B: three words, C: two words ¦ A: Which one is it? ¦ B: Which one is it?
+""",
+    ),
+    (
+        FIGURES,
+        1,
+        r"""
+B: It speaks to someone absent. ¦ B: apostrophe, the second one ¦ B: because it speaks to someone absent. ¦ B: apostrophe
+B. It speaks to someone absent. ¦ Q: A or C?⏎A: It's B. ¦ B: this is an address to someone. ¦ A: apostrophe (B)
+""",
+    ),
+)
+
+
+def texts(packed: str) -> list[str]:
+    """Return the texts of one block."""
+    return [text.strip().replace("⏎", "\n") for line in packed.strip().splitlines() for text in line.split("¦")]
