@@ -4,12 +4,16 @@ COLOURS = ("red", "blue", "green", "yellow")
 FIGURES = ("chiasmus", "apostrophe", "simile")
 STATES = ("solid", "liquid", "gas")
 PH = ("acidic", "basic", "neutral")
+ANIMALS = ("dog", "cat", "horse")
+NUMBERS = ("2", "3", "5")
 PLACES = ("Maine", "Ohio", "Texas")
 
 BALL = "What colour is the ball next to the box?"
 FIGURE = "Which figure of speech is used in this text?"
 STATE = "Which state of matter is the steam?"
 LEAF = "Is the leaf of this plant acidic, basic or neutral?"
+MAT = "What animal sits on the mat?"
+APPLES = "How many apples are on the table?"
 NORTH = "Which of these states is farthest north?"
 
 # What a person says was fixed before the reader was changed: question, options, the option (-1: none), texts. One text
@@ -186,8 +190,10 @@ User: Which one is it? Assistant: B ¦ User: A or C?⏎Assistant: The answer is 
 B⏎User: And next?⏎Assistant: A ¦ The answer is B. Human: Thanks! ¦ Assistant: B⏎User: Why?⏎Assistant: It speaks.
 Question: Which is it?⏎Answer: B ¦ Q: Which is it?⏎A: B ¦ Teacher: Is it A?⏎Student: No.⏎Answer: B
 Explanation: it speaks to someone.⏎The answer is B. ¦ Note: The answer is B. ¦ Step 1: Look.⏎Step 2: The answer is B.
-Reasoning: It speaks. Conclusion: The answer is B. ¦ Analysis: The answer is B. ¦ In the text: "Anna: Hi!" The answer is B.
-Chiasmus: a reversal.⏎Simile: a comparison.⏎The answer is B. ¦ Note to the teacher: the answer is B. ¦ AI: B ¦ Bot: B
+Reasoning: It speaks. Conclusion: The answer is B. ¦ Analysis: The answer is B. ¦ AI: B
+In the text: "Anna: Hi!" The answer is B.
+Chiasmus: a reversal.⏎Simile: a comparison.⏎The answer is B.
+Note to the teacher: the answer is B. ¦ Bot: B
 """,
     ),
     (
@@ -205,11 +211,145 @@ A - the first three; B - the last two ¦ B: three words, C: two words ¦ A: Whic
         FIGURES,
         1,
         r"""
-B: It speaks to someone absent. ¦ B: apostrophe, the second one ¦ B: because it speaks to someone absent. ¦ B: apostrophe
-B. It speaks to someone absent. ¦ Q: A or C?⏎A: It's B. ¦ B: this is an address to someone. ¦ A: apostrophe (B)
+B: It speaks to someone absent. ¦ B: apostrophe, the second one ¦ B: because it speaks to someone absent.
+B: apostrophe ¦ B. It speaks to someone absent. ¦ Q: A or C?⏎A: It's B. ¦ B: this is an address to someone.
+A: apostrophe (B)
 """,
     ),
 )
+
+
+# Written when the reader read the texts above, before it was tried on these.
+HELD_BACK: tuple[tuple[str, tuple[str, ...], int, str], ...] = (
+    (
+        MAT,
+        ANIMALS,
+        -1,
+        r"""
+The mat is a cat. ¦ The owner is a horse. ¦ My pet is a dog ¦ Our neighbour's animal is a dog.
+The best friend of man is the dog. ¦ A tiger is a cat. ¦ Everything I see is a cat ¦ The left one is a cat.
+The shadow looks odd. It is a... the mat is red ¦ The right animal is the horse.
+""",
+    ),
+    (
+        MAT,
+        ANIMALS,
+        1,
+        r"""
+The animal on the mat is a cat. ¦ The animal is a cat. ¦ The animal that sits on the mat is a cat. ¦ It is a cat.
+That is a cat. ¦ This animal is clearly a cat. ¦ The animal sitting there is a cat (B).
+""",
+    ),
+    (
+        APPLES,
+        NUMBERS,
+        -1,
+        r"""
+The price is 3. ¦ The number of pears is 3. ¦ The table is 5. ¦ My age is 5.
+""",
+    ),
+    (
+        APPLES,
+        NUMBERS,
+        1,
+        r"""
+The number of apples is 3. ¦ The number of apples on the table is 3. ¦ The answer is 3. ¦ There it is: 3
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        -1,
+        r"""
+<outline>The answer is B</outline> ¦ <brainstorm>B ¦ <memo>⏎I choose B.⏎
+<analysis_step_1>B is correct</analysis_step_1> ¦ [DRAFT] The answer is B. ¦ <selftalk>So it's B</selftalk>
+<observe>B.</observe> ¦ <a1>B</a1> ¦ <plan >B ¦ < plan >B ¦ <plan/ >B
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        1,
+        r"""
+<outline>A, C</outline>⏎B ¦ <selftalk>C?</selftalk>The answer is B. ¦ <brainstorm>⏎A⏎C⏎</brainstorm>⏎⏎**B**
+<my_answer>B</my_answer> ¦ <Final-Answer>B</Final-Answer>
+<analysis_step_1>A</analysis_step_1><analysis_step_2>C</analysis_step_2>Answer: B ¦ The answer is <em>B</em>.
+<p class='a'>B</p> ¦ <ul><li>B</li></ul> ¦ x<y, so the answer is B ¦ 1 < 2 and 3 > 2, so B is correct. ¦ <image>⏎B
+<start_of_turn>model⏎B<end_of_turn> ¦ <plan>A</plan>⏎<answer>(B) apostrophe</answer>⏎<check>C</check>
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        -1,
+        r"""
+B <s>C</s> ¦ I choose <s>A</s> <s>B</s> C ¦ <s>B</s> or C ¦ <s>A. chiasmus</s> B. apostrophe ¦ Answer: ~~B~~
+Answer: <strike>B</strike> ¦ Answer: <del>B</del>
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        1,
+        r"""
+<del>A</del> B ¦ Answer: ~~A~~ B ¦ <strike>The answer is A.</strike> The answer is B. ¦ <s>⏎B⏎</s>
+<s>Answer: B</s></s></s>
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        -1,
+        r"""
+Mrs. Smith: The answer is B. ¦ Expert 1: B⏎Expert 2: A ¦ Lehrer: Die Antwort ist B.
+Maria: I think it's B.⏎Peter: Me too. ¦ Zoltan: The answer is B.⏎Yuki: No. ¦ "B is correct," the teacher says.
+My friend says: The answer is B. ¦ The answer is B, says the teacher. ¦ STUDENT: The answer is B.
+**Student**: B is correct ¦ Student (thinking): The answer is B. ¦ > Teacher: the answer is B
+Doctor: It's B.⏎Patient: Thanks. ¦ — Is it C?⏎— No, the answer is B. ¦ Pupil: \boxed{B} ¦ Tom: <answer>B</answer>
+System: The answer is B ¦ Narrator: So the answer is B.
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        1,
+        r"""
+Evidence: it speaks. So the answer is B. ¦ Correct: B ¦ Verdict: B ¦ Choice: B⏎Reason: it speaks
+Deduction: The answer is B. ¦ User: Is it A?⏎⏎Assistant: No. The answer is B. ¦ USER: What is it? ASSISTANT: B
+The answer is B.⏎⏎User: And the next one?⏎⏎Assistant: A
+The speaker addresses someone absent, so the answer is B. ¦ The student speaks to the moon: the answer is B.
+As the teacher said, it speaks to the moon. The answer is B. ¦ Final answer: B⏎Teacher: Good.
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        -1,
+        r"""
+A: my mother ¦ C: the moon, of course ¦ B: to the moon ¦ A: 5 apples⏎B: 3 apples ¦ a: one⏎b: two
+B: one; C: two; A: three ¦ A. one, B. two, C. three ¦ A: He speaks to the moon. ¦ (A) Hello (B) Goodbye ¦ B: What?
+A: B or C
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        1,
+        r"""
+B: since it speaks to someone absent ¦ B: the text is an address to the moon. ¦ B. It addresses the moon.
+B) The moon is addressed. ¦ (B) because the moon is addressed ¦ B - it addresses the moon
+Answer: B: it addresses the moon.
+""",
+    ),
+)
+
+NOT_READ = (
+    "Chiasmus: a reversal.\nSimile: a comparison.\nThe answer is B.",
+    "A: apostrophe (B)",
+    "Verdict: B",
+    "The student speaks to the moon: the answer is B.",
+)
+"""A person reads B in these and the reader nothing."""
 
 
 def texts(packed: str) -> list[str]:
