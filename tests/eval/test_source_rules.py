@@ -65,7 +65,7 @@ def test_both_figures_where_they_differ(write: Callable[[str], Path], questions:
     assert "'b': C here, unread there" in told
     assert to_values(scores)["source_reading"]["accuracy"] == 50.0
     part = next(part for part in score_parts(score([system], BY)) if part.name == "source-tools")
-    assert part.table[1:] == [["answers", LLAVA, "4", "2", "50.00", "3", "75.00", "2"]]
+    assert part.table[1:] == [[system.name, LLAVA, "4", "2", "50.00", "3", "75.00", "2"]]
 
 
 def test_nothing_is_said_where_readings_agree(write: Callable[[str], Path], questions: list[Question]) -> None:
