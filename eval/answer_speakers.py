@@ -45,7 +45,7 @@ _VERB = (
 _WHO = r"(?:he|she|they|(?:the|my|his|her|a|one) \w{1,20}|[A-Z]\w{1,20})"
 _QUOTED = re.compile(
     rf"[^.!?\n]{{0,300}}[,.!?][\"'”’»]?\s(?:{_VERB} {_WHO}|{_WHO} {_VERB})\b[^.!?\n]{{0,300}}[.!?]?"
-    rf"|\b{_WHO} {_VERB}:\s?[^\n]{{0,300}}"
+    rf"|\b{_WHO} {_VERB}:\s?[^\n]{{0,300}}|[^.!?\n]{{0,300}}\b[Aa]ccording to {_KNOWN}\b[^.!?\n]{{0,300}}[.!?]?"
 )
 _DASH = re.compile(r"(?:\A|\n|(?<=[.!?])\s)[-–—]\s(?=[^\n]*)")
 _LONGEST = 20_000  # characters of a text that is looked at

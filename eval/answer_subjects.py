@@ -12,13 +12,14 @@ _STOPS = re.compile(
     r"what|who|whose|whom|how|why|where|when|do|does|did|can|could|will|would|has|have|had|i|think|believe|guess|"
     r"see|know|say|so|thus|therefore|hence|then|clearly|probably|likely|definitely|obviously|certainly|indeed|"
     r"simply|actually|really|based|uses|illustrates|demonstrates|represents|equals|following|correct|provided|"
-    r"information|choose|select|pick|identify|find|complete|determine|name|called|first|second|third|fourth|fifth|"
+    r"information|choose|select|pick|identify|find|complete|determine|name|called|looking|look|first|second|third|fourth|fifth|"
     r"sixth|1st|2nd|3rd|4th|5th|6th|one|option|choice"
 )
 # What a text is shown as: "the picture", "this passage"; it is what was asked about where it uses or shows something.
 _SHOWN = re.compile(r"picture|image|photo|photograph|text|passage|sentence|paragraph|poem|line|example|diagram|map")
 # What options are: "The colour is blue" answers whatever has a colour.
-_KINDS = re.compile(r"colou?r|shape|number|figure|speech|answer")
+_KINDS = re.compile(r"colou?r|shape|number|total|figure|speech|answer")
+_SORT = re.compile(r"type|kind|sort|form|part|name|piece")
 _SPELLED = {"color": "colour", "gray": "grey"}
 _ASKS = re.compile(r"\b(?:is|are|was|were|do|does|did|can|could|will|would|has|have|had)\b", re.IGNORECASE)
 _PLACED = re.compile(
@@ -106,7 +107,9 @@ def _asked(question: str) -> _Asked:
         kinds = frozenset(_content(asked[: verb.start()]))
         return _Asked(kinds, things, bool(kinds) and _PLACED.match(asked, verb.end()) is not None)
     if _WHICH.match(asked):
-        return _Asked(frozenset(things[:1]), things[1:], loose=True)
+        # "Which type of force ..." asks for a force.
+        count = 2 if things and _SORT.fullmatch(things[0]) else 1
+        return _Asked(frozenset(things[:count]), things[count:], loose=True)
     return _Asked(frozenset(), things, last=1)
 
 

@@ -65,7 +65,9 @@ _EXPLAINS = re.compile(
     re.IGNORECASE,
 )
 _LABEL_LINES = re.compile(r"^[(\[]?([A-Z])[.:)\]]+\s+\S", re.MULTILINE)
-_ONE_MORE_LABEL = re.compile(r"\b(?:or|and|nor)\s+(?:option )?[(\[]?[A-Z](?![A-Za-z'])|[/&]\s*[A-Z](?![A-Za-z])")
+_ONE_MORE_LABEL = re.compile(
+    r"\b(?:or|and|nor)\s+(?:option )?[(\[]?[A-Z](?![A-Za-z'])|[/&]\s*[A-Z](?![A-Za-z])|\s[-–—]\s[A-Z]\s*(?:$|[-–—])"
+)
 # "B) is wrong" speaks about B, "A. No, B" takes it back; neither chooses.
 _ABOUT = re.compile(
     r"(?:is|isn't|was|are|can|can't|cannot|could|does|doesn't|has|would|might|may|seems|looks|and|or|but|not|no|nor|wait|"

@@ -6,6 +6,11 @@ STATES = ("solid", "liquid", "gas")
 PH = ("acidic", "basic", "neutral")
 ANIMALS = ("dog", "cat", "horse")
 NUMBERS = ("2", "3", "5")
+FORCES = ("push", "pull")
+COLONIES = ("New Hampshire", "Virginia", "Georgia")
+YES_NO = ("yes", "no")
+DOTS = ("12", "15", "18")
+MARKED = ("Is it raining?", "It is raining.", "Rain!")
 PLACES = ("Maine", "Ohio", "Texas")
 
 BALL = "What colour is the ball next to the box?"
@@ -341,6 +346,238 @@ B) The moon is addressed. ¦ (B) because the moon is addressed ¦ B - it address
 Answer: B: it addresses the moon.
 """,
     ),
+    # The next lot, written when the reader read these.
+    (
+        "Which type of force from the baby's hand opens the cabinet door?",
+        FORCES,
+        -1,
+        r"""
+The door handle is a pull. ¦ Gravity is a pull. ¦ The wind is a push. ¦ A magnet is called a pull
+My first thought is a push
+""",
+    ),
+    (
+        "Which type of force from the baby's hand opens the cabinet door?",
+        FORCES,
+        1,
+        r"""
+The force from the baby's hand is a pull. ¦ The type of force is a pull.
+The baby's hand opens the door, so it is a pull. ¦ The force is a pull.
+It's a pull force? No: the answer is pull. ¦ The baby pulls the door. This is a pull.
+""",
+    ),
+    (
+        "What is the name of the colony shown?",
+        COLONIES,
+        1,
+        r"""
+The colony shown is Virginia. ¦ The name of the colony is Virginia. ¦ The colony is Virginia.
+The name of the colony shown is Virginia. ¦ Virginia is the colony shown.
+""",
+    ),
+    (
+        "What is the name of the colony shown?",
+        COLONIES,
+        -1,
+        r"""
+The author's birthplace is Virginia. ¦ Her name is Georgia. ¦ The neighbouring colony is Virginia.
+The capital of the region is Virginia. ¦ My aunt's name is Virginia
+""",
+    ),
+    (
+        "Does the passage describe the weather or the climate of the place?",
+        YES_NO,
+        -1,
+        r"""
+The first word is no. ¦ The sign on the door is yes.
+""",
+    ),
+    (
+        "How many dots are in the picture?",
+        DOTS,
+        1,
+        r"""
+The number of dots is 15. ¦ There are 15. ¦ The number of dots in the picture is 15. ¦ The total is 15
+""",
+    ),
+    (
+        "How many dots are in the picture?",
+        DOTS,
+        -1,
+        r"""
+The page number is 15. ¦ My age is 15. ¦ The width of the picture is 15.
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        -1,
+        r"""
+<planner>⏎1. Look at it.⏎2. The answer is B.⏎</planner> ¦ <thinking-out-loud>B</thinking-out-loud>
+<Answer_draft>B</Answer_draft> ¦ <self-critique>The answer should be B.</self-critique>
+<steps><step1>A</step1><step2>B</step2></steps> ¦ {plan: "B"} ¦ <plan>B⏎⏎B
+<function_call>{"answer": "B"}</function_call> ¦ <eval>B is correct</eval>
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        1,
+        r"""
+<planner>⏎Look.⏎</planner>⏎The answer is **B**. ¦ <steps><step1>A</step1></steps>B
+<answer><plan>A</plan>B</answer> ¦ <function_call>{"x": "A"}</function_call>⏎Answer: B
+<html><body>B</body></html> ¦ <b>Answer:</b> B<br/>
+<p><strong>B. apostrophe</strong></p><p>It speaks to someone.</p> ¦ <span style='color: red'>B</span>
+<final>B</final> ¦ <model_answer>B</model_answer>
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        -1,
+        r"""
+Lucy: I'd say B. ¦ The teacher said that the answer is B. ¦ According to Anna, the answer is B.
+My professor: "The answer is B." ¦ Grader: B is the correct answer.⏎Student answer: A
+Contestant 1: B⏎Contestant 2: C ¦ Q: Is it A?⏎A: No⏎Q: Is it B?⏎A: Yes ¦ Me: A?⏎You: The answer is B.
+Ravi: The answer is B.⏎Omar: I agree. ¦ [Student] B ¦ Alice says B. Bob says C. ¦ He answered B.
+Father - It's B. ¦ Teacher: What is it?⏎⏎Student: B.⏎⏎Teacher: Correct!
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        1,
+        r"""
+Dear student, the answer is B. ¦ The teacher asks for a figure of speech. The answer is B.
+Hello! I am your tutor. The answer is B. ¦ Tutor note aside, the answer is B.
+In this poem Anna speaks to the moon: B. ¦ Final: B ¦ Mark: B ¦ Correct choice: B. Mom would agree.
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        -1,
+        r"""
+A: x, B: y ¦ B: hello there ¦ A: blue⏎B: red⏎C: green ¦ A - B - C ¦ C: no idea ¦ B: n/a ¦ B: see above
+A: The moon. ¦ B: The moon. ¦ (B): three lines
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        1,
+        r"""
+(B): it speaks to the moon. ¦ B: This line speaks to the moon. ¦ B; it speaks to the moon ¦ B. The moon.
+[B]: apostrophe ¦ B: the speaker is addressing the moon
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        -1,
+        r"""
+B <s>A</s> C ¦ Answer: A <s>B</s> ¦ <s>A B</s> ¦ The answer is ~~B~~. ¦ <S>B</S> C
+""",
+    ),
+    (
+        "",
+        COLOURS,
+        -1,
+        r"""
+The ocean is blue, and it is deep. ¦ Everything is green. ¦ The background is blue. ¦ The correct side is blue?
+Today's sky is blue. ¦ What I like best is blue. ¦ The word on the card is blue. ¦ He says it is blue.
+If it is blue. ¦ The best colour for me is blue ¦ The right colour for the sky is blue
+""",
+    ),
+    # The next lot, written when the reader read these.
+    (
+        "",
+        COLOURS,
+        -1,
+        r"""
+Blue? ¦ The answer is blue? ¦ It is blue? ¦ blue ? ¦ Is it blue? ¦ B. blue? ¦ I choose blue?
+""",
+    ),
+    (
+        "",
+        COLOURS,
+        1,
+        r"""
+Blue! ¦ Is it red? No, it is blue. ¦ Which one? Blue. ¦ What colour? The answer is blue. ¦ Blue: see?
+""",
+    ),
+    (
+        "",
+        MARKED,
+        0,
+        r"""
+Is it raining? ¦ A. Is it raining? ¦ The answer is Is it raining? ¦ is it raining? ¦ (A) Is it raining?
+""",
+    ),
+    (
+        "What colour is the car?",
+        COLOURS,
+        1,
+        r"""
+The car is blue. ¦ The colour of the car is blue. ¦ The car in the picture is blue. ¦ I think the car is blue.
+So the car is blue. ¦ Clearly, the car is blue. ¦ Looking at the picture, the car is blue.
+The car shown in the image is blue. ¦ The car appears blue, so the answer is blue.
+""",
+    ),
+    (
+        "What colour is the car?",
+        COLOURS,
+        -1,
+        r"""
+The car next door is blue. ¦ The truck is blue. ¦ My car is blue. ¦ A car is blue.x
+The driver of the car is blue. ¦ The car's door is blue. ¦ The other car is blue. ¦ The car behind it is blue.
+The road where the car is is blue. ¦ I see the truck and it is blue.
+""",
+    ),
+    (
+        "Which of these states is farthest north?",
+        PLACES,
+        0,
+        r"""
+The state that is farthest north is Maine. ¦ Of these states, the farthest north is Maine.
+""",
+    ),
+    (
+        "According to the map, which state is largest?",
+        PLACES,
+        2,
+        r"""
+The largest state is Texas. ¦ According to the map, the largest state is Texas.
+According to the map, the answer is Texas. ¦ The state that is largest is Texas.
+""",
+    ),
+    (
+        "According to the map, which state is largest?",
+        PLACES,
+        -1,
+        r"""
+The smallest state is Ohio. ¦ The second largest state is Ohio. ¦ My home state is Texas.
+The state next to it is Texas. ¦ The largest city is Texas.
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        -1,
+        r"""
+According to the teacher, the answer is B. ¦ According to my friend Bob, B is correct.
+The answer is B, according to Alice. ¦ <hint>The answer is B</hint> ¦ Alice (a student): The answer is B.
+""",
+    ),
+    (
+        "",
+        FIGURES,
+        1,
+        r"""
+According to the text, the answer is B. ¦ According to the picture, B is correct.
+According to Newton's law, the answer is B.
+""",
+    ),
 )
 
 NOT_READ = (
@@ -348,8 +585,15 @@ NOT_READ = (
     "A: apostrophe (B)",
     "Verdict: B",
     "The student speaks to the moon: the answer is B.",
+    "Virginia is the colony shown.",
+    "In this poem Anna speaks to the moon: B.",
+    "Final: B",
+    "Mark: B",
+    "B; it speaks to the moon",
+    "Which one? Blue.",
+    "Blue: see?",
 )
-"""A person reads B in these and the reader nothing."""
+"""A person reads an option in these and the reader nothing."""
 
 
 def texts(packed: str) -> list[str]:

@@ -22,7 +22,7 @@ def test_texts_are_read_as_a_person_would(question: str, options: tuple[str, ...
 
 
 def test_readings_that_are_missed_are_few() -> None:
-    assert len(NOT_READ) <= 0.02 * len(CASES)
+    assert len(NOT_READ) <= 0.03 * len(CASES)
     assert set(NOT_READ) <= {text for *_, text in CASES}
 
 
