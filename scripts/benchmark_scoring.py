@@ -4,8 +4,8 @@
 
 Both score every option of real or generated questions by its log-likelihood, with the default model in float32.
 lm-eval runs each option behind its question as a sequence of its own, sixteen at a time, by its ``HFLM``; ours packs
-the options behind one pass over their question. They take turns, each in a process of its own. The floor is the time of the matrix
-products that ours needs, measured in the same round.
+the options behind one pass over their question. They take turns, each in a process of its own. The floor is the time
+of the matrix products that ours needs, measured in the same round.
 """
 
 import argparse
