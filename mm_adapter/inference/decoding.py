@@ -13,10 +13,9 @@ from torch import Tensor
 
 from mm_adapter.adapter.mixed_rows import mix_prefixes
 from mm_adapter.core.errors import UserError
-from mm_adapter.inference.generation import Sampling, finite
+from mm_adapter.inference.generation import Sampling, finite, read_prompts
 from mm_adapter.llama.attention import AttentionPrefix, LayerCache
 from mm_adapter.llama.model import KVCache, Llama, Prefixes
-from mm_adapter.llama.packing import Packing
 from mm_adapter.scoring.likelihoods import ROWS
 
 _LEFT, _RIGHT = 32, 64  # columns of room for longer prompts and for steps: beyond them everything is moved
@@ -177,22 +176,14 @@ class DecodingBatch:
 
     def _read(self, rows: Sequence[Row], lengths: Sequence[int]) -> KVCache:
         """Pass packed prompts through the model; choose the first token of each."""
-        device = self.llama.device
-        packing = Packing.build(lengths, None, [None] * len(lengths)).to(device)
-        tokens = torch.tensor([[token for row in rows for token in row.prompt]], device=device)  # (1, N)
-        positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
         prefixes = mix_prefixes([row.prefixes for row in rows], self.llama.config.num_layers)
-        cache = self.llama.new_cache(1, tokens.shape[1])
-        last = torch.tensor(lengths).cumsum(0).to(device) - 1  # (B,)
         all_wanted = any(row.score_prompt for row in rows)
-        hidden_states = self.llama.run_layers(
-            self.llama.embedding(tokens), positions, packing, prefixes, cache, wanted=None if all_wanted else last
-        )[0]  # (N or B, D)
+        hidden_states, cache = read_prompts(self.llama, [row.prompt for row in rows], prefixes, all_wanted)
         if all_wanted:
             for row, states in zip(rows, hidden_states.split(list(lengths)), strict=True):
                 if row.score_prompt:
                     row.prompt_scores = self._score_prompt(row, states)
-            hidden_states = hidden_states[last]
+            hidden_states = hidden_states[torch.tensor(lengths).cumsum(0).to(hidden_states.device) - 1]  # (B, D)
         self._choose(rows, self.llama.logits(hidden_states).float())
         return cache
 

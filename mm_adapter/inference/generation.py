@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama.model import KVCache, Llama, Prefixes
+from mm_adapter.llama.packing import Packing
 
 
 def finite(values: Tensor) -> Tensor:
@@ -202,21 +203,22 @@ def stream_tokens(
     # A short prompt beside a long one has the room that it has alone.
     limits = [min(max_new_tokens, llama.config.context_length - len(prompt)) for prompt in prompts]
     max_new_tokens = max(limits)
-    tokens, padding = _left_padded(prompts, longest, llama.device)
-    capacity = longest + max_new_tokens
     start = 0 if cache is None else cache.length
-    cache = llama.new_cache(len(prompts), capacity) if cache is None else cache
-    padded = bool(padding.any())
+    cache = llama.new_cache(len(prompts), longest + max_new_tokens) if cache is None else cache
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=llama.device)
+    padding = None if all(len(prompt) == longest for prompt in prompts) else longest - lengths
+    if padding is None:
+        tokens = torch.tensor([list(prompt) for prompt in prompts], device=llama.device)[:, start:]
+        positions = torch.arange(start, longest, device=llama.device)
+        last = torch.tensor([longest - start - 1], device=llama.device)
+        states = llama.run_layers(llama.embedding(tokens), positions, None, prefixes, cache, wanted=last)[:, 0]
+    else:
+        states, read = read_prompts(llama, prompts, prefixes)  # (B, D)
+        _align_right(read, cache, [len(prompt) for prompt in prompts])
     seen = [list(prompt) for prompt in prompts]
     running = [True] * len(prompts)
-    positions = (torch.arange(longest, device=llama.device) - padding[:, None]).clamp(min=0)
-    tokens, positions = tokens[:, start:], positions[:, start:]
     for count in range(max_new_tokens):
-        stop = start + tokens.shape[1]
-        mask = _mask(padding, start, stop) if padded else None
-        last = torch.tensor([tokens.shape[1] - 1], device=llama.device)
-        hidden_states = llama.run_layers(llama.embedding(tokens), positions, mask, prefixes, cache, wanted=last)
-        chosen = sampling.choose(llama.logits(hidden_states[:, -1]).float(), seen, generator)
+        chosen = sampling.choose(llama.logits(states).float(), seen, generator)
         step: list[int | None] = []
         for index, token in enumerate(chosen.tolist()):
             running[index] = running[index] and token not in ends and count < limits[index]
@@ -226,18 +228,38 @@ def stream_tokens(
         if not any(running):
             return
         yield step
-        tokens, positions, start = chosen[:, None], positions[:, -1:] + 1, stop
+        if count + 1 < max_new_tokens:
+            mask = None
+            if padding is not None:
+                columns = torch.arange(longest + count + 1, device=llama.device)
+                mask = (columns >= padding[:, None])[:, None, None]  # (B, 1, 1, S)
+            positions = (lengths + count)[:, None]  # (B, 1)
+            states = llama.run_layers(llama.embedding(chosen[:, None]), positions, mask, prefixes, cache)[:, 0]
 
 
-def _left_padded(prompts: Sequence[Sequence[int]], width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    rows = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
-    padding = torch.tensor([width - len(prompt) for prompt in prompts], device=device)
-    return torch.tensor(rows, device=device), padding
+def read_prompts(
+    llama: Llama, prompts: Sequence[Sequence[int]], prefixes: Prefixes | None, every: bool = False
+) -> tuple[Tensor, KVCache]:
+    """Pass prompts through the model one after another, without padding.
+
+    Returns:
+        The last layer's output at the last token of each, ``(B, D)``, or at ``every`` token, ``(N, D)``; and the cache,
+        in which they lie one after another in one row.
+    """
+    lengths = [len(prompt) for prompt in prompts]
+    packing = Packing.build(lengths, None, [None] * len(lengths)).to(llama.device)
+    tokens = torch.tensor([[token for prompt in prompts for token in prompt]], device=llama.device)  # (1, N)
+    positions = torch.cat([torch.arange(length) for length in lengths]).to(llama.device)
+    cache = llama.new_cache(1, tokens.shape[1])
+    last = None if every else torch.tensor(lengths).cumsum(0).to(llama.device) - 1  # (B,)
+    return llama.run_layers(llama.embedding(tokens), positions, packing, prefixes, cache, wanted=last)[0], cache
 
 
-def _mask(padding: Tensor, start: int, stop: int) -> Tensor:
-    """Return ``(B, 1, stop - start, stop)``: causal, padding unseen but by itself (an empty row would be NaN)."""
-    keys = torch.arange(stop, device=padding.device)
-    queries = keys[start:, None]
-    real = keys >= padding[:, None, None]  # (B, 1, stop)
-    return ((keys <= queries) & real | (keys == queries))[:, None]
+def _align_right(packed: KVCache, cache: KVCache, lengths: Sequence[int]) -> None:
+    """Copy sequences that lie one after another into a row each, so that all end in the same column."""
+    longest = max(lengths)
+    for source, target in zip(packed.layers, cache.layers, strict=True):
+        for packed_heads, heads in ((source.keys, target.keys), (source.values, target.values)):
+            for row, own in enumerate(packed_heads.split(list(lengths), dim=2)):
+                heads[row, :, longest - lengths[row] : longest] = own[0]
+    cache.advance(longest)

@@ -69,8 +69,9 @@ class _Rotated(torch.autograd.Function):
 def _turned(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     result = torch.empty_like(heads)
     (first, second), (left, right) = heads.chunk(2, dim=-1), result.chunk(2, dim=-1)
-    torch.mul(first, cosine, out=left).addcmul_(second, sine, value=-1)
-    torch.mul(second, cosine, out=right).addcmul_(first, sine)
+    # Not fused into one operation: products are rounded before they are added, as in transformers.
+    torch.mul(first, cosine, out=left).sub_(second * sine)
+    torch.mul(second, cosine, out=right).add_(first * sine)
     return result
 
 
