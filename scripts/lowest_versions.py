@@ -4,9 +4,9 @@
     python scripts/lowest_versions.py --bounds    # seconds: only looks whether the registry has every bound
     python scripts/lowest_versions.py --record    # writes what is installed here to scripts/lowest_versions.json
 
-What stands in setup.py is asked for at its lowest, everything below it at its newest. Only wheels for this Python count;
-what is published as source alone is built. The exit status is 1 where a bound in setup.py is not the version found: it
-promises what is not there, or does not go with the others.
+What stands in setup.py is asked for at its lowest, everything below it at its newest. Only wheels for this Python
+count; what is published as source alone is built. The exit status is 1 where a bound in setup.py is not the version
+found: it promises what is not there, or does not go with the others.
 """
 
 import argparse
@@ -68,7 +68,9 @@ def lowest(wanted: list[Requirement]) -> dict[str, str]:
 
 def together(wanted: list[Requirement], found: dict[str, str]) -> dict[str, str]:
     """Return package -> version, of requirements at the versions found and of the newest of all that they need."""
-    extras = {canonicalize_name(need.name): f"[{','.join(need.extras)}]" if need.extras else "" for need in wanted}
+    extras: dict[str, str] = {
+        canonicalize_name(need.name): f"[{','.join(need.extras)}]" if need.extras else "" for need in wanted
+    }
     return compile_pins([f"{name}{extras[name]}=={there}" for name, there in found.items()])
 
 

@@ -1,4 +1,4 @@
-"""Every lower bound of setup.py is there, was installed beside all others and passed: `make test-lowest` recorded it."""
+"""Every lower bound of setup.py is published, installs beside all others and passed; `make test-lowest` records it."""
 
 import importlib
 import json
