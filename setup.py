@@ -93,7 +93,7 @@ setup(
         "mm_adapter.eval": ["leaderboard/*.csv", "leaderboard/*.txt", "page/*.jinja", "page/*.css", "page/*.js"],
     },
     install_requires=[
-        # transformers imports torchao wherever it is installed, and torchao 0.18 names that torch 2.5, 2.6 and 2.7 lack.
+        # transformers imports torchao wherever it is, and torchao 0.18 needs names that torch 2.6 and 2.7 lack.
         "torch>=2.10",
         "open_clip_torch>=2.24",
         "timm>=1.0.3",
@@ -116,8 +116,8 @@ setup(
         # `mm-adapter doctor` holds what is installed against what this file asks for.
         "packaging>=24.2",  # setuptools 77 imports its licenses
         "tqdm>=4.66.3",
-        # pyarrow 26 refuses numpy 1.26. scikit-learn, statsmodels, matplotlib and datasets were raised with it, to releases
-        # for numpy 2; their older ones were not tried.
+        # pyarrow 26 refuses numpy 1.26. scikit-learn, statsmodels, matplotlib and datasets were raised with it, to
+        # releases for numpy 2; their older ones were not tried.
         "numpy>=2.0",
         # GGUF is the format of the default model: its layout and its quantisations are best read by its own package;
         # 0.10 uses an array's method that numpy 2 does not have.
