@@ -50,6 +50,8 @@ TEST = [
     # The server is asked by the client that its protocol is named after (1.40 breaks on pydantic 2.11), and by hand.
     "openai>=1.70",
     "httpx>=0.27",
+    # Requests drawn from the server's own description.
+    "schemathesis>=4",
     # Resolves the lowest versions of all that stands here.
     "uv>=0.5",
 ]
@@ -142,5 +144,8 @@ setup(
         "pip>=24",
     ],
     extras_require={**EXTRAS, "test": [*chain.from_iterable(EXTRAS.values()), *TEST]},
-    entry_points={"console_scripts": ["mm-adapter=mm_adapter.cli:main"]},
+    entry_points={
+        "console_scripts": ["mm-adapter=mm_adapter.cli:main"],
+        "lmms_eval.models": ["mm-adapter=mm_adapter.harness.lmms_eval_plugin:manifest"],
+    },
 )

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.conversation import Conversation, Turn
-from mm_adapter.data.question import Question
+from mm_adapter.data.question import MOST_CHARACTERS, Question
 from mm_adapter.data.templates import ConversationTemplate, QuestionTemplate, Request
 
 EXPLANATION_LENGTH = 256
@@ -144,7 +144,11 @@ def encode_said(tokenizer: Encoder, text: str, starts: bool = False) -> list[int
 
     Args:
         starts: it starts a sequence, and does not go on after other text.
+
+    Raises:
+        UserError: it is longer than ``MOST_CHARACTERS``.
     """
+    _check_length(text)
     encode = tokenizer.encode if starts else tokenizer.encode_continuation
     spelled = _spelled(tokenizer.controls)
     cuts = [found.start() + 1 for found in spelled.finditer(text)] if spelled is not None else []
@@ -152,6 +156,11 @@ def encode_said(tokenizer: Encoder, text: str, starts: bool = False) -> list[int
         return encode(text)
     parts = [text[start:stop] for start, stop in pairwise([0, *cuts, len(text)])]
     return [*encode(parts[0]), *(token for part in parts[1:] for token in tokenizer.encode_continuation(part))]
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MOST_CHARACTERS:
+        raise UserError(f"a text has {len(text):,} characters; at most {MOST_CHARACTERS:,} are taken. Shorten it.")
 
 
 @lru_cache(maxsize=16)
@@ -163,6 +172,7 @@ def _spelled(controls: tuple[str, ...]) -> re.Pattern[str] | None:
 
 def _encode_around(tokenizer: Encoder, request: Request, starts: bool) -> list[int]:
     """Encode a user's turn: whole, as training has it, unless a control token is spelled in what is said."""
+    _check_length(request.body)
     encode = tokenizer.encode if starts else tokenizer.encode_continuation
     spelled = _spelled(tokenizer.controls)
     if spelled is None or spelled.search(request.body) is None:

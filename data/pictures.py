@@ -142,9 +142,9 @@ def find_picture(folder: Path, name: Any, must_exist: bool = True) -> Path:
     # A link directly in the folder is the user's own; one further down may have come with an archive.
     homes = (folder, folder / path.relative_to(folder).parts[0]) if path.parent != folder else (folder,)
     if not any(is_inside(path, home) for home in homes):
-        raise BadRecord(f"names a picture outside the image folder, through a link: {path}")
+        raise BadRecord(f"names a picture outside the image folder, through a link: {str(path)[:500]}")
     if must_exist and not os.path.isfile(path):
-        raise BadRecord(f"names a picture that is missing: {path}")
+        raise BadRecord(f"names a picture that is missing: {str(path)[:500]}")
     return path
 
 
@@ -174,7 +174,8 @@ def _below(folder: Path, relative: str) -> Path | None:
         below = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
     except OSError:
         return None
-    found = [path for path in (Path(place, relative) for place in below) if path.is_file()]
+    # os.path answers False where pathlib raises: names too long.
+    found = [path for path in (Path(place, relative) for place in below) if os.path.isfile(path)]
     if len(found) > 1:
         raise BadRecord(f"names a picture that {found[0]} and {found[1]} could be; write its folder before the name")
     return found[0] if found else None

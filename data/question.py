@@ -8,6 +8,9 @@ from pathlib import Path
 
 from mm_adapter.core.errors import UserError, suggestion
 
+MOST_CHARACTERS = 1_000_000
+"""Of a text: a longer one takes minutes and gigabytes to encode, only to be cut to what a model can read."""
+
 
 @dataclass(frozen=True)
 class Question:

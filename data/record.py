@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.files import refuse_pointer
-from mm_adapter.data.question import Question
+from mm_adapter.data.question import MOST_CHARACTERS, Question
 
+_MOST_PIPED = 64 << 20
 TEXT_FIELDS = ("hint", "subject", "topic", "category", "skill", "lecture", "solution")
 
 
@@ -94,8 +95,10 @@ def writable(text: str, name: str) -> str:
     """Return ``text`` when UTF-8 can hold it: JSON can smuggle in lone surrogates, which break every later write.
 
     Raises:
-        BadRecord: it cannot.
+        BadRecord: it cannot, or the text is longer than ``MOST_CHARACTERS``.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise BadRecord(f"has {len(text):,} characters in '{name}'; at most {MOST_CHARACTERS:,} are taken")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -157,8 +160,10 @@ def read_text(path: Path, what: str) -> str:
     Raises:
         UserError: the file is missing, unreadable, or not UTF-8.
     """
-    refuse_pointer(path)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            return _piped(path, what).decode("utf-8-sig")
+        refuse_pointer(path)
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: {what} does not exist. Check the path.") from None
@@ -166,6 +171,15 @@ def read_text(path: Path, what: str) -> str:
         raise UserError(f"{path}: {what} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: {what} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
+
+
+def _piped(path: Path, what: str) -> bytes:
+    """Return what comes from a pipe or a device, which may have no end."""
+    with open(path, "rb") as file:
+        content = file.read(_MOST_PIPED + 1)
+    if len(content) > _MOST_PIPED:
+        raise UserError(f"{path}: {what} is no file, and has over {_MOST_PIPED >> 20} MB. Write it into a file.")
+    return content
 
 
 def read_records(path: Path, what: str) -> list[tuple[str, Any]]:

@@ -91,6 +91,8 @@ def open_table(source: str) -> Table:
         return _of_files(source, find_tables(folder))
     check_source(source)
     hub = hub_name(source)
+    if hub is None and os.path.exists(source):
+        raise UserError(f"{source}: this is a pipe or a device, no table. Write it into a file.")
     if hub is None:
         raise UserError(
             f"{source}: its questions have options to choose from, they are no conversations; leave out --task."

@@ -4,7 +4,7 @@ Alpaca's is that of the 52K's published training, which adapters and models trai
 templates of instruct models come with their tokenizers (``llama.tokenizers.chat_template``).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from mm_adapter.core.errors import UserError, suggestion
@@ -228,11 +228,13 @@ class Prompting:
     explanation_place: str = "after"
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, type(field.default)):
+                raise UserError(f"{field.name} is {value!r:.80}; it must be like {field.default!r}.")
         self.make_template()
         if self.ranking not in ("mean", "sum"):
             raise UserError(f"ranking {self.ranking!r} is not known; mean and sum are.")
-        if not isinstance(self.max_length, int):
-            raise UserError(f"max_length {self.max_length!r} is not a whole number.")
         if self.max_length < 16:
             raise UserError(f"max_length {self.max_length} leaves no room for a question; 16 tokens are the least.")
 

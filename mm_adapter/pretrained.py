@@ -27,7 +27,7 @@ from mm_adapter.adapter.checkpoint import (
     save_adapter,
 )
 from mm_adapter.adapter.finetune import FinetunedWeights, load_finetuned, prepare_finetuning
-from mm_adapter.core.errors import UserError
+from mm_adapter.core.errors import UserError, located
 from mm_adapter.data.templates import Prompting
 from mm_adapter.distributed import DistributedContext, check_device
 from mm_adapter.inference.prompting import ConversationPrompting
@@ -114,7 +114,8 @@ def _vision_config(seen: dict[str, Any]) -> VisionConfig:
 def _read_prompting(folder: Path, description: AdapterDescription) -> Prompting | ConversationPrompting:
     try:
         task = {_RENAMED.get(key, key): value for key, value in description.task.items()}
-        return (ConversationPrompting if "prompt_template" in task else Prompting)(**task)
+        with located(folder):
+            return (ConversationPrompting if "prompt_template" in task else Prompting)(**task)
     except TypeError as error:
         raise UserError(f"{folder}: damaged adapter configuration, task: {error}.") from error
 

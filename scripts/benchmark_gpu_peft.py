@@ -121,7 +121,8 @@ def work(name: str, options: argparse.Namespace) -> dict[str, float]:
             contender.loss(part)
 
     start = time.perf_counter()
-    step(), forward()
+    step()
+    forward()
     result = {"first_seconds": time.perf_counter() - start}
     if name == "ours":
         with FlopCounterMode(display=False) as counter:
@@ -133,7 +134,9 @@ def work(name: str, options: argparse.Namespace) -> dict[str, float]:
     for key, run in (("step_seconds", step), ("forward_seconds", forward)):
         result[key] = _median_seconds(run, device, options.repeats)
     on_gpu = device.type == "cuda"
-    result["peak"] = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(0).ru_maxrss
+    result["peak"] = (
+        torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
     return result
 
 
@@ -168,21 +171,19 @@ def main() -> int:
     if options.worker:
         print(json.dumps(work(options.worker, options)))
         return 0
-    results = {name: found for name in options.contenders if (found := _spawn(name, options)) is not None}
+    rate = find_device(options.device).rate("float32" if options.device == "cpu" else "bfloat16")
+    heads = f"{'forward tokens/s':>18}{'of peak':>9}{'step tokens/s':>15}{'of peak':>9}{'peak GB':>9}{'first s':>9}"
+    print(f"{'':16}{heads}")
+    results: dict[str, dict[str, float]] = {}
+    for name in options.contenders:
+        found = _spawn(name, options)
+        if found is not None:
+            results[name] = found
+            # At once: compiling may outlast the time that a machine is lent for.
+            print(_row(name, found, results.get("ours"), rate), flush=True)
     if "ours" not in results or "PEFT" not in results:
         return 1
-    rate = find_device(options.device).rate("float32" if options.device == "cpu" else "bfloat16")
-    ours, peft, tokens = results["ours"], results["PEFT"], PASSES * IN_A_PASS * TOKENS
-    print(
-        f"{'':16}{'forward tokens/s':>18}{'of peak':>9}{'step tokens/s':>15}{'of peak':>9}{'peak GB':>9}{'first s':>9}"
-    )
-    for name, result in results.items():
-        forward, step = (result[f"{part}_seconds"] for part in ("forward", "step"))
-        shares = (ours["forward_operations"] / forward / rate, ours["step_operations"] / step / rate)
-        print(
-            f"{name:16}{tokens / forward:18,.0f}{shares[0]:9.1%}{tokens / step:15,.0f}{shares[1]:9.1%}"
-            f"{result['peak'] / 1e9:9.2f}{result['first_seconds']:9.1f}"
-        )
+    ours, peft = results["ours"], results["PEFT"]
     speed, memory = peft["step_seconds"] / ours["step_seconds"], ours["peak"] / peft["peak"]
     print(f"step {speed:.2f} x PEFT, forward {peft['forward_seconds'] / ours['forward_seconds']:.2f} x PEFT")
     if options.json is not None:
@@ -192,6 +193,15 @@ def main() -> int:
         ]
         write_bars(options.json, bars)
     return 0
+
+
+def _row(name: str, result: dict[str, float], ours: dict[str, float] | None, rate: float) -> str:
+    cells = [f"{name:16}"]
+    for part, width in (("forward", 18), ("step", 15)):
+        seconds = result[f"{part}_seconds"]
+        share = "" if ours is None else f"{ours[f'{part}_operations'] / seconds / rate:.1%}"
+        cells.append(f"{PASSES * IN_A_PASS * TOKENS / seconds:{width},.0f}{share:>9}")
+    return "".join(cells) + f"{result['peak'] / 1e9:9.2f}{result['first_seconds']:9.1f}"
 
 
 def _spawn(name: str, options: argparse.Namespace) -> dict[str, float] | None:

@@ -1,10 +1,12 @@
 """Clients of others against a server on loopback: what they get is what the model computes in this process.
 
-    python scripts/check_clients.py [--llama NAME] [--json FILE]
+    python scripts/check_clients.py [--llama NAME] [--run RUN --data DIR] [--json FILE]
 
 The official ``openai`` client: chats (with a picture), streams, completions with echo and log-probabilities of the base
 and of three adapters. Where ``lm-eval`` is installed (``pip install 'lm-eval[api]'``), its ``local-completions`` on a
-local multiple-choice task, against the same harness around the model in process: the same figures, to the digit.
+local multiple-choice task, against the same harness around the model in process: the same figures, to the digit. Where
+``lmms-eval`` is installed (``pip install 'mm-adapter[lmms]'``), its command with our plugin on the test split of
+generated questions, pictures and all: the accuracy of ``mm-adapter evaluate``.
 """
 
 import argparse
@@ -156,12 +158,29 @@ def check_lm_eval(url: str, llama: str, models: dict[str, MultimodalLlama], fold
     ]
 
 
+def check_plugin(folder: Path, run: Path | None, data: Path | None) -> list[dict[str, Any]]:
+    """Run lmms-eval where it is installed; return the bars, none where it is not."""
+    if importlib.util.find_spec("lmms_eval") is None:
+        print("lmms-eval is not installed: its part is left out")
+        return []
+    from lmms_task import check_lmms_eval, train_small
+
+    if run is None or data is None:
+        return check_lmms_eval(folder / "lmms", *train_small(folder / "small"))
+    llama = json.loads((run / "adapter_config.json").read_text())["llama"]["name"]
+    return check_lmms_eval(folder / "lmms", run, llama, data)
+
+
 def main() -> int:
     """Compare, print, write the bars."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--llama", help="base model in Hugging Face's layout; by default a random one of kilobytes")
+    parser.add_argument("--run", type=Path, help="adapter for lmms-eval; by default a small one is trained for it")
+    parser.add_argument("--data", type=Path, help="questions that it is asked, in ScienceQA's layout")
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
     options = parser.parse_args()
+    if (options.run is None) != (options.data is None):
+        parser.error("--run and --data go together: an adapter, and the questions that it is asked.")
     os.environ.setdefault("OPENAI_API_KEY", "none")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -175,6 +194,7 @@ def main() -> int:
                 print("lm-eval is not installed: its part is left out")
             else:
                 bars += check_lm_eval(server.url, llama, models, folder)
+        bars += check_plugin(folder, options.run, options.data)
     missed = [found["name"] for found in bars if not found["holds"]]
     print("every bar holds" if not missed else f"missed: {', '.join(map(str, missed))}")
     if options.json is not None:

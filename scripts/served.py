@@ -75,6 +75,15 @@ class ServerProcess:
             time.sleep(0.05)
         self.url = log.read_text().split("serving on ")[1].split()[0]
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Return its exit status; None while it runs."""
+        return self._process.poll()
+
     def watch(self) -> int:
         """Return the bytes of memory that it uses now."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()

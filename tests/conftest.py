@@ -10,7 +10,7 @@ from hypothesis import settings
 from mm_adapter.llama import Llama, LlamaConfig
 
 # Every run of the suite tries the same examples, so that a change alone can break it, and a busy machine may be slow.
-settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("repeatable", max_examples=60, derandomize=True, deadline=None)
 # For hunting: pytest -m hypothesis --hypothesis-profile search; more examples where a test does not say how many.
 settings.register_profile("search", derandomize=False, max_examples=500, deadline=None)
 settings.load_profile("repeatable")

@@ -228,13 +228,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing or damaged, or a value is not finite.
     """
+    refuse_pointer(path)
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path}: the adapter's weights are missing.") from None
     except (SafetensorError, OSError) as error:
-        refuse_pointer(path)
         raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or train it again.") from error
+    whole = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
+    if whole:
+        raise UserError(f"{path}: {whole[0]} is of {tensors[whole[0]].dtype}, not of floats. Copy or train it again.")
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise UserError(f"{path}: {broken[0]} holds values that are not finite; the adapter is unusable.")

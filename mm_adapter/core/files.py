@@ -93,23 +93,22 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, text + "\n")
 
 
-_POINTER = b"version https://git-lfs.github.com/spec/v1"
-_LONGEST_POINTER = 1024
+_POINTER, _LONGEST_POINTER = b"version https://git-lfs.github.com/spec/v1", 1024
 
 
 def refuse_pointer(path: Path) -> None:
-    """Refuse a file of a few lines that Git LFS left in the place of the one that it stands for.
+    """Refuse what is not the file itself: the few lines that Git LFS left in its place, a pipe, a device.
 
     Raises:
-        UserError: it is one. A file that is missing or cannot be read is left to whoever reads it.
+        UserError: it is so. What is missing, a folder or cannot be read is left to whoever reads it.
     """
     try:
-        if path.is_file() and path.stat().st_size <= _LONGEST_POINTER and path.read_bytes().startswith(_POINTER):
-            raise UserError(
-                f"{path}: is a Git LFS pointer, not the file itself. Run git lfs pull in its repository, or fetch the "
-                "file again."
-            )
-    except OSError:
+        if not path.is_file():
+            if path.exists() and not path.is_dir():
+                raise UserError(f"{path}: is a pipe or a device, not a file. Put the file itself there.")
+        elif path.stat().st_size <= _LONGEST_POINTER and path.read_bytes().startswith(_POINTER):
+            raise UserError(f"{path}: is a Git LFS pointer, not the file itself. Run git lfs pull, or fetch it again.")
+    except (OSError, ValueError):
         return
 
 
@@ -181,6 +180,7 @@ def read_json(path: Path, what: str) -> Any:
     Raises:
         UserError: the file is missing, unreadable, or not JSON.
     """
+    refuse_pointer(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -188,7 +188,6 @@ def read_json(path: Path, what: str) -> Any:
     except OSError as error:
         raise UserError(f"{path}: {what} cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
-        refuse_pointer(path)
         raise UserError(f"{path}: {what} is not JSON ({error}). Restore or regenerate the file.") from error
 
 

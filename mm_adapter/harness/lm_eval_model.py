@@ -6,7 +6,7 @@ Continuations of the same context share one pass over it, as options of a questi
 word for word, and no picture is shown.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -16,20 +16,17 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from torch import Tensor
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.core.progress import with_progress
 from mm_adapter.data.encoding import EncodedQuestion
 from mm_adapter.data.question import Question
-from mm_adapter.inference.generation import Sampling
+from mm_adapter.harness.generation_settings import TEXTS, read_generation
+from mm_adapter.harness.packed_scores import score_continuations
 from mm_adapter.model import MultimodalLlama
-from mm_adapter.scoring.batching import OptionBatch, collate, token_batches
-from mm_adapter.scoring.likelihoods import lower_states, target_log_probabilities
+from mm_adapter.scoring.batching import collate, token_batches
 
 _NEW_TOKENS = 256  # of a text, unless the task says otherwise: the harness's own default
-_TEXTS = 16  # that are written together
-_GENERATION = ("until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k")
 
 Pair = tuple[list[int], list[int]]
 
@@ -107,9 +104,10 @@ class LlamaAdapterLM(TemplateLM):
         results: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         batches = token_batches([question.length for question in questions], self.token_budget)
         for indices in batches if disable_tqdm else with_progress(batches, "log-likelihoods", "batch"):
-            found = iter(self._score(collate([questions[index] for index in indices], with_tail=False)))
-            for place in (place for index in indices for place in groups[index][1]):
-                results[place] = next(found)
+            batch = collate([questions[index] for index in indices], with_tail=False)
+            places = [place for index in indices for place in groups[index][1]]
+            for place, found in zip(places, score_continuations(self.model, batch), strict=True):
+                results[place] = (found.log_likelihood, found.greedy)
         return results
 
     def _cut(self, context: list[int], continuation: list[int]) -> Pair:
@@ -121,20 +119,6 @@ class LlamaAdapterLM(TemplateLM):
         # The last token is predicted and not read.
         room = self.max_length + 1 - len(continuation)
         return context[-room:], continuation
-
-    def _score(self, batch: OptionBatch) -> list[tuple[float, bool]]:
-        model, batch = self.model, batch.to(self.model.llama.device)
-        states = lower_states(model.llama, batch, 0)  # (1, N, D)
-        predicting = model.llama.run_layers(
-            states, batch.positions, batch.packing, model.prefixes(), wanted=batch.sources
-        )  # (1, U, D)
-        logits = model.llama.logits(predicting[0])  # (U, V)
-        chosen = target_log_probabilities(logits, batch.source_of, batch.targets)  # (M,)
-        likeliest = logits.argmax(dim=-1)[batch.source_of] == batch.targets  # (M,)
-        count = len(batch.question_of)
-        sums = chosen.new_zeros(count).index_add(0, batch.option_of, chosen)
-        hits = chosen.new_zeros(count).index_add(0, batch.option_of, likeliest.to(chosen.dtype))
-        return list(zip(sums.tolist(), _tolist(hits == batch.lengths), strict=True))
 
     def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
         """Return the log-likelihood of each whole text, in windows of what the model can read."""
@@ -153,14 +137,18 @@ class LlamaAdapterLM(TemplateLM):
         results = [""] * len(requests)
         by_length = sorted(range(len(requests)), key=lambda index: (str(requests[index].args[1]), index))
         groups = [list(group) for _, group in groupby(by_length, key=lambda index: str(requests[index].args[1]))]
-        parts = [group[start : start + _TEXTS] for group in groups for start in range(0, len(group), _TEXTS)]
+        parts = [group[start : start + TEXTS] for group in groups for start in range(0, len(group), TEXTS)]
         for part in parts if disable_tqdm else with_progress(parts, "texts", "batch"):
-            limit, until, sampling = _generation(requests[part[0]].args[1])
-            room = self.max_length - limit
+            asked = read_generation(requests[part[0]].args[1], "max_gen_toks", _NEW_TOKENS)
+            room = self.max_length - asked.limit
             if room < 1:
-                raise UserError(f"max_gen_toks is {limit}; prompt and text must fit into {self.max_length} tokens.")
+                raise UserError(
+                    f"max_gen_toks is {asked.limit}; prompt and text must fit into {self.max_length} tokens."
+                )
             prompts = [self.tok_encode(requests[index].args[0])[-room:] for index in part]
-            written = self.model.generate(prompts, max_new_tokens=limit, sampling=sampling, stop_strings=until)
+            written = self.model.generate(
+                prompts, max_new_tokens=asked.limit, sampling=asked.sampling, stop_strings=asked.until
+            )
             for index, text in zip(part, written, strict=True):
                 results[index] = text
         return results
@@ -169,26 +157,6 @@ class LlamaAdapterLM(TemplateLM):
 def _as_question(context: Sequence[int], continuations: Sequence[Sequence[int]]) -> EncodedQuestion:
     question = Question("", "", ("",) * len(continuations), answer=-1)
     return EncodedQuestion(question, tuple(context), tuple(map(tuple, continuations)), ())
-
-
-def _generation(asked: Mapping[str, Any]) -> tuple[int, tuple[str, ...], Sampling]:
-    """Return the number of tokens, the stop strings and the sampling that a task asks for."""
-    unknown = sorted(set(asked) - set(_GENERATION))
-    if unknown:
-        raise UserError(f"generation setting {unknown[0]!r} is not known; {', '.join(_GENERATION)} are.")
-    until = asked.get("until") or ()
-    strings: Iterable[str] = (until,) if isinstance(until, str) else until
-    sampling = Sampling()
-    if asked.get("do_sample", float(asked.get("temperature") or 0) > 0):
-        temperature = asked.get("temperature")
-        sampling = Sampling(
-            1.0 if temperature is None else float(temperature), int(asked.get("top_k", 0)), float(asked.get("top_p", 1))
-        )
-    return int(asked.get("max_gen_toks", _NEW_TOKENS)), tuple(text for text in strings if text), sampling
-
-
-def _tolist(values: Tensor) -> list[bool]:
-    return [bool(value) for value in values.tolist()]
 
 
 if __name__ == "__main__":

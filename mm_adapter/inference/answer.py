@@ -1,7 +1,6 @@
 """Questions answered: by the likeliest of its choices or freely, with an explanation where one is wanted.
 
-An explanation comes after the answer (QCM-AE, QCM-ALE) or before it (QCM-EA, QCM-LEA), as in the dataset's paper,
-arXiv 2209.09513.
+An explanation comes after the answer (QCM-AE, QCM-ALE) or before it (QCM-EA, QCM-LEA), as in arXiv 2209.09513.
 """
 
 import os
@@ -16,6 +15,7 @@ from mm_adapter.core.images import ImageSource
 from mm_adapter.data.encoding import EXPLANATION_LENGTH, EncodedQuestion, encode_question
 from mm_adapter.data.question import Question
 from mm_adapter.data.templates import ANSWER_LINE, BECAUSE, make_template
+from mm_adapter.inference.generation import finite
 from mm_adapter.scoring.batching import collate, token_batches
 from mm_adapter.scoring.likelihoods import AdaptedModel
 
@@ -278,7 +278,7 @@ def _choose(
 
 def chosen_option(question: EncodedQuestion, scores: Tensor) -> Answer:
     """Return the option with the highest of ``scores`` ``(options,)``, and what their softmax gives each."""
-    probabilities = scores.softmax(dim=-1)
+    probabilities = finite(scores).softmax(dim=-1)
     choice = int(probabilities.argmax())
     return Answer(question.question.options[choice], choice, tuple(probabilities.tolist()))
 

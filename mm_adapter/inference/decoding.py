@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mm_adapter.adapter.mixed_rows import mix_prefixes
 from mm_adapter.core.errors import UserError
-from mm_adapter.inference.generation import Sampling
+from mm_adapter.inference.generation import Sampling, finite
 from mm_adapter.llama.attention import AttentionPrefix, LayerCache, Packing
 from mm_adapter.llama.model import KVCache, Llama, Prefixes
 from mm_adapter.scoring.batching import attention_groups
@@ -213,7 +213,7 @@ class DecodingBatch:
 
     def _choose(self, rows: Sequence[Row], logits: Tensor) -> None:
         """Choose the next token of each row from ``(B, V)`` float32 logits."""
-        likeliest = logits.argmax(dim=-1).tolist()
+        likeliest = finite(logits).argmax(dim=-1).tolist()
         for place, row in enumerate(rows):
             if row.limit == 0:
                 row.finished = "length"

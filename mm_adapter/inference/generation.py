@@ -13,6 +13,20 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.llama.model import KVCache, Llama, Prefixes
 
 
+def finite(values: Tensor) -> Tensor:
+    """Return what a model computed, where all of it are numbers.
+
+    Raises:
+        UserError: a value is infinite or none: nothing could be chosen by it.
+    """
+    if not values.isfinite().all():
+        raise UserError(
+            "the model computes values that are not finite: its weights are damaged, or too large for this precision. "
+            "Compute in float32 or bfloat16 (--dtype), or fetch the model again."
+        )
+    return values
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How a next token is chosen.
@@ -48,7 +62,11 @@ class Sampling:
             logits: ``(B, V)`` float32.
             seen: token ids of each row so far.
             generator: source of randomness where tokens are drawn.
+
+        Raises:
+            UserError: a logit is not finite.
         """
+        logits = finite(logits)
         if self.repetition_penalty != 1:
             logits = self._penalise(logits, seen)
         if self.temperature == 0:

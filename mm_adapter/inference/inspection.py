@@ -78,8 +78,7 @@ def inspect(name: str) -> Inspection:
     if foreign is not None:
         return Inspection(name, foreign[0], False, foreign[1])
     for file in [path] if path.suffix == ".safetensors" else sorted(path.glob("*.safetensors")):
-        description = _store_description(file)
-        if description is not None:
+        if (description := _store_description(file)) is not None:
             return _inspect_store(name, file, description)
     if path.exists():
         try:
@@ -255,11 +254,11 @@ def _v2_shape(adapter: AdapterConfig, vision: dict[str, Any] | None) -> dict[str
 
 
 def _adapter_weights(path: Path) -> dict[str, Any]:
+    refuse_pointer(path)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     except Exception as error:  # missing, or damaged in any of the ways that the library and torch can tell
-        refuse_pointer(path)
         raise UserError(f"{path}: the adapter's weights cannot be read ({error}). Copy or train it again.") from error
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
     return {
@@ -272,6 +271,7 @@ def _adapter_weights(path: Path) -> dict[str, Any]:
 def _store_description(path: Path) -> dict[str, str] | None:
     """Return the description of a feature store, or None where the file is none."""
     try:
+        refuse_pointer(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except Exception:  # whatever is wrong with it, it is not a store; the reader of models will say more

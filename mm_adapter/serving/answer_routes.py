@@ -14,6 +14,7 @@ from mm_adapter.serving.jobs import Answered, Job, WriteJob, Written
 from mm_adapter.serving.preparing import Preparation
 from mm_adapter.serving.prompts import question_job
 from mm_adapter.serving.replies import OWN_ERROR, error, event
+from mm_adapter.serving.reply_schemas import text_or_stream
 from mm_adapter.serving.schemas import (
     AnswerReply,
     AnswerRequest,
@@ -36,7 +37,7 @@ def answer_routes(preparation: Preparation) -> APIRouter:
         more = (context, picture, asked.max_new_tokens, asked.scale, bool(asked.attention))
         return question_job(name, engine.model(name), engine.limits, asked.question, asked.choices, *more)
 
-    @router.post("/answer", response_model=AnswerReply)
+    @router.post("/answer", response_model=AnswerReply, responses=text_or_stream(AnswerReply))
     async def answer(asked: StreamedAnswerRequest, request: Request) -> Any:
         """Answer a question by the likeliest of its options, or freely, then also as a stream of its pieces."""
         name = asked.model or preparation.default_model

@@ -22,7 +22,8 @@ from mm_adapter.serving.openai_routes import openai_routes
 from mm_adapter.serving.page_routes import OPEN, page_routes
 from mm_adapter.serving.preparing import Preparation
 from mm_adapter.serving.prompts import ContextFull, taken
-from mm_adapter.serving.replies import OWN_ERROR, error
+from mm_adapter.serving.replies import OWN_ERROR, error, field_error
+from mm_adapter.serving.reply_schemas import ERRORS, HealthReply, ModelReply, ModelsReply, Takes
 
 LOCAL = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
@@ -44,7 +45,8 @@ def make_app(engine: Engine, token: str | None = None, hosts: frozenset[str] | N
             yield
 
     # Pages that explain the protocol would be fetched from elsewhere; /openapi.json describes it.
-    app = FastAPI(title="mm-adapter", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
+    about: dict[str, Any] = {"title": "mm-adapter", "version": __version__, "responses": ERRORS}
+    app = FastAPI(**about, lifespan=life, docs_url=None, redoc_url=None, redirect_slashes=False)
     preparation = Preparation(engine)
     guard = Guard(app, engine.limits, token, None if token else hosts, OPEN)
     _add_errors(app)
@@ -53,31 +55,35 @@ def make_app(engine: Engine, token: str | None = None, hosts: frozenset[str] | N
     app.include_router(page_routes(preparation))
     started = int(time.time())
 
-    @app.get("/health")
+    @app.get("/health", responses={200: {"model": HealthReply}, 503: {"model": HealthReply}})
     async def health() -> JSONResponse:
         """Say whether requests are computed, and how many wait."""
         status = {"status": "ok" if engine.alive else "ending", "waiting": engine.waiting, "rows": engine.rows}
         return JSONResponse(status, 200 if engine.alive else 503)
 
-    @app.get("/metrics")
+    text: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Counters."}
+    }
+
+    @app.get("/metrics", response_class=Response, responses=text)
     async def metrics() -> Response:
         """Return counters in Prometheus' text format."""
         return PlainTextResponse(metrics_text(engine, guard), media_type=CONTENT_TYPE)
 
     @app.get("/v1/models", tags=["OpenAI"])
-    async def models() -> dict[str, Any]:
+    async def models() -> ModelsReply:
         """List the adapters and the base model."""
-        return {"object": "list", "data": [_model(name) for name in engine.models]}
+        return ModelsReply(object="list", data=[_model(name) for name in engine.models])
 
     @app.get("/v1/models/{name}", tags=["OpenAI"])
-    async def model(name: str) -> dict[str, Any]:
+    async def model(name: str) -> ModelReply:
         """Return one of them."""
         engine.model(name)
         return _model(name)
 
-    def _model(name: str) -> dict[str, Any]:
-        told = {"id": name, "object": "model", "created": started, "owned_by": "mm-adapter"}
-        return {**told, "takes": taken(engine.models[name])}
+    def _model(name: str) -> ModelReply:
+        told: dict[str, Any] = {"id": name, "object": "model", "created": started, "owned_by": "mm-adapter"}
+        return ModelReply(**told, takes=Takes(**taken(engine.models[name])))
 
     return guard
 
@@ -96,15 +102,16 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def of_fields(_: Request, reason: RequestValidationError) -> JSONResponse:
-        first = reason.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body")
-        said = str(first["msg"]).removeprefix("Value error, ")
-        text = f"{where}: {said}" if where else said
-        return JSONResponse(error(text[:1000], 400, where or None), 400)
+        where, text = field_error(reason.errors())
+        return JSONResponse(error(text, 400, where or None), 400)
 
     @app.exception_handler(HTTPException)
-    async def of_protocol(_: Request, reason: HTTPException) -> JSONResponse:
-        return JSONResponse(error(str(reason.detail), reason.status_code), reason.status_code, reason.headers)
+    async def of_protocol(request: Request, reason: HTTPException) -> JSONResponse:
+        asked = f"{request.method[:20]} {request.url.path[:80]}"
+        told = {404: f"there is no route for {asked}", 405: f"{asked}: the route takes another method"}
+        said = told.get(reason.status_code, str(reason.detail))
+        text = f"{said}; /openapi.json describes every route."
+        return JSONResponse(error(text, reason.status_code), reason.status_code, reason.headers)
 
     @app.exception_handler(Gone)
     async def of_left(_: Request, __: Gone) -> Response:

@@ -94,7 +94,8 @@ class Engine:
         """
         if name not in self.models:
             known = ", ".join(self.models)
-            raise UnknownModel(f"there is no model {name!r}{suggestion(name, list(self.models))}; there are: {known}.")
+            nearest = suggestion(name[:80], list(self.models))
+            raise UnknownModel(f"there is no model {name[:80]!r}{nearest}; there are: {known}.")
         return self.models[name]
 
     def submit(self, jobs: Sequence[Job]) -> "list[Future[Any]]":

@@ -1,6 +1,7 @@
 """What stands before every request: who asks, how much is sent and how slowly, how many are here already."""
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
@@ -14,6 +15,8 @@ from mm_adapter.serving.limits import Limits
 from mm_adapter.serving.replies import error
 
 _BODIES = 8  # largest bodies that are held at a time, together
+LINGER = 3.0
+"""Seconds that a client may go on sending what nobody reads: a connection that is closed under it would be reset."""
 _HEALTH = "/health"  # needs no token: whoever watches the machine asks it
 
 
@@ -76,15 +79,16 @@ class Guard:
         headers = {name.lower(): value for name, value in scope["headers"]}
         refusal = self._refusal(scope, headers)
         if refusal is not None:
-            await _refuse(send, *refusal)
+            await _refuse(send, *refusal, _Body(receive))
             return
         claimed = headers.get(b"content-length", b"0")
         size = int(claimed) if claimed.isdigit() and len(claimed) < 20 else 0
         body = bytearray()
+        source = _Body(receive)
         try:
-            refusal = await self._take(receive, body, size)
+            refusal = await self._take(source, body, size)
             if refusal is not None:
-                await _refuse(send, *refusal)
+                await _refuse(send, *refusal, source)
             else:
                 await self.app(scope, _replayed(bytes(body), receive), send)
         except _Left:
@@ -92,14 +96,13 @@ class Guard:
         finally:
             self.held -= len(body)
 
-    async def _take(self, receive: Receive, body: bytearray, claimed: int) -> tuple[int, str] | None:
+    async def _take(self, source: "_Body", body: bytearray, claimed: int) -> tuple[int, str] | None:
         """Read a body; return status and reason where it is too large or too slow."""
-        most, seconds = self.limits.body_bytes, self.limits.body_seconds
-        try:
-            if claimed <= most:
-                await asyncio.wait_for(self._read(receive, body), seconds)
-        except asyncio.TimeoutError:
-            return 408, f"the body did not arrive within {seconds:g} seconds; send it at once."
+        most = self.limits.body_bytes
+        if claimed <= most:
+            late = await self._read(source, body)
+            if late is not None:
+                return 408, f"the body did not arrive within {late:.3g} seconds ({len(body):,} bytes); send it at once."
         if max(claimed, len(body)) > most:
             return 413, f"the body is larger than {most:,} bytes; send less."
         if self.held > _BODIES * most:
@@ -108,6 +111,10 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
         """Return status and reason where the headers are enough to say no."""
+        if scope["http_version"] not in ("1.0", "1.1"):
+            return 400, f"HTTP/{scope['http_version']} is spoken, which is no request of HTTP/1.1; send one that is."
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            return 400, "the body has a length and is in chunks as well, which contradict each other; send one of both."
         name = headers.get(b"host", b"").decode("latin-1").rsplit("@")[-1]
         name = name[: name.index("]") + 1] if "]" in name else name.partition(":")[0]
         if self.hosts is not None and name.lower() not in self.hosts:
@@ -123,17 +130,56 @@ class Guard:
             return 415, "the body must be JSON; send the header Content-Type: application/json."
         return None
 
-    async def _read(self, receive: Receive, body: bytearray) -> None:
-        """Read the body, but no more than may be and one message beyond."""
-        while len(body) <= self.limits.body_bytes and self.held <= _BODIES * self.limits.body_bytes:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _Left
-            part = message.get("body", b"")
+    async def _read(self, source: "_Body", body: bytearray) -> float | None:
+        """Read the body, but no more than may be and one message beyond; return the seconds that it had, if it is late.
+
+        A client that sends a byte now and then has no longer than one that sends nothing.
+        """
+        limits, began = self.limits, time.monotonic()
+        while not source.ended and len(body) <= limits.body_bytes and self.held <= _BODIES * limits.body_bytes:
+            seconds = min(limits.body_seconds, limits.body_pause + len(body) / limits.body_rate)
+            try:
+                part = await asyncio.wait_for(source.part(), max(0.0, began + seconds - time.monotonic()))
+            except asyncio.TimeoutError:
+                return seconds
             body += part
             self.held += len(part)
-            if not message.get("more_body", False):
-                return
+        return None
+
+
+class _Body:
+    """The body of a request as it comes.
+
+    Args:
+        receive: gives its messages.
+
+    Attributes:
+        ended: all of it has come.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self.ended = receive, False
+
+    async def part(self) -> bytes:
+        """Return what comes next.
+
+        Raises:
+            _Left: the client has left.
+        """
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise _Left
+        self.ended = not message.get("more_body", False)
+        return bytes(message.get("body", b""))
+
+    async def pass_over(self, seconds: float) -> None:
+        """Read what is left without keeping it, until its end or a time."""
+        with contextlib.suppress(asyncio.TimeoutError, _Left):
+            await asyncio.wait_for(self._to_end(), seconds)
+
+    async def _to_end(self) -> None:
+        while not self.ended:
+            await self.part()
 
 
 class _Left(Exception):
@@ -150,7 +196,8 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return next_message
 
 
-async def _refuse(send: Send, status: int, message: str) -> None:
+async def _refuse(send: Send, status: int, message: str, body: _Body) -> None:
+    """Answer with an error, and close the connection when the body has been sent, or soon."""
     content = json.dumps(error(message, status), ensure_ascii=False).encode()
     headers: list[Any] = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
     headers += [(b"retry-after", b"1")] if status == 503 else []
@@ -158,4 +205,6 @@ async def _refuse(send: Send, status: int, message: str) -> None:
     # What was not read of the body would otherwise be taken for the next request.
     headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    await send({"type": "http.response.body", "body": content, "more_body": True})
+    await body.pass_over(LINGER)
+    await send({"type": "http.response.body", "body": b""})

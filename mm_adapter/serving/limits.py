@@ -20,6 +20,10 @@ class Limits:
         pixels: of a picture.
         body_bytes: of a request's body.
         body_seconds: within which a body must have arrived.
+        body_pause: seconds that a body may take whatever its size.
+        body_rate: bytes a second with which it must come beyond these.
+        head_seconds: within which the head of a request must have arrived, once a connection is open.
+        connections: that may be open at a time, whether they ask or not.
         choices: texts that one request may ask for on the same prompt.
         batch: questions or prompts in one request.
     """
@@ -34,6 +38,10 @@ class Limits:
     pixels: int = 16_000_000
     body_bytes: int = 32 << 20
     body_seconds: float = 30.0
+    body_pause: float = 5.0
+    body_rate: int = 16 << 10
+    head_seconds: float = 8.0
+    connections: int = 1024
     choices: int = 8
     batch: int = 64
 

@@ -14,6 +14,7 @@ from mm_adapter.serving.jobs import Piece, WriteJob, Written
 from mm_adapter.serving.preparing import Preparation
 from mm_adapter.serving.prompts import chat_prompt, text_prompt, writing_jobs
 from mm_adapter.serving.replies import OWN_ERROR, chat_scores, completion_scores, error, event, head, usage
+from mm_adapter.serving.reply_schemas import ChatReply, CompletionReply, text_or_stream
 from mm_adapter.serving.schemas import ChatRequest, CompletionRequest
 
 _CHAT_LENGTH, _COMPLETION_LENGTH = 256, 16  # tokens, unless told otherwise: those of `generate`, and OpenAI's
@@ -24,7 +25,7 @@ def openai_routes(preparation: Preparation) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["OpenAI"])
     engine, limits = preparation.engine, preparation.engine.limits
 
-    @router.post("/chat/completions")
+    @router.post("/chat/completions", responses=text_or_stream(ChatReply))
     async def chat(asked: ChatRequest, request: Request) -> Response:
         """Answer a chat."""
         model = engine.model(asked.model)
@@ -68,7 +69,7 @@ def openai_routes(preparation: Preparation) -> APIRouter:
         said = head("chat.completion", "chatcmpl", asked.model)
         return JSONResponse({**said, "choices": choices, "usage": _usage(jobs[:1], written)})
 
-    @router.post("/completions")
+    @router.post("/completions", responses=text_or_stream(CompletionReply))
     async def complete(asked: CompletionRequest, request: Request) -> Response:
         """Continue prompts as they stand."""
         model, tokenizer = engine.model(asked.model), engine.model(asked.model).tokenizer

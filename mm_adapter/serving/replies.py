@@ -36,6 +36,29 @@ def error(message: str, status: int, parameter: str | None = None, code: str | N
     return {"error": {"message": shown, "type": kind, "param": parameter, "code": code}}
 
 
+def field_error(found: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Return the field that is meant, and what is wrong with it, of the first of some errors of validation.
+
+    A field that may be of several types has an error for each; they are told together.
+    """
+    first = found[0]
+    if first["type"] == "json_invalid":
+        place, why = first["loc"][-1], first.get("ctx", {}).get("error", "not JSON")
+        return "", f"the body is no JSON ({why} at character {place}); send a JSON object."
+    if first["loc"] == ("body",) and first["type"] in ("missing", "model_attributes_type", "model_type", "dict_type"):
+        return "", "the body is no JSON object; send one with the fields that /openapi.json describes."
+    where = _field(first["loc"])
+    same = [str(one["msg"]).removeprefix("Value error, ") for one in found if _field(one["loc"]) == where]
+    said = ", or ".join(dict.fromkeys(same))
+    return where, (f"{where}: {said}" if where else said)[:1000]
+
+
+def _field(place: Sequence[Any]) -> str:
+    """Return a field by its path, without the names of types that it could be of."""
+    named = (str(part) for part in place if part not in ("body", "str") and not str(part).startswith("list["))
+    return ".".join(named)[:200]
+
+
 def chat_scores(texts: TokenTexts, scores: Sequence[TokenScore]) -> dict[str, Any]:
     """Return log-probabilities as chats have them."""
 

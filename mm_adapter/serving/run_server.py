@@ -11,6 +11,7 @@ import uvicorn
 
 from mm_adapter.serving.address import check_address
 from mm_adapter.serving.app import LOCAL, make_app
+from mm_adapter.serving.connections import Connection
 from mm_adapter.serving.engine import Engine
 
 _BROWSABLE = {"0.0.0.0": "localhost", "::": "localhost"}
@@ -73,6 +74,10 @@ def make_server(engine: Engine, host: str = "127.0.0.1", port: int = 8000, token
         log_level="warning",
         access_log=False,
         server_header=False,
+        http=Connection,
+        ws="none",
+        # Clients of Python drop a connection that was idle for five seconds; as long a time here would meet theirs.
+        timeout_keep_alive=int(engine.limits.head_seconds) + 1,
         # Whoever does not read an answer must not keep the server from ending.
         timeout_graceful_shutdown=int(engine.limits.seconds) + 10,
     )

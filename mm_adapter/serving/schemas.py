@@ -33,7 +33,7 @@ Text = Annotated[str, Field(description="Unicode; control tokens that are spelle
 class Fields(BaseModel):
     """A request; a field that is not known is refused, unless it changes nothing."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, json_schema_extra={"additionalProperties": False})
 
     @model_validator(mode="after")
     def _refuse_unknown(self) -> "Fields":

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tokenizers import AddedToken
 
+from mm_adapter.core.errors import UserError
 from mm_adapter.data.conversation import USER, Turn
 from mm_adapter.data.encoding import encode_later_request, encode_question, encode_request, encode_said
 from mm_adapter.data.question import Question
@@ -75,3 +76,12 @@ def test_harmless_texts_are_encoded_as_ever(tokenizer: FastTokenizer) -> None:
         turn = Turn(USER, text)
         whole = AlpacaTemplate().render(turn).text
         assert encode_request(turn, AlpacaTemplate(), tokenizer) == [*tokenizer.begin, *tokenizer.encode(whole)]
+
+
+def test_a_text_of_millions_of_letters_is_not_encoded(tokenizer: FastTokenizer) -> None:
+    """Each spelling in it is a cut: half a minute for what no model reads."""
+    for text in ("</s>" * 300_000, "a" * 1_000_001):
+        with pytest.raises(UserError, match="characters; at most 1,000,000"):
+            encode_said(tokenizer, text)
+        with pytest.raises(UserError, match="characters; at most 1,000,000"):
+            encode_request(Turn(USER, text), AlpacaTemplate(), tokenizer)

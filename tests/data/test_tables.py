@@ -257,3 +257,23 @@ def test_text_that_is_not_utf8_is_a_user_error(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(datasets, "load_dataset", lambda _name: {"train": Broken()})
     with pytest.raises(UserError, match="split 'train' cannot be read"):
         read_dataset("derek-thomas/ScienceQA")
+
+
+def test_a_name_of_thousands_of_letters_is_refused_in_few(tmp_path: Path) -> None:
+    """The system knows no such name, in the folder or below it; the message does not repeat all of it."""
+    (tmp_path / "below").mkdir()
+    record = {"question": "Which?", "choices": ["a", "b"], "answer": 0, "image": "x" * 5000}
+    (tmp_path / "table.jsonl").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="names a picture that is missing") as found:
+        read_dataset(str(tmp_path / "table.jsonl"), check_images=True)
+    assert len(str(found.value)) < 1000
+
+
+@pytest.mark.parametrize("name", ["question", "choices", "hint"])
+def test_a_text_of_millions_of_letters_is_refused(tmp_path: Path, name: str) -> None:
+    """It would be encoded for minutes, only to be cut."""
+    record = {"question": "Which?", "choices": ["a", "b"], "answer": 0, "hint": ""}
+    record[name] = ["long " * 400_000, "b"] if name == "choices" else "long " * 400_000
+    (tmp_path / "table.jsonl").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="2,000,000 characters in"):
+        read_dataset(str(tmp_path / "table.jsonl"))

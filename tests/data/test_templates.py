@@ -267,3 +267,14 @@ def test_the_explanation_never_changes_what_is_asked() -> None:
         assert encoded.tail[-1] == Letters.end
         lengths.append(len(encoded.tail))
     assert lengths[0] == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"chat": [4]}, {"chat": None}, {"template": 3}, {"score_end": "no"}, {"max_length": 1.5}, {"ranking": {}}],
+    ids=str,
+)
+def test_a_damaged_prompting_names_its_field(changed: dict[str, Any]) -> None:
+    """As the file of an adapter may hold it."""
+    with pytest.raises(UserError, match=next(iter(changed))):
+        Prompting(**changed)

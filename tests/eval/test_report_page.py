@@ -82,7 +82,7 @@ def hostile_data(tmp_path: Path) -> Path:
             "solution": text,
             "split": "test",
         }
-        for pid, text in {"1": HOSTILE, "2": FORMULA, "3": BACKWARDS, "4": HOSTILE * 12_000}.items()
+        for pid, text in {"1": HOSTILE, "2": FORMULA, "3": BACKWARDS, "4": HOSTILE * 10_000}.items()
     }
     folder.mkdir()
     (folder / "problems.json").write_text(json.dumps(problems))

@@ -94,6 +94,13 @@ class Running:
         self.http = httpx.Client(base_url=self.url, headers=headers, timeout=60)
         self.openai = openai.OpenAI(base_url=f"{self.url}/v1", api_key=token or "none", max_retries=0, timeout=60)
 
+    def figures(self) -> dict[str, float]:
+        """Return the server's figures by name and labels."""
+        lines = [
+            line.rsplit(" ", 1) for line in self.http.get("/metrics").text.splitlines() if not line.startswith("#")
+        ]
+        return {name: float(value) for name, value in lines}
+
 
 @contextmanager
 def running(models: dict[str, MultimodalLlama], limits: Limits, token: str | None) -> Iterator[Running]:

@@ -110,12 +110,12 @@ def _read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     path, old = folder / WEIGHTS_FILE, folder / OLD_WEIGHTS_FILE
     if not path.exists() and old.exists():
         return old, read_tensors(old)
+    refuse_pointer(path)
     try:
         return path, load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path}: the adapter's weights are missing.") from None
     except (SafetensorError, OSError) as error:
-        refuse_pointer(path)
         raise UserError(f"{path}: not a readable safetensors file ({error}). Copy it again.") from error
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from jinja2 import nodes  # a dependency of torch itself
 from jinja2.ext import Extension
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mm_adapter.core.errors import UserError, suggestion
 from mm_adapter.core.files import read_json, refuse_pointer
@@ -78,19 +77,23 @@ class ChatTemplate:
         Raises:
             UserError: the template is damaged, or refuses this order of turns.
         """
-        environment = ImmutableSandboxedEnvironment(
+        # Imported here: most runs write no conversation.
+        from mm_adapter.llama.tokenizers.template_bounds import BoundedEnvironment, limited_time
+
+        environment = BoundedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
         )
         environment.globals |= {"raise_exception": _raise, "strftime_now": _strftime_now}
         environment.filters["tojson"] = _to_json
         try:
-            return environment.from_string(self.template).render(
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=add_generation_prompt,
-                tools=None,
-                documents=None,
-                **{"bos_token": self.begin, "eos_token": self.end, **self.names},
-            )
+            with limited_time():
+                return environment.from_string(self.template).render(
+                    messages=[dict(message) for message in messages],
+                    add_generation_prompt=add_generation_prompt,
+                    tools=None,
+                    documents=None,
+                    **{"bos_token": self.begin, "eos_token": self.end, **self.names},
+                )
         except Exception as error:  # a template may fail in any way that Python can
             raise UserError(
                 f"the model's chat template cannot be used ({error}). Options --chat and --prompt-template, where a "

@@ -129,7 +129,9 @@ class FastTokenizer:
         try:
             return self.backend.encode(text, add_special_tokens=False).ids
         except TypeError:
-            shown = str(text)[:60].encode("ascii", "backslashreplace").decode()
+            found = re.search("[\ud800-\udfff]", str(text))
+            near = str(text)[max(0, found.start() - 20) :] if found else str(text)
+            shown = near[:60].encode("ascii", "backslashreplace").decode()
             raise UserError(f"the text {shown!r} has bytes that are no UTF-8; write it in UTF-8.") from None
 
     def encode_continuation(self, text: str) -> list[int]:
