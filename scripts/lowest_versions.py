@@ -29,8 +29,8 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = Path(__file__).with_suffix(".json")
-SOURCE_ONLY = ("rouge-score", "sqlitedict", "word2number")
-"""Published without wheels; the last two are lm-eval's."""
+SOURCE_ONLY = ("rouge-score", "sqlitedict", "word2number", "transformers-stream-generator", "zss")
+"""Published without wheels: two of the last are lm-eval's, two lmms-eval's."""
 
 
 def read_requirements(folder: Path = ROOT) -> list[Requirement]:
