@@ -138,8 +138,9 @@ setup(
         # Settings: type, range, choices and text of every field in one place; presets, config files and options are
         # checked by it alone.
         "pydantic>=2.11",
-        # VLMEvalKit writes its results as Excel workbooks; imported only to read one.
-        "openpyxl>=3.1",
+        # VLMEvalKit writes its results as Excel workbooks; imported only to read one. pandas 3 wants 3.1.5, and tables
+        # that it wrote are among the tests.
+        "openpyxl>=3.1.5",
         # Config files may be YAML.
         "pyyaml>=6",
         # The training curve of every run is a PNG.
