@@ -7,7 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from mm_adapter.llama.attention import Attention, AttentionPrefix, Mask, Packing, attend
+from mm_adapter.llama.attention import Attention, AttentionPrefix, Mask, attend
+from mm_adapter.llama.packing import Packing
 
 
 def zero_init_attention(
@@ -132,7 +133,8 @@ class JoinedPrefix:
         if isinstance(mask, Packing):
             blocks = zip(mask.split(queries), mask.split(keys), mask.split(values), mask.masks, strict=True)
             own = [self._of(members) for members in mask.members]
-            return mask.join([prefix.attend(*block, False) for prefix, block in zip(own, blocks, strict=True)])
+            parts = [prefix.attend(*block, block[-1] is None) for prefix, block in zip(own, blocks, strict=True)]
+            return mask.join(parts)
         batch, new, seen = queries.shape[0], queries.shape[2], keys.shape[2]
         if mask is None:
             mask = torch.ones(1, 1, new, seen, dtype=torch.bool, device=queries.device)

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mm_adapter.adapter.attention import GatedPrefix, SummedPrefix
-from mm_adapter.llama.attention import AttentionPrefix, Mask, Packing, attend
+from mm_adapter.llama.attention import AttentionPrefix, Mask, attend
 from mm_adapter.llama.model import Prefixes
+from mm_adapter.llama.packing import Packing
 
 
 def mix_prefixes(rows: Sequence[Prefixes | None], num_layers: int) -> list[AttentionPrefix | None] | None:
@@ -96,10 +97,11 @@ def _filled(heads: Tensor, length: int) -> Tensor:
 
 def _blocks(
     packing: Packing, queries: Tensor, keys: Tensor, values: Tensor
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
-    """Yield queries, keys, values, mask and rows of each group of a packed batch."""
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor, bool]]:
+    """Yield queries, keys, values, mask, rows and whether merely causal of each group of a packed batch."""
+    causal = [mask is None for mask in packing.masks]
     split = map(packing.split, (queries, keys, values))
-    yield from zip(*split, packing.masks, packing.members, strict=True)
+    yield from zip(*split, packing.masks, packing.members, causal, strict=True)
 
 
 @dataclass(frozen=True)

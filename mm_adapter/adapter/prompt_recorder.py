@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from mm_adapter.adapter.attention import GatedPrefix, SummedPrefix
-from mm_adapter.llama.attention import Mask, Packing, attend
+from mm_adapter.llama.attention import Mask, attend
+from mm_adapter.llama.packing import Packing
 
 
 @dataclass

@@ -14,9 +14,9 @@ from torch import Tensor
 from mm_adapter.adapter.mixed_rows import mix_prefixes
 from mm_adapter.core.errors import UserError
 from mm_adapter.inference.generation import Sampling, finite
-from mm_adapter.llama.attention import AttentionPrefix, LayerCache, Packing
+from mm_adapter.llama.attention import AttentionPrefix, LayerCache
 from mm_adapter.llama.model import KVCache, Llama, Prefixes
-from mm_adapter.scoring.batching import attention_groups
+from mm_adapter.llama.packing import Packing
 from mm_adapter.scoring.likelihoods import ROWS
 
 _LEFT, _RIGHT = 32, 64  # columns of room for longer prompts and for steps: beyond them everything is moved
@@ -178,13 +178,7 @@ class DecodingBatch:
     def _read(self, rows: Sequence[Row], lengths: Sequence[int]) -> KVCache:
         """Pass packed prompts through the model; choose the first token of each."""
         device = self.llama.device
-        groups = attention_groups(lengths)
-        widths = [max(lengths[index] for index in group) for group in groups]
-        masks = [
-            torch.ones(width, width, dtype=torch.bool).tril().expand(len(group), 1, width, width)
-            for group, width in zip(groups, widths, strict=True)
-        ]
-        packing = Packing.build(lengths, groups, masks).to(device)
+        packing = Packing.build(lengths, None, [None] * len(lengths)).to(device)
         tokens = torch.tensor([[token for row in rows for token in row.prompt]], device=device)  # (1, N)
         positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
         prefixes = mix_prefixes([row.prefixes for row in rows], self.llama.config.num_layers)

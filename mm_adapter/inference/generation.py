@@ -206,14 +206,14 @@ def stream_tokens(
     capacity = longest + max_new_tokens
     start = 0 if cache is None else cache.length
     cache = llama.new_cache(len(prompts), capacity) if cache is None else cache
-    visible = _mask(padding, capacity) if bool(padding.any()) else None
+    padded = bool(padding.any())
     seen = [list(prompt) for prompt in prompts]
     running = [True] * len(prompts)
     positions = (torch.arange(longest, device=llama.device) - padding[:, None]).clamp(min=0)
     tokens, positions = tokens[:, start:], positions[:, start:]
     for count in range(max_new_tokens):
         stop = start + tokens.shape[1]
-        mask = None if visible is None else visible[:, :, start:stop, :stop]
+        mask = _mask(padding, start, stop) if padded else None
         last = torch.tensor([tokens.shape[1] - 1], device=llama.device)
         hidden_states = llama.run_layers(llama.embedding(tokens), positions, mask, prefixes, cache, wanted=last)
         chosen = sampling.choose(llama.logits(hidden_states[:, -1]).float(), seen, generator)
@@ -235,9 +235,9 @@ def _left_padded(prompts: Sequence[Sequence[int]], width: int, device: torch.dev
     return torch.tensor(rows, device=device), padding
 
 
-def _mask(padding: Tensor, capacity: int) -> Tensor:
-    """Return ``(B, 1, capacity, capacity)``: causal, padding unseen but by itself (an empty row would be NaN)."""
-    keys = torch.arange(capacity, device=padding.device)
-    causal = keys[None, :] <= keys[:, None]
-    real = keys[None, None, :] >= padding[:, None, None]
-    return ((causal & real) | torch.eye(capacity, dtype=torch.bool, device=padding.device))[:, None]
+def _mask(padding: Tensor, start: int, stop: int) -> Tensor:
+    """Return ``(B, 1, stop - start, stop)``: causal, padding unseen but by itself (an empty row would be NaN)."""
+    keys = torch.arange(stop, device=padding.device)
+    queries = keys[start:, None]
+    real = keys >= padding[:, None, None]  # (B, 1, stop)
+    return ((keys <= queries) & real | (keys == queries))[:, None]

@@ -1,13 +1,9 @@
 """Causal self-attention with rotary embedding, grouped queries, a cache, and room for an adapter's prefix.
 
-Rotary position embedding (RoFormer, arXiv 2104.09864) stands in the half-split layout of Hugging Face. A ``Packing``
-stores sequences of different lengths one after another: what is computed token by token is never padded.
+Rotary position embedding (RoFormer, arXiv 2104.09864) stands in the half-split layout of Hugging Face.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Any, Protocol
 
 import torch
@@ -15,87 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mm_adapter.llama.config import LlamaConfig, RopeDivisors, RopeScaling
-
-
-@dataclass(frozen=True)
-class Packing:
-    """Where B sequences lie among N packed tokens, and what their tokens see; none sees another sequence.
-
-    Attention alone needs rows of equal length. It runs by groups of sequences of similar length, each padded to the
-    longest of its group.
-
-    Attributes:
-        segment_ids: ``(N,)`` int64, the sequence of each token.
-        slots: ``(N,)`` int64, the place of each token among the padded slots of all groups, one group after another.
-        members: for each group ``(b,)`` int64, its sequences.
-        masks: for each group bool ``(b, 1, t, t)``, true where a query (third axis) may look at a key (fourth).
-    """
-
-    segment_ids: Tensor
-    slots: Tensor
-    members: tuple[Tensor, ...]
-    masks: tuple[Tensor, ...]
-
-    @classmethod
-    def build(cls, lengths: Sequence[int], groups: Sequence[Sequence[int]], masks: Sequence[Tensor]) -> "Packing":
-        """Return the packing of sequences of ``lengths`` tokens.
-
-        Args:
-            lengths: tokens of each sequence, in the order in which they are packed.
-            groups: sequences that attend in one padded block; every sequence is in exactly one.
-            masks: of each group, see ``masks`` of the class; padded slots must see something, or they are NaN.
-        """
-        starts = list(accumulate(lengths, initial=0))
-        slots, first = torch.empty(starts[-1], dtype=torch.int64), 0
-        for group, mask in zip(groups, masks, strict=True):
-            for row, sequence in enumerate(group):
-                place = first + row * mask.shape[-1]
-                slots[starts[sequence] : starts[sequence + 1]] = torch.arange(place, place + lengths[sequence])
-            first += mask.shape[0] * mask.shape[-1]
-        segment_ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-        return cls(segment_ids, slots, tuple(torch.tensor(group) for group in groups), tuple(masks))
-
-    def to(self, device: torch.device | str) -> "Packing":
-        """Return the packing with every tensor on ``device``."""
-        return replace(
-            self,
-            segment_ids=self.segment_ids.to(device),
-            slots=self.slots.to(device),
-            members=tuple(tensor.to(device) for tensor in self.members),
-            masks=tuple(tensor.to(device) for tensor in self.masks),
-        )
-
-    def split(self, heads: Tensor) -> list[Tensor]:
-        """Turn ``(1, H, N, head_dim)`` into ``(b, H, t, head_dim)`` for each group, zeros where padded."""
-        flat = heads[0].transpose(0, 1).flatten(1)  # (N, H * head_dim)
-        sizes = [mask.shape[0] * mask.shape[-1] for mask in self.masks]
-        padded = flat.new_zeros(sum(sizes), flat.shape[1]).index_copy(0, self.slots, flat)  # (slots, H * head_dim)
-        return [
-            part.view(mask.shape[0], mask.shape[-1], heads.shape[1], -1).transpose(1, 2)
-            for part, mask in zip(padded.split(sizes), self.masks, strict=True)
-        ]
-
-    def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """Undo ``split``: turn the groups' ``(b, H, t, head_dim)`` into ``(1, H, N, head_dim)``."""
-        num_heads = parts[0].shape[1]
-        padded = torch.cat([part.transpose(1, 2).flatten(0, 1).flatten(1) for part in parts])  # (slots, H * head_dim)
-        tokens = _DistinctRows.apply(padded, self.slots)  # (N, H * head_dim)
-        return tokens.unflatten(1, (num_heads, -1)).transpose(0, 1)[None]
-
-
-class _DistinctRows(torch.autograd.Function):
-    """``index_select`` of distinct rows: its gradient is a copy, which costs a fraction of a scattered sum."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, indices: Tensor) -> Tensor:
-        ctx.save_for_backward(indices)
-        ctx.count = rows.shape[0]
-        return rows.index_select(0, indices)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (indices,) = ctx.saved_tensors
-        return gradient.new_zeros(ctx.count, gradient.shape[1]).index_copy_(0, indices, gradient), None
+from mm_adapter.llama.packing import Packing
 
 
 def rotary_frequencies(config: LlamaConfig) -> Tensor:
@@ -117,7 +33,7 @@ def _stretch(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
 
 
 def rotary_tables(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return cosine and signed sine for ``rotate``.
+    """Return cosine and sine for ``rotate``.
 
     Args:
         positions: ``(T,)`` or ``(B, T)`` int64.
@@ -125,18 +41,37 @@ def rotary_tables(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) ->
         dtype: of the result.
 
     Returns:
-        Two tensors ``(1 or B, 1, T, head_dim)``; the first half of the sines carries the minus of the rotation.
+        Two tensors ``(1 or B, 1, T, head_dim / 2)``.
     """
     angles = torch.atleast_2d(positions)[:, None, :, None].float() * frequencies  # (1 or B, 1, T, head_dim / 2)
-    cosine, sine = angles.cos().to(dtype), angles.sin().to(dtype)
-    return torch.cat((cosine, cosine), dim=-1), torch.cat((-sine, sine), dim=-1)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def rotate(heads: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate ``heads`` ``(B, H, T, head_dim)`` by the angles in ``tables``."""
-    cosine, sine = tables
-    half = heads.shape[-1] // 2
-    return heads * cosine + heads.roll(half, dims=-1) * sine
+    """Rotate ``heads`` ``(B, H, T, head_dim)`` by the angles in ``tables``: channel i with channel i + head_dim / 2."""
+    return _Rotated.apply(heads, *tables)
+
+
+class _Rotated(torch.autograd.Function):
+    """Keeps the angles alone, and writes each half once: the gradient is rotated back."""
+
+    @staticmethod
+    def forward(ctx: Any, heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        ctx.save_for_backward(cosine, sine)
+        return _turned(heads, cosine, sine)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        cosine, sine = ctx.saved_tensors
+        return _turned(gradient, cosine, -sine), None, None
+
+
+def _turned(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    result = torch.empty_like(heads)
+    (first, second), (left, right) = heads.chunk(2, dim=-1), result.chunk(2, dim=-1)
+    torch.mul(first, cosine, out=left).addcmul_(second, sine, value=-1)
+    torch.mul(second, cosine, out=right).addcmul_(first, sine)
+    return result
 
 
 Mask = Tensor | Packing | None
@@ -157,7 +92,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bo
     """
     if isinstance(mask, Packing):
         blocks = zip(mask.split(queries), mask.split(keys), mask.split(values), mask.masks, strict=True)
-        return mask.join([attend(*block, False) for block in blocks])
+        return mask.join([attend(*block, block[-1] is None) for block in blocks])
     if queries.device.type == "cpu" and queries.dtype in (torch.bfloat16, torch.float16):
         return _attend_in_matrix_products(queries, keys, values, mask, causal)
     grouped = queries.shape[1] != keys.shape[1]

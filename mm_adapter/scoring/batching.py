@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from mm_adapter.data.encoding import EncodedConversation, EncodedQuestion
-from mm_adapter.llama.attention import Packing
+from mm_adapter.llama.packing import Packing
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-PREFIX, PADDING, TAIL = 0, -1, -2  # segments; option k of a question is segment k + 1
+PREFIX, TAIL = 0, -1  # segments; option k of a question is segment k + 1
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,13 @@ def collate(questions: Sequence[EncodedQuestion], with_tail: bool = True) -> Opt
     ]
     source, target, option_of, language = zip(*predictions, strict=True)
     sources, source_of = torch.unique(torch.tensor(source), return_inverse=True)
-    answers = torch.tensor([question.question.answer for question in questions])
-    groups = attention_groups(lengths)
-    masks = [_visible(_padded([packed[row].segments for row in group]), answers[group]) for group in groups]
+    answers = [question.question.answer for question in questions]
+    masks = [_visible(layout, answer) for layout, answer in zip(packed, answers, strict=True)]
     return OptionBatch(
         pids=tuple(question.pid for question in questions),
         tokens=torch.tensor([token for layout in packed for token in layout.tokens]),
         positions=torch.tensor([position for layout in packed for position in layout.positions]),
-        packing=Packing.build(lengths, groups, masks),
+        packing=Packing.build(lengths, None, masks),
         sources=sources,
         source_of=source_of,
         targets=torch.tensor(target),
@@ -105,7 +104,7 @@ def collate(questions: Sequence[EncodedQuestion], with_tail: bool = True) -> Opt
         language=torch.tensor(language),
         question_of=torch.tensor([row for row, question in enumerate(questions) for _ in question.options]),
         option_counts=tuple(len(question.options) for question in questions),
-        answers=answers,
+        answers=torch.tensor(answers),
         lengths=torch.tensor([len(option) for question in questions for option in question.options]),
     )
 
@@ -151,44 +150,14 @@ def _pack(question: EncodedQuestion, with_tail: bool) -> _Layout:
     return row
 
 
-def _padded(rows: Sequence[list[int]]) -> Tensor:
-    width = max(map(len, rows))
-    return torch.tensor([row + [PADDING] * (width - len(row)) for row in rows])
-
-
-def _visible(segments: Tensor, answers: Tensor) -> Tensor:
-    """Return the mask ``(B, 1, T, T)`` of a packed batch: causal, and blind to other options."""
+def _visible(layout: _Layout, answer: int) -> Tensor | None:
+    """Return the mask ``(1, 1, T, T)`` of a question: causal, and blind to other options; None where just causal."""
+    if max(layout.segments) <= 1:
+        return None
+    segments = torch.tensor([layout.segments])
     queries, keys = segments[:, :, None], segments[:, None, :]
-    visible = (queries == keys) | (keys == PREFIX)
-    if bool((segments == TAIL).any()):
-        visible |= (queries == TAIL) & (keys == answers[:, None, None] + 1)
-    # Padding looks at itself and the prefix: its output is never read, and an empty row would be NaN.
+    visible = (queries == keys) | (keys == PREFIX) | (queries == TAIL) & (keys == answer + 1)
     return visible.tril()[:, None]
-
-
-def attention_groups(lengths: Sequence[int], overhead: int = 1 << 14) -> list[list[int]]:
-    """Split sequences into groups of similar length that cost attention the least, each padded to its longest.
-
-    Args:
-        lengths: tokens of each sequence.
-        overhead: what one more group costs, in pairs of tokens' worth of work.
-
-    Returns:
-        Indices into ``lengths``, every index once, found by dynamic programming over the sorted lengths.
-    """
-    order = _by_length(lengths)
-    cheapest, cut = [0], [0]
-    for end in range(1, len(order) + 1):
-        pairs = lengths[order[end - 1]] ** 2
-        costs = [cheapest[start] + (end - start) * pairs + overhead for start in range(end)]
-        cheapest.append(min(costs))
-        cut.append(costs.index(cheapest[-1]))
-    groups: list[list[int]] = []
-    end = len(order)
-    while end:
-        groups.append(order[cut[end] : end])
-        end = cut[end]
-    return groups[::-1]
 
 
 def token_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
@@ -216,11 +185,6 @@ def collate_conversations(conversations: Sequence[EncodedConversation]) -> Token
     """Pack conversations into one batch in which every token of a response is predicted from what stands before it."""
     lengths = [len(conversation.tokens) for conversation in conversations]
     starts = list(accumulate(lengths, initial=0))
-    groups = attention_groups(lengths)
-    masks = []
-    for group in groups:
-        width = max(lengths[index] for index in group)
-        masks.append(torch.ones(width, width, dtype=torch.bool).tril().expand(len(group), 1, width, width))
     tokens = torch.tensor([token for conversation in conversations for token in conversation.tokens])
     predicted = [
         start + place
@@ -233,7 +197,7 @@ def collate_conversations(conversations: Sequence[EncodedConversation]) -> Token
         pids=tuple(conversation.id for conversation in conversations),
         tokens=tokens,
         positions=torch.cat([torch.arange(length) for length in lengths]),
-        packing=Packing.build(lengths, groups, masks),
+        packing=Packing.build(lengths, None, [None] * len(lengths)),
         sources=places - 1,
         source_of=torch.arange(len(places)),
         targets=tokens[places],

@@ -18,8 +18,8 @@ from mm_adapter.adapter.formats.official import read_official, write_official
 from mm_adapter.adapter.formats.official_v2 import official_v2_tensors, read_official_v2, write_official_v2
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama, LlamaConfig
-from mm_adapter.llama.attention import Packing
 from mm_adapter.llama.checkpoints.load import load_llama
+from mm_adapter.llama.packing import Packing
 
 KINDS = pytest.mark.parametrize("lora", [False, True], ids=["BIAS", "LORA-BIAS"])
 UNUSED = ("llama.layers.0.attention.gate", "llama.layers.0.attention.new_gate")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm_adapter.adapter.attention import GatedPrefix, zero_init_attention
-from mm_adapter.llama.attention import Packing
+from mm_adapter.llama.packing import Packing
 
 
 def draw(*shape: int, seed: int) -> torch.Tensor:

@@ -57,3 +57,25 @@ def test_nothing_comes_after_a_stop() -> None:
     stream = TextStream(Bytes(), ("END",))
     given_out = "".join(stream.push(token) for token in Bytes().encode("so END of it"))
     assert (given_out, stream.stopped, stream.text, stream.finish()) == ("so ", True, "so ", "")
+
+
+def test_a_long_text_costs_no_more_by_token_than_a_short_one() -> None:
+    """Each token is decoded with those right before it, not with all that came before."""
+
+    class Counting(Bytes):
+        decoded = 0
+
+        def decode(self, ids: Iterable[int]) -> str:
+            listed = list(ids)
+            self.decoded += len(listed)
+            return super().decode(listed)
+
+    costs = []
+    for length in (400, 4000):
+        tokenizer = Counting()
+        stream = TextStream(tokenizer)
+        text = ("Ein Häuschen, 木の家. " * length)[:length]
+        ids = tokenizer.encode(text)
+        assert "".join([*map(stream.push, ids), stream.finish()]) == text
+        costs.append(tokenizer.decoded / len(ids))
+    assert costs[1] < 1.1 * costs[0] < 110

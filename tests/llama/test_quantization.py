@@ -16,8 +16,9 @@ from mm_adapter.adapter.finetune import FinetuneConfig, prepare_finetuning
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama import Llama
 from mm_adapter.llama.checkpoints.load import load_llama
+from mm_adapter.llama.frozen.blocks import dequantized
 from mm_adapter.llama.frozen.matrix import FrozenLinear, Matrix, count_frozen, frozen_matrices, product, weight_bytes
-from mm_adapter.llama.frozen.quantized import Int4Matrix, Int8Matrix, dequantized
+from mm_adapter.llama.frozen.quantized import Int4Matrix, Int8Matrix
 
 WEIGHTS = torch.randn(160, 96, generator=torch.Generator().manual_seed(0))
 BY_LIBRARY = ("int8", "int4")

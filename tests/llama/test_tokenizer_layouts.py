@@ -31,7 +31,7 @@ from transformers.utils import logging
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama.tokenizers.chat_template import find_chat_template
 from mm_adapter.llama.tokenizers.settings import about_versions
-from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
+from mm_adapter.llama.tokenizers.tokenizer import UNFINISHED, TextStream, Tokenizer
 from mm_adapter.llama.tokenizers.tokenizer_files import read_tokenizer
 
 ATOMS = [
@@ -256,3 +256,31 @@ def test_versions_that_differ_are_told(layouts: Callable[[str, str], Path], tmp_
     assert about_versions(folder, read(folder)) is None
     write_pieces(folder, normalization_rule_name="nmt_nfkc")
     assert "normalises" in str(about_versions(folder, read(folder)))
+
+
+@pytest.mark.parametrize(("kind", "name"), [*(("fast", name) for name in FAST), *(("pieces", name) for name in PIECES)])
+def test_a_text_that_comes_token_by_token(layouts: Callable[[str, str], Path], kind: str, name: str) -> None:
+    """Whatever a model writes, the same comes out as if all ids were decoded with each new one, not the last alone."""
+    tokenizer = read(layouts(kind, name))
+
+    def whole_each_time(ids: list[int]) -> str:
+        text = ""
+        for end in range(1, len(ids) + 1):
+            text += tokenizer.decode(ids[:end]).rstrip(UNFINISHED)[len(text) :]
+        return text + tokenizer.decode(ids)[len(text) :]
+
+    @settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(
+        texts=st.lists(TEXTS, min_size=20, max_size=40),
+        drawn=st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=60),
+        seed=st.integers(0, 9),
+    )
+    def same(texts: list[str], drawn: list[int], seed: int) -> None:
+        ids = tokenizer.encode("".join(texts))
+        # Ids as no encoder gives them: bytes of no character, special tokens, pieces in any order.
+        place = len(ids) * seed // 10
+        ids = ids[:place] + drawn + ids[place:]
+        stream = TextStream(tokenizer)
+        assert "".join([*(stream.push(token) for token in ids), stream.finish()]) == whole_each_time(ids)
+
+    same()

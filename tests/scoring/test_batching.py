@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from mm_adapter.data.encoding import EncodedQuestion
 from mm_adapter.data.question import Question
-from mm_adapter.scoring.batching import attention_groups, collate, token_batches
+from mm_adapter.llama.attention import attend
+from mm_adapter.llama.packing import attention_groups
+from mm_adapter.scoring.batching import collate, token_batches
 
 
 def encoded(prefix: int, options: list[int], answer: int = 0, tail: int = 1, pid: str = "1") -> EncodedQuestion:
@@ -23,6 +25,8 @@ SHAPES = st.builds(
     answer=st.integers(0, 1),
     tail=st.integers(1, 4),
 )
+# The right answer as the only option: a plain sequence.
+PLAIN = st.builds(encoded, prefix=st.integers(1, 6), options=st.lists(st.integers(1, 4), min_size=1, max_size=1))
 
 
 @settings(deadline=None, max_examples=60)
@@ -30,9 +34,11 @@ SHAPES = st.builds(
 def test_what_is_seen_predicted_and_counted(questions: list[EncodedQuestion], with_tail: bool) -> None:
     """Every option reads prefix and itself only, the tail also the right option; each token is predicted once."""
     batch = collate(questions, with_tail)
+    # As on a GPU; by itself, a sequence sees the same, see ``test_a_sequence_by_itself_sees_what_it_sees_in_a_group``.
+    packing = batch.packing.grouped()
     places = {
         int(sequence): (group, row)
-        for group, members in enumerate(batch.packing.members)
+        for group, members in enumerate(packing.members)
         for row, sequence in enumerate(members)
     }
     assert sorted(places) == list(range(len(questions)))
@@ -50,7 +56,7 @@ def test_what_is_seen_predicted_and_counted(questions: list[EncodedQuestion], wi
         assert batch.tokens[first : starts[-1]].tolist() == packed
         assert set(batch.packing.segment_ids[first : starts[-1]].tolist()) == {number_of_question}
         group, row = places[number_of_question]
-        visible = batch.packing.masks[group][:, 0]
+        visible = packing.masks[group][:, 0]
         prefix = range(len(question.prefix))
         right = spans[question.question.answer]
         for number, (span, seen) in enumerate(
@@ -88,6 +94,22 @@ def test_what_is_seen_predicted_and_counted(questions: list[EncodedQuestion], wi
     tails = sum(len(question.tail) for question in questions) if with_tail else 0
     assert len(batch.targets) == int(batch.lengths.sum()) + tails
     assert batch.option_counts == tuple(len(question.options) for question in questions)
+
+
+@given(questions=st.lists(SHAPES | PLAIN, min_size=1, max_size=4), with_tail=st.booleans())
+def test_a_sequence_by_itself_sees_what_it_sees_in_a_group(questions: list[EncodedQuestion], with_tail: bool) -> None:
+    """Masks of the CPU, where no mask stands for causal attention, and masks of groups; attention by both is one."""
+    packing = collate(questions, with_tail).packing
+    grouped = packing.grouped()
+    for group, members in enumerate(grouped.members):
+        for row, sequence in enumerate(members.tolist()):
+            size, own = packing.lengths[sequence], packing.masks[sequence]
+            expected = torch.ones(1, size, size, dtype=torch.bool).tril() if own is None else own[0]
+            assert torch.equal(grouped.masks[group][row, :, :size, :size], expected)
+    assert any(mask is None for mask in packing.masks) == any(len(question.options) == 1 for question in questions)
+    heads = torch.randn(3, 1, 4, len(packing.segment_ids), 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(packing.join(packing.split(heads[0])), heads[0])
+    assert (attend(*heads, packing, False) - attend(*heads, grouped, False)).abs().max() < 1e-6
 
 
 def test_unknown_answers_have_no_tail() -> None:

@@ -12,7 +12,7 @@ from mm_adapter.adapter import Adapter, AdapterConfig
 from mm_adapter.data.encoding import EncodedQuestion
 from mm_adapter.data.question import Question
 from mm_adapter.llama import Llama
-from mm_adapter.llama.attention import Packing
+from mm_adapter.llama.packing import Packing
 from mm_adapter.scoring.batching import OptionBatch, collate
 from mm_adapter.scoring.likelihoods import (
     lower_states,
@@ -102,14 +102,12 @@ def test_any_batch_scores_as_alone(tiny_llama: Llama, questions: list[EncodedQue
 
 
 def regroup(batch: OptionBatch, extra: int) -> OptionBatch:
-    """The same questions in one attention group, with ``extra`` more columns of padding."""
+    """The same questions in one group for attention, with ``extra`` more columns of padding."""
     sizes = batch.packing.segment_ids.bincount().tolist()
     width = max(sizes) + extra
     mask = torch.eye(width, dtype=torch.bool).repeat(len(sizes), 1, 1, 1)
-    for members, own in zip(batch.packing.members, batch.packing.masks, strict=True):
-        for row, sequence in enumerate(members.tolist()):
-            size = sizes[sequence]
-            mask[sequence, :, :size, :size] = own[row, :, :size, :size]
+    for sequence, (size, own) in enumerate(zip(sizes, batch.packing.masks, strict=True)):
+        mask[sequence, :, :size, :size] = torch.ones(size, size).tril().bool() if own is None else own[0]
     return replace(batch, packing=Packing.build(sizes, [list(range(len(sizes)))], [mask]))
 
 
@@ -117,7 +115,8 @@ def test_padding_is_never_in_the_loss(tiny_llama: Llama) -> None:
     """However questions are grouped and padded for attention, scores, losses and gradients are the same."""
     batch = collate([encoded(7, [3, 1, 4], 1, 3, seed=1), encoded(2, [2, 2], 0, 1, seed=2)])
     results = []
-    for padded in (batch, regroup(batch, 0), regroup(batch, 9)):
+    grouped = replace(batch, packing=batch.packing.grouped())
+    for padded in (batch, grouped, regroup(batch, 0), regroup(batch, 9)):
         adapter = adapter_for(tiny_llama).requires_grad_(True)
         scores = score_options(tiny_llama, padded, adapter.prefixes(tiny_llama))
         loss = ranking_loss(scores.log_likelihoods, padded).mean() + scores.language_loss.mean()

@@ -7,6 +7,7 @@ import math
 import mmap
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def read_gguf(path: Path) -> GGUFFile:
     return file if file.values.get("split.count", 0) in (0, 1) else _join(file)
 
 
-def are_parts(paths: list[Path]) -> bool:
+def are_parts(paths: Sequence[Path]) -> bool:
     """Tell whether files are parts of one model, by their names."""
     found = [_PART.fullmatch(path.name) for path in paths]
     return len({(match["stem"], match["count"]) for match in found if match is not None}) == 1 and all(found)

@@ -1,5 +1,6 @@
 """From a name or path to a loaded, frozen model: finds the format, streams the tensors, checks every key and shape."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,6 @@ from mm_adapter.core.errors import UserError, located, suggestion
 from mm_adapter.core.files import DEFAULT_LLAMA, HUB, SMOLLM2_135M, check_place, fetch, refuse_pointer
 from mm_adapter.core.fingerprint import ModelIdentity, Sampler, join_digests
 from mm_adapter.llama.attention import rotary_frequencies
-from mm_adapter.llama.checkpoints.gguf import open_gguf
-from mm_adapter.llama.checkpoints.gguf_file import are_parts
 from mm_adapter.llama.checkpoints.huggingface import open_huggingface
 from mm_adapter.llama.checkpoints.meta import open_meta
 from mm_adapter.llama.checkpoints.source import StoredTensor, WeightSource
@@ -152,15 +151,22 @@ def open_source(name: str) -> WeightSource:
 
 def _open(path: Path) -> WeightSource:
     if path.is_file():
-        return open_gguf(path)
+        return _open_gguf([path])
     if (path / "config.json").is_file():
         return open_huggingface(path)
     if (path / "params.json").is_file():
         return open_meta(path)
-    files = sorted(path.glob("*.gguf"))
-    if files and (len(files) == 1 or are_parts(files)):
+    return _open_gguf(sorted(path.glob("*.gguf")), path)
+
+
+def _open_gguf(files: Sequence[Path], folder: Path | None = None) -> WeightSource:
+    # Imported here: the library of the format takes a tenth of a second.
+    from mm_adapter.llama.checkpoints.gguf import open_gguf
+    from mm_adapter.llama.checkpoints.gguf_file import are_parts
+
+    if len(files) == 1 or (files and are_parts(files)):
         return open_gguf(files[0])
-    raise UserError(f"{path}: no config.json (Hugging Face), params.json (Meta) or single .gguf file in this folder.")
+    raise UserError(f"{folder}: no config.json (Hugging Face), params.json (Meta) or single .gguf file in this folder.")
 
 
 def _hub_folder(name: str) -> Path:

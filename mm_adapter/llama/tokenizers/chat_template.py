@@ -2,15 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-from jinja2 import nodes  # a dependency of torch itself
-from jinja2.ext import Extension
-from jinja2.parser import Parser
 
 from mm_adapter.core.errors import UserError, suggestion
 from mm_adapter.core.files import read_json, refuse_pointer
@@ -78,10 +74,10 @@ class ChatTemplate:
             UserError: the template is damaged, or refuses this order of turns.
         """
         # Imported here: most runs write no conversation.
-        from mm_adapter.llama.tokenizers.template_bounds import BoundedEnvironment, limited_time
+        from mm_adapter.llama.tokenizers.template_bounds import BoundedEnvironment, GenerationBlock, limited_time
 
         environment = BoundedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", GenerationBlock]
         )
         environment.globals |= {"raise_exception": _raise, "strftime_now": _strftime_now}
         environment.filters["tojson"] = _to_json
@@ -198,21 +194,6 @@ def read_chat_template(folder: Path) -> str | None:
     if template is not None and (not isinstance(template, str) or len(template) > _LONGEST_TEMPLATE):
         raise UserError(f"{folder}: the chat template is not a text of at most {_LONGEST_TEMPLATE} letters.")
     return template
-
-
-class _Generation(Extension):
-    """``{% generation %}`` marks what the assistant says; as text it is what stands in it."""
-
-    tags = {"generation"}  # noqa: RUF012 - as the library declares it
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        """Return the block as a call, so that what is set in it stays in it."""
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
-
-    def _said(self, caller: Callable[[], str]) -> str:
-        return caller()
 
 
 def _raise(message: str) -> None:

@@ -13,9 +13,11 @@ from functools import wraps
 from types import FrameType
 from typing import Any
 
-from jinja2 import nodes
+from jinja2 import nodes  # a dependency of torch itself
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -79,6 +81,21 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         if isinstance(text, str):
             arguments = _measured(method.__name__, (text, *arguments), named)[1:]
         return super().call(context, obj, *arguments, **named)
+
+
+class GenerationBlock(Extension):
+    """``{% generation %}`` marks what the assistant says; as text it is what stands in it."""
+
+    tags = {"generation"}  # noqa: RUF012 - as the library declares it
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Return the block as a call, so that what is set in it stays in it."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
+
+    def _said(self, caller: Callable[[], str]) -> str:
+        return caller()
 
 
 def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -194,6 +194,9 @@ class SentencePieceTokenizer:
 UNFINISHED = "\ufffd"  # what a decoder shows for a character of which bytes are still to come
 
 
+_WINDOW, _CONTEXT = 64, 16  # tokens: decoded again at most, and kept before them
+
+
 def stream_texts(steps: Iterable[Sequence[int | None]], texts: "Sequence[TextStream]") -> Iterator[list[str]]:
     """Yield the new text of every row, step by step, until all have ended or met a stop string.
 
@@ -211,7 +214,8 @@ def stream_texts(steps: Iterable[Sequence[int | None]], texts: "Sequence[TextStr
 class TextStream:
     """Gathers one continuation's tokens and gives out text that is certain.
 
-    Text that may still turn out to be part of a stop string, or part of a character, is held back.
+    Text that may still turn out to be part of a stop string, or part of a character, is held back. Only the last tokens
+    are decoded again with each new one: what a token adds depends on those right before it alone.
 
     Args:
         tokenizer: of the model.
@@ -227,13 +231,16 @@ class TextStream:
         self.ids: list[int] = []
         self.text = ""
         self.stopped = False
+        self._settled, self._known = "", ""  # all text up to a token, and what the last tokens before it say alone
+        self._context = 0  # the first of these last tokens
+        self._next_look = _WINDOW
 
     def push(self, token: int) -> str:
         """Add a token; return the new text that it made certain, often empty."""
         if self.stopped:
             return ""
         self.ids.append(token)
-        whole = self.tokenizer.decode(self.ids)
+        whole = self._decoded()
         ends = [position for stop in self.stop_strings if (position := whole.find(stop)) >= 0]
         if ends:
             self.stopped = True
@@ -242,7 +249,19 @@ class TextStream:
 
     def finish(self) -> str:
         """Return what was held back, at the end of the tokens."""
-        return "" if self.stopped else self._give(self.tokenizer.decode(self.ids))
+        return "" if self.stopped else self._give(self._decoded())
+
+    def _decoded(self) -> str:
+        """Return the text of all tokens."""
+        near = self.tokenizer.decode(self.ids[self._context :])
+        whole = self._settled + near[len(self._known) :]
+        if len(self.ids) >= self._next_look:
+            known = self.tokenizer.decode(self.ids[-_CONTEXT:])
+            # The last tokens alone must say what they say here, or they are no ground to go on from.
+            if known and near.endswith(known) and UNFINISHED not in known:
+                self._settled, self._known = whole, known
+                self._context, self._next_look = len(self.ids) - _CONTEXT, len(self.ids) + _WINDOW
+        return whole
 
     def _held(self, whole: str) -> int:
         unfinished = len(whole) - len(whole.rstrip(UNFINISHED))
