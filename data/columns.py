@@ -44,6 +44,8 @@ _ABOUT_ROWS = frozenset(
 _ABOUT_PICTURES = frozenset(("imageid", "imgid", "cocourl", "flickrurl"))
 _OPTION = re.compile(r"(?:option|choice|answer|opt)?([a-z]|[0-9]{1,2})")
 MAX_OPTIONS = 26
+SYSTEM = "system"
+"""Column, and its role, with what the system says before the turns of a conversation."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Columns:
     """Which column holds what.
 
     Attributes:
-        roles: role (a key of ``ROLES``) -> column.
+        roles: role (a key of ``ROLES``, or ``SYSTEM``) -> column.
         options: columns with one option each, in order; empty where options stand in one column or there are none.
         passed_over: columns that are known to say nothing about what is asked.
         turns: the column with the turns of conversations, or None.
@@ -137,11 +139,6 @@ def find_columns(source: str, names: Sequence[str], choice: ColumnChoice) -> Col
     left = [name for name in names if name not in choice.ignored and name not in choice.roles.values()]
     turns = next((name for name in left if name in ("conversations", "messages")), None)
     if turns is not None:
-        if "system" in left:
-            raise UserError(
-                f"{source}: a prompt of the system in 'system' is not put to the model. Pass it over with --columns "
-                "ignore=system where that is meant."
-            )
         for chosen, column in choice.roles.items():
             if chosen not in ("image", "id", "split"):
                 raise UserError(f"{source}: --columns {chosen}={column} says nothing beside {turns!r}.")
@@ -153,6 +150,8 @@ def find_columns(source: str, names: Sequence[str], choice: ColumnChoice) -> Col
         for kind in ("split", "id"):
             found = choice.roles.get(kind) or next((name for name in left if _plain(name) in ROLES[kind]), None)
             roles |= {kind: found} if found else {}
+        # What the system says before the turns, as ShareGPT's layout has it.
+        roles |= {SYSTEM: SYSTEM} if SYSTEM in left else {}
         others = tuple(name for name in left if name != turns and name not in roles.values())
         return Columns(roles, passed_over=others, turns=turns)
     roles = dict(choice.roles)

@@ -13,7 +13,7 @@ from typing import Any
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.data.choice_rows import parsed_list
-from mm_adapter.data.columns import Columns, find_columns, parse_choice
+from mm_adapter.data.columns import SYSTEM, Columns, find_columns, parse_choice
 from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Turn
 from mm_adapter.data.message_turns import read_turns, without_marks
 from mm_adapter.data.pictures import PictureSource
@@ -165,15 +165,26 @@ def conversation_from_record(
         if shown is not None and image is not None:
             raise BadRecord(f"has a picture in '{columns.name('image')}' and one among its turns; one can be shown")
         image = image or pictures.find(shown, columns.turns)
-        return Conversation(name, without_marks(listed, image is not None, columns.name("image")), image)
+        turns = without_marks(listed, image is not None, columns.name("image"))
+        return Conversation(name, _with_system(turns, record.get(columns.roles.get(SYSTEM, ""))), image)
     question, context = required_text(record, columns.name("question")), record.get(columns.roles.get("context", ""))
     column = columns.name("answer")
     answers = _answers(record.get(column), column)
-    turns = (
+    exchange = (
         Turn(USER, question if column == "output" else question.strip(), text_of(context, columns.name("context"))),
         Turn(ASSISTANT, Counter(answers).most_common(1)[0][0]),
     )
-    return Conversation(name, turns, image, answers if len(answers) > 1 else ())
+    return Conversation(name, exchange, image, answers if len(answers) > 1 else ())
+
+
+def _with_system(turns: tuple[Turn, ...], value: Any) -> tuple[Turn, ...]:
+    """Return the turns with what the column ``system`` says before them."""
+    system = text_of(value, SYSTEM)
+    if not system.strip():
+        return turns
+    if turns[0].system:
+        raise BadRecord(f"has a turn of the system and a text in {SYSTEM!r}; one of them can be put")
+    return (replace(turns[0], system=system), *turns[1:])
 
 
 def _answers(value: Any, column: str) -> tuple[str, ...]:
@@ -202,7 +213,7 @@ def _summary(items: Sequence[Conversation], columns: Columns) -> str:
     if columns.turns is None:
         several = sum(len(item.references) > 1 for item in items)
         parts.append("open answers" + (f", {several:,} with several" if several else ""))
-    asked = ("id", "question", "image", "answer", "context", "split")
+    asked = ("id", "question", "image", "answer", "context", "split", SYSTEM)
     unused = [column for role, column in columns.roles.items() if role not in asked]
     passed = ", ".join(filter(None, (*columns.passed_over, *unused)))
     return ", ".join(parts) + (f"; passed over: {passed}" if passed else "")

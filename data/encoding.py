@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.conversation import Conversation, Turn
+from mm_adapter.data.conversation import Conversation, ConversationTemplate, EncodedConversation, Request, Turn
 from mm_adapter.data.question import MOST_CHARACTERS, Question
-from mm_adapter.data.templates import ConversationTemplate, QuestionTemplate, Request
+from mm_adapter.data.templates import QuestionTemplate
 
 EXPLANATION_LENGTH = 256
 """Tokens that an explanation may have while training."""
@@ -173,13 +173,25 @@ def _spelled(controls: tuple[str, ...]) -> re.Pattern[str] | None:
 def _encode_around(tokenizer: Encoder, request: Request, starts: bool) -> list[int]:
     """Encode a user's turn: whole, as training has it, unless a control token is spelled in what is said."""
     _check_length(request.body)
+    _check_length(request.system)
+    spelled = _spelled(tokenizer.controls)
+    if spelled is None or not (spelled.search(request.body) or spelled.search(request.system)):
+        return (tokenizer.encode if starts else tokenizer.encode_continuation)(request.text)
+    before = _encode_before(tokenizer, request, starts)
+    said = encode_said(tokenizer, request.body, starts and not before)
+    return [*before, *said, *tokenizer.encode_continuation(request.after)]
+
+
+def _encode_before(tokenizer: Encoder, request: Request, starts: bool) -> list[int]:
+    """Encode what stands before a request, what the system says among it."""
     encode = tokenizer.encode if starts else tokenizer.encode_continuation
     spelled = _spelled(tokenizer.controls)
-    if spelled is None or spelled.search(request.body) is None:
-        return encode(request.text)
-    before = encode(request.before) if request.before else []
-    said = encode_said(tokenizer, request.body, starts and not request.before)
-    return [*before, *said, *tokenizer.encode_continuation(request.after)]
+    if spelled is None or spelled.search(request.system) is None:
+        before = request.lead + request.system + request.before
+        return encode(before) if before else []
+    lead = encode(request.lead) if request.lead else []
+    said = encode_said(tokenizer, request.system, starts and not lead)
+    return [*lead, *said, *(tokenizer.encode_continuation(request.before) if request.before else [])]
 
 
 def encode_questions(
@@ -207,28 +219,6 @@ def count_shortened(encoded: Sequence[EncodedQuestion]) -> int:
     return sum(question.dropped > 0 for question in encoded)
 
 
-@dataclass(frozen=True)
-class EncodedConversation:
-    """A conversation as token ids.
-
-    Attributes:
-        id: of the conversation.
-        tokens: T ids.
-        targets: T flags, true for ids of a response and the end token after it: those count in the loss.
-        image: file of the picture, or None.
-        cut_request, cut_response: tokens of the first exchange that were left out to fit.
-        dropped_exchanges: later ones that were left out whole.
-    """
-
-    id: str
-    tokens: tuple[int, ...]
-    targets: tuple[bool, ...]
-    image: Path | None = None
-    cut_request: int = 0
-    cut_response: int = 0
-    dropped_exchanges: int = 0
-
-
 def encode_conversation(
     conversation: Conversation, template: ConversationTemplate, tokenizer: Encoder, max_length: int
 ) -> EncodedConversation:
@@ -239,9 +229,12 @@ def encode_conversation(
     no end token, and leaves at least half of the room to the request, which without would say nothing.
 
     Raises:
-        UserError: ``max_length`` has no room for the template and one token.
+        UserError: ``max_length`` has no room for the template, what the system says and one token; or the template has
+            no place for what the system says.
     """
     exchanges = conversation.exchanges
+    if exchanges[0][0].system and template.system_refusal:
+        raise UserError(f"conversation {conversation.id} begins with a turn of the system: {template.system_refusal}")
     asked, answered, left_out = _fit_first(conversation.id, exchanges[0], template, tokenizer, max_length)
     tokens, targets = asked + answered, [False] * len(asked) + [True] * len(answered)
     taken = 1
@@ -277,13 +270,13 @@ def _fit_first(
     if len(whole) + len(response) <= max_length:
         return whole, response, (0, 0)
     request = template.render(exchange[0])
-    before = [*tokenizer.begin, *tokenizer.encode(request.before)]
+    before = [*tokenizer.begin, *_encode_before(tokenizer, request, True)]
     body, after = encode_said(tokenizer, request.body), tokenizer.encode_continuation(request.after)
     room = max_length - len(before) - len(after)
     if room < 1:
         raise UserError(
-            f"conversation {name}: the prompt's template alone has {len(before) + len(after)} tokens, max_length is "
-            f"{max_length}. Raise max_length."
+            f"conversation {name}: the prompt's template{' and what the system says' if request.system else ' alone'} "
+            f"has {len(before) + len(after)} tokens, max_length is {max_length}. Raise max_length."
         )
     kept = min(len(body), room - len(response) if len(response) <= room else room // 2)
     answered = response[: room - kept]

@@ -1,13 +1,14 @@
 """Turns of a conversation as records have them: with a mark for the picture, or with a list of parts as content."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mm_adapter.data.conversation import ASSISTANT, USER, Turn
 from mm_adapter.data.record import BadRecord, kind_of, required_text
 
 IMAGE = "<image>"
-SYSTEM = "system"
+_SYSTEM_ROLES = ("system", "developer")
 _ROLES = {"human": USER, "gpt": ASSISTANT, USER: USER, ASSISTANT: ASSISTANT}
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _PICTURE_PARTS = ("image", "image_url", "input_image")
@@ -15,6 +16,8 @@ _PICTURE_PARTS = ("image", "image_url", "input_image")
 
 def read_turns(listed: Any, column: str) -> tuple[list[Turn], Any]:
     """Return the turns of a conversation, user and assistant by turns, and the picture that stands among them.
+
+    What the system says before them is kept with the first.
 
     Content may be a list of parts as chat templates take it: ``{"type": "text", "text": ...}`` and
     ``{"type": "image"}``, which may hold the picture. Parts are joined by line ends; a picture becomes ``<image>``.
@@ -32,9 +35,16 @@ def read_turns(listed: Any, column: str) -> tuple[list[Turn], Any]:
     if not isinstance(listed, list) or not listed:
         raise BadRecord(f"has no list of turns in '{column}'")
     shown: list[Any] = []
-    turns = [_turn(number, turn, shown) for number, turn in enumerate(listed)]
+    begins = _role(listed[0]) in _SYSTEM_ROLES
+    system = _said(0, _renamed(listed[0]), shown) if begins else ""
+    if shown or IMAGE in system:
+        raise BadRecord("has a picture in the turn of the system; show it in the first turn of the user")
+    turns = [_turn(number, turn, shown, begins) for number, turn in enumerate(listed[begins:], start=begins)]
     if len(turns) % 2:
-        raise BadRecord(f"ends with turn {len(turns) - 1} of the user, who gets no response")
+        raise BadRecord(f"ends with turn {len(listed) - 1} of the user, who gets no response")
+    if not turns:
+        raise BadRecord("has nothing but a turn of the system")
+    turns[0] = replace(turns[0], system=system)
     if len(shown) > 1:
         raise BadRecord(f"has {len(shown)} pictures among its turns; one picture a conversation can be shown")
     return turns, shown[0] if shown else None
@@ -59,25 +69,38 @@ def without_marks(turns: list[Turn], has_picture: bool, column: str) -> tuple[Tu
     first = turns[0].text.replace(IMAGE, "").strip()
     if not first:
         raise BadRecord(f"has nothing but {IMAGE} in its first turn")
-    return (Turn(USER, first), *turns[1:])
+    return (replace(turns[0], text=first), *turns[1:])
 
 
-def _turn(number: int, turn: Any, shown: list[Any]) -> Turn:
+def _renamed(turn: Any) -> Any:
     if isinstance(turn, Mapping) and "from" not in turn and "role" in turn:
-        turn = {"from": turn["role"], "value": turn.get("content")}
-    role, expected = required_text(turn, "from"), (USER, ASSISTANT)[number % 2]
-    if role == SYSTEM:
+        return {"from": turn["role"], "value": turn.get("content")}
+    return turn
+
+
+def _role(turn: Any) -> str:
+    return required_text(_renamed(turn), "from")
+
+
+def _turn(number: int, turn: Any, shown: list[Any], begins: bool) -> Turn:
+    """Return a turn; ``begins`` says whether one of the system stands first."""
+    role, expected = _role(turn), (USER, ASSISTANT)[(number - begins) % 2]
+    if role in _SYSTEM_ROLES:
         raise BadRecord(
-            f"has turn {number} from 'system', which no template here puts to the model; take the turn out, or write "
-            "what it says into the first turn of the user"
+            f"has turn {number} from {role!r}, which has a place before the first turn of the user alone; take the "
+            "turn out, or write what it says into another"
         )
     if _ROLES.get(role) != expected:
-        remedy = "; a conversation begins with the user: take what stands before out" if number == 0 else ""
+        remedy = "; a conversation begins with the user: take what stands before out" if number == begins else ""
         raise BadRecord(f"has turn {number} from {role[:40]!r} where the {expected} is next{remedy}")
+    return Turn(expected, _said(number, _renamed(turn), shown))
+
+
+def _said(number: int, turn: Any, shown: list[Any]) -> str:
     value = turn.get("value")
     if isinstance(value, list):
-        turn = {"from": role, "value": _joined(number, value, shown)}
-    return Turn(expected, required_text(turn, "value"))
+        turn = {**turn, "value": _joined(number, value, shown)}
+    return required_text(turn, "value")
 
 
 def _joined(number: int, parts: list[Any], shown: list[Any]) -> str:

@@ -5,10 +5,10 @@ templates of instruct models come with their tokenizers (``llama.tokenizers.chat
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.data.conversation import Turn
+from mm_adapter.data.conversation import Request, Turn
 from mm_adapter.data.question import Question
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -254,37 +254,18 @@ WITHOUT_INPUT = (
 )
 
 
-@dataclass(frozen=True)
-class Request:
-    """A user's turn as text.
-
-    Attributes:
-        before, body, after: concatenated they are the prompt; only ``body`` may be shortened, from its end.
-    """
-
-    before: str
-    body: str
-    after: str
-
-    @property
-    def text(self) -> str:
-        """The whole."""
-        return self.before + self.body + self.after
-
-
-class ConversationTemplate(Protocol):
-    """Text around a user's turns."""
-
-    def render(self, turn: Turn, first: bool = True) -> Request:
-        """Return a user's turn as text."""
-        ...
-
-
 class AlpacaTemplate:
     """Alpaca's prompt. It was published for single requests; later ones go on with the same headings."""
 
+    system_refusal = (
+        "the prompt template 'alpaca' has no place for what the system says. Write it into the first turn of the user, "
+        "or name a chat format that has one (--prompt-template chatml, llama-2, llama-3 or mistral)."
+    )
+
     def render(self, turn: Turn, first: bool = True) -> Request:
         """Return a user's turn as text; what describes the task stands before the first one alone."""
+        if first and turn.system:
+            raise UserError(self.system_refusal)
         preamble = (WITH_INPUT if turn.context else WITHOUT_INPUT) if first else ""
         body = f"{turn.text}\n\n### Input:\n{turn.context}" if turn.context else turn.text
         return Request(f"{preamble}\n\n### Instruction:\n", body, "\n\n### Response:")

@@ -156,14 +156,17 @@ def ordinal_index(ordinal: str) -> int:
     return int(ordinal[0]) - 1 if ordinal[0].isdigit() else _ORDINALS.index(ordinal.lower())
 
 
-def is_about_another(subject: str, found: frozenset[int]) -> bool:
+def is_about_another(subject: str, found: frozenset[int], asked: frozenset[str] = frozenset()) -> bool:
     """Say whether the subject of "... is liquid" is one of several things, such as the second state.
 
     Args:
         subject: what stands before "is".
         found: options that the sentence names; an ordinal with "one" or "answer" may count one of them.
+        asked: words of the question; what it counts is what was asked.
     """
     for thing in _ANY_ORDINAL.finditer(subject):
+        if thing[0].split()[0].lower() in asked:
+            continue
         counted = re.fullmatch(rf"{_ORDINAL}(?: (?:one|answer|option|choice))", thing[0], re.IGNORECASE)
         if not counted or ordinal_index(counted["ordinal"]) not in found:
             return True

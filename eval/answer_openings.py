@@ -9,6 +9,11 @@ _ADJECTIVES = (
     r"accurate|most (?:likely|appropriate|suitable|accurate|fitting|reasonable)|probable)(?: and |, | ))*"
 )
 _NOUN = r"(?:answer|choice|option|response|solution|selection|conclusion|letter|result)(?: (?:choice|option|letter))?"
+# "The right ball" stands on the right.
+_SAYING = (
+    r"(?:word|term|name|description|label|match|figure of speech|statement|sentence|phrase|explanation|definition|title"
+    r"|category|classification|number|value|one)"
+)
 _ADVERBS = (
     r"(?:,? ?(?:clearly|probably|likely|most likely|definitely|therefore|thus|then|indeed|simply|actually|hence|"
     r"obviously|certainly|surely|that|going to be)\b,?)*"
@@ -21,7 +26,8 @@ ANSWER_IS = re.compile(
     rf"|(?<![A-Za-z])ans(?:\.|wer)?{_SIGN}|(?<![A-Za-z])ans\. "
     r"|(?<![A-Za-z])(?:correct|selected|chosen|predicted|prediction|actual|expected|reference|gold|label"
     rf"|ground[- ]truth){_SIGN}"
-    rf"|(?<![A-Za-z])(?:the )?(?:correct|right|best) (?:[\w'-]+ ){{1,8}}?(?:is|would be|:){_ADVERBS}:? "
+    rf"|(?<![A-Za-z])(?:the )?(?:correct (?:[\w'-]+ ){{1,8}}?|(?:right|best) {_SAYING} (?:[\w'-]+ ){{0,6}}?)"
+    rf"(?:is|would be|:){_ADVERBS}:? "
     rf"|(?<![A-Za-z])the one {_IS}"
     rf"|(?:(?<![A-Za-z]))(?:{answer_languages.ANSWER_IS})",
     re.IGNORECASE,

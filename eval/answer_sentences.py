@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mm_adapter.eval import answer_languages
 from mm_adapter.eval.answer_openings import ANSWER_IS, FINAL, I_CHOOSE, IS_CORRECT, IT_IS, SO
+from mm_adapter.eval.answer_subjects import is_asked, speaks_of_another
 from mm_adapter.eval.option_words import OptionWords, letter_index
 
 _MOST_STARTS = 50
@@ -96,6 +97,12 @@ _SPEAKER = re.compile(
 )
 _OWN_VIEW = re.compile(r"^(?:so |thus |therefore |hence |and )?,?\s*(?:i|we|it|this|that)\b", re.IGNORECASE)
 _LISTED = re.compile(r"\b[A-Z]$")
+# "The solution is basic" may be said of a liquid.
+_AMBIGUOUS = re.compile(
+    r"(?:the |our |this )?(?:[\w-]+ ){0,3}?(?:solution|result|response|conclusion|letter|selection)\b[^:=→>]*$",
+    re.IGNORECASE,
+)
+_ARTICLE = re.compile(r"(?:an?|the) ", re.IGNORECASE)
 
 
 def _marked_as_letter(letter: re.Match[str]) -> bool:
@@ -108,10 +115,11 @@ class Sentences:
     Args:
         text: what a model wrote, by ``mm_adapter.eval.answer_text``.
         options: of the question.
+        question: that was asked; may be empty.
     """
 
-    def __init__(self, text: str, options: OptionWords) -> None:
-        self.text, self.options, self.lines = text, options, text.split("\n")
+    def __init__(self, text: str, options: OptionWords, question: str = "") -> None:
+        self.text, self.options, self.question, self.lines = text, options, question, text.split("\n")
         self._boundaries = [0, *(match.end() for match in _BOUNDARY.finditer(text))]
 
     def claims(self) -> Iterator[Claim]:
@@ -171,8 +179,20 @@ class Sentences:
         beyond = bool(words) and letter is not None and letter_index(letter["letter"]) >= self.options.count
         if letter and not goes_on and not beyond and (lower or _marked_as_letter(letter)):
             yield from self._letter(start, letter, rule, final)
-        if words and (rule != "it is" or _SENTENCE_END.match(self.text, end)):
+        if words and (rule != "it is" or _SENTENCE_END.match(self.text, end)) and self._of_asked(start, place, rule):
             yield self.claim(start, words, f"{rule} words", end, final)
+
+    def _of_asked(self, start: int, place: int, rule: str) -> bool:
+        """Say whether words at ``place`` are said of what was asked: not of "the solution", or of "it", the sky."""
+        opening = self.text[start:place]
+        if rule == "answer is":
+            ambiguous = _AMBIGUOUS.match(opening)
+            return not ambiguous or is_asked(opening, self.question) or self.text[place : place + 1].isdigit()
+        before = self.text[max(0, start - _LONGEST_SENTENCE) : start].rstrip()
+        if rule != "it is" or not before or _ARTICLE.match(self.text, place):
+            return True
+        last = _BOUNDARY.split(before.rstrip(".!?;"))[-1]
+        return not speaks_of_another(last, self.question)
 
     def _letter(self, start: int, letter: re.Match[str], rule: str, final: bool) -> Iterator[Claim]:
         index, end = letter_index(letter["letter"]), letter.end()

@@ -4,6 +4,8 @@ import html
 import re
 from collections.abc import Iterator
 
+from mm_adapter.eval.answer_tags import without_reasoning
+
 # Full-width letters, digits and marks are the ASCII ones moved by a constant; circled letters stand for "(A)".
 _WIDE: dict[int, int | str | None] = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _WIDE |= {0x3010: "[", 0x3011: "]", 0x2018: "'", 0x2019: "'", 0x201A: "'", 0x201B: "'", 0x00A0: " "}
@@ -12,29 +14,6 @@ _WIDE |= {0x3002: ". ", 0xFF0C: ", ", 0xFF01: "! ", 0xFF1B: "; ", 0xFF1F: "? "}
 _WIDE |= {0x24B6 + place: f"({chr(ord('A') + place)})" for place in range(26)}
 _WIDE |= dict.fromkeys((0xFEFF, 0x200B, 0x200C, 0x200D, 0x2060, 0x00AD, 0x200E, 0x200F))
 
-# Reasoning: <think>, [THINK], <|begin_of_thought|>, each closed by its own kind; a closing one may stand alone, because
-# some chat templates write the opening one into the prompt. The bracket behind an opening mark may be missing.
-_REASONING = re.compile(
-    r"[<◁‹⟨〈](?P<close>/?)\s*(?:(?:\w{1,20}:)?"
-    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratch_?pad|rationale|cot|summary|caption)"
-    r"|(?:\w{1,20}[_ ])?(?:think(?:ing)?|thoughts?|reasoning|monologue|deliberation)(?:[_ ](?:process|steps?|trace))?)"
-    r"(?:\s+\w{1,20}=[^<>\n]{0,60})?(?:\s*[>▷›⟩〉]|[ \t]*(?=\n|$))"
-    # Quotes of other languages, in which an option may stand too.
-    r"|[《«](?P<quoted>/?)(?:think|thinking)[》»]"
-    r"|\[(?P<end>/?)(?:think(?:ing)?|thoughts?|reasoning)\](?!\()|<\|(?:begin|(?P<over>end))_of_thought\|>"
-    r"|<\|(?:start_thinking|think(?:ing)?|(?P<done>end_thinking|/think(?:ing)?))\|>"
-    r"|<unused94>(?:thought\b)?|(?P<unused><unused95>)"
-    r"|\AThinking(?:\.{3}|…)\s*\n|(?P<told>^(?:\.{3}|…)\s?done thinking\.?$)",
-    re.IGNORECASE | re.MULTILINE,
-)
-# The same as a block of code or a part to be unfolded, which other blocks may follow.
-_REASONING_BLOCK = re.compile(
-    r"```(?:think(?:ing)?|thoughts?|reasoning)\n.*?(?:```|\Z)"
-    r"|<details\b(?:[^<>]{0,60}\b(?:reasoning|thinking)\b[^<>]{0,60}>"
-    r"|[^<>]{0,60}>\s*<summary>\s*(?:think|thought|reasoning|chain of thought)[^<>]{0,60}</summary>)"
-    r".*?(?:</details>|\Z)",
-    re.IGNORECASE | re.DOTALL,
-)
 _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final[^<]{0,40}<\|message\|>")
 _OTHER_CHANNEL = re.compile(r"<\|channel\|>\s*\w+[^<]{0,40}<\|message\|>")
 _END_OF_TURN = re.compile(
@@ -50,6 +29,12 @@ _OTHERS_PIECE = re.compile(r"\s*(?:user|system|human)\s*(?:\n|:)", re.IGNORECASE
 _OWN_MARK = re.compile(
     r"(?:#{1,6} ?)?(?:assistant|model|ai|bot|chatbot|gpt|response|output|reply)(?: ?:|(?=\n)) ?\s*", re.IGNORECASE
 )
+_ROLE = re.compile(
+    r"(?:\A|(?<=\s))[*_]{0,3}(?:(?P<other>User|USER)|(?P<own>Assistant|ASSISTANT|AI|Bot|Chatbot|GPT))[*_]{0,3}\s?:(?!\w)"
+)
+_ASKED_AGAIN = re.compile(r"\A\s*(?:Q|Question)\s?[0-9]{0,3}\s?[:.][^\n]{0,2000}\n\s*A\s?[:.]\s*(?=\S)")
+_STRUCK_OR_TOKEN = re.compile(r"<s>((?:(?!</?s>).){1,400}?)</s>", re.IGNORECASE | re.DOTALL)
+_WORD = re.compile(r"\w")
 _NEXT_TURN = re.compile(r"\n(?:#{1,6} ?)?(?:user|human|instruction|question|q)\s*[0-9]{0,3}\s*:", re.IGNORECASE)
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]{0,300}\}){0,300}\}){0,300})\}")
@@ -118,39 +103,59 @@ def own_answer(text: str) -> str:
     text = _plain(text)
     final = list(_FINAL_CHANNEL.finditer(text))
     text = text[final[-1].end() :] if final else _OTHER_CHANNEL.split(text)[0]
-    return _own_turn(_without_reasoning(text))
+    return _own_turn(without_reasoning(text))
 
 
 def _plain(text: str) -> str:
     return html.unescape(text.translate(_WIDE))
 
 
-def _without_reasoning(text: str) -> str:
-    kept: list[str] = []
-    start, inside = 0, False
-    text = _REASONING_BLOCK.sub("\n", text)
-    for mark in _REASONING.finditer(text):
-        closes = any(mark[name] for name in ("close", "quoted", "end", "over", "done", "unused", "told"))
-        if closes and not inside:
-            kept.clear()
-        elif not closes and not inside:
-            kept.append(text[start : mark.start()])
-        inside = not closes
-        start = mark.end()
-    if not inside:
-        kept.append(text[start:])
-    return "\n".join(kept)
+def without_struck(text: str) -> str | None:
+    """Return ``text`` without what stands between ``<s>`` and ``</s>``, where that may be struck out.
+
+    These are also the first and the last token of a sequence: a text that is one such pair and nothing else is whole.
+    None is returned where nothing may be struck out.
+    """
+    text = _plain(text)
+    rest, pairs = _STRUCK_OR_TOKEN.subn(" ", text)
+    outside = _TOKEN.sub(" ", _END_OF_TURN.sub(" ", rest))
+    return rest if pairs > 1 or (pairs and _WORD.search(outside)) else None
 
 
 def _own_turn(text: str) -> str:
     # A model that runs on past its end token answers no more: what follows is another turn.
-    text = re.split(r"\[/INST\]", text)[-1]
+    text = _of_instructions(text)
     pieces = [_TOKEN.sub("\n", piece).strip() for piece in _END_OF_TURN.split(text)]
-    text = next((piece for piece in pieces if piece and not _OTHERS_PIECE.match(piece)), "")
+    said = [piece for piece in pieces if piece]
+    text = next((piece for piece in said if not _OTHERS_PIECE.match(piece)), said[0] if len(said) == 1 else "")
     while mark := _OWN_MARK.match(text):
         text = text[mark.end() :]
+    text = _of_roles(_ASKED_AGAIN.sub("", text, count=1))
     following = _NEXT_TURN.search(text)
     return text[: following.start()] if following and text[: following.start()].strip() else text
+
+
+def _of_instructions(text: str) -> str:
+    """Return what answers the first ``[INST] ... [/INST]``; nothing where several are answered from there on."""
+    answers = re.split(r"\[/INST\]", text)
+    before = answers[0].split("[INST]")[0] if len(answers) == 1 or "[INST]" in answers[0] else ""
+    if len(answers) == 1 or _WORD.search(_TOKEN.sub(" ", _END_OF_TURN.sub(" ", before))):
+        return before
+    return answers[1] if len(answers) == 2 else ""
+
+
+def _of_roles(text: str) -> str:
+    """Return what stands before "User:", or behind the one "Assistant:" that answers where the text begins with it."""
+    roles = list(_ROLE.finditer(text))
+    first = next((role for role in roles if role["other"]), None)
+    if first is None:
+        return text
+    before = text[: first.start()].rstrip()
+    if _WORD.search(before):
+        return before
+    ends = [role.start() for role in roles[1:]] + [len(text)]
+    own = [text[role.end() : end] for role, end in zip(roles, ends, strict=True) if role["own"]]
+    return own[0] if len(own) == 1 else ""
 
 
 def answer_fields(text: str) -> Iterator[tuple[str, str]]:

@@ -68,6 +68,9 @@ class OptionWords:
             return frozenset()
         for compare, forms in zip(_COMPARED, self.tiers, strict=True):
             found = forms.get(compare(text), frozenset())
+            if found and text.rstrip().endswith("?"):
+                # "Blue?" asks, unless the option does.
+                found &= frozenset().union(*(ones for form, ones in self.tiers[0].items() if form.endswith("?")))
             if found:
                 return found & self.preferred or found
         return frozenset()

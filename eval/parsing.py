@@ -23,9 +23,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from mm_adapter.eval.answer_doubts import in_doubt, is_about_another, plainly
+from mm_adapter.eval.answer_doubts import in_doubt, plainly
 from mm_adapter.eval.answer_languages import CORRECTIONS, VERDICTS
-from mm_adapter.eval.answer_sentences import Claim, Sentences
+from mm_adapter.eval.answer_sentences import NOBODY, Claim, Sentences
+from mm_adapter.eval.answer_speakers import without_speakers
+from mm_adapter.eval.answer_statements import stated
 from mm_adapter.eval.answer_text import (
     BESIDE,
     MARKED_FALSE,
@@ -34,6 +36,7 @@ from mm_adapter.eval.answer_text import (
     own_answer,
     without_fields,
     without_markup,
+    without_struck,
 )
 from mm_adapter.eval.option_words import OptionWords, letter_index
 from mm_adapter.eval.record import UNREADABLE
@@ -41,10 +44,8 @@ from mm_adapter.eval.record import UNREADABLE
 T = TypeVar("T")
 
 _MOST_LOOKED_AT = 60  # lines, or places of one kind, in a text
-_LONGEST_SENTENCE = 400
 _WHOLE = ("letter", "words", "letter and words", "index")
 _HAS_LETTER = re.compile(r"[^\W\d_]")
-_TWO_SENTENCES = re.compile(r"[.!?;]\s|\n")
 _NUMBER = re.compile(r"[0-9]{1,2}")
 _LABEL = r"(?:option |choice )?(?:[(\[]([A-Za-z])[)\]][.:,]?|([A-Za-z])[.):\]]{1,2})"
 _LABEL_THEN_MORE = re.compile(rf"{_LABEL}\s+(.+)", re.DOTALL | re.IGNORECASE)
@@ -54,9 +55,19 @@ _LABEL_THEN_REASON = re.compile(
 )
 _LABEL_AND_SPACE = re.compile(r"(?:option |choice )?([A-Z])() (.+)", re.DOTALL)
 _LISTED = re.compile(r"(?<!is )(?<!nswer: )(?<![\w(\[])[(\[]?([A-Z])[)\].:]+\s*")
-_LABELS = re.compile(r"(?<!\S)\(?([A-Z])\)\s|(?:^|\n|[.;!?]\s+)([A-Z])[.:]\s+\w")
+_LABELS = re.compile(
+    r"(?<!\S)\(?([A-Za-z])\)\s|(?:^|\n|[.;!?]\s+)([A-Z])[.:]\s+\w|(?:^|[,;.!?\n]\s*)([A-Z])(?:[:.]|\s[–—-])\s+\w"
+)
+# "A: the first three" may be a speaker's words or a point of a list; a sentence about it explains a letter.
+_EXPLAINS = re.compile(
+    r"(?:it|this|that|these|those|they|there|he|she|we|i|its?)\b|(?:because|since|as|unlike|when|if|by|for|due)\b"
+    r"|[^.!?\n]*\b(?:is|are|was|were|has|have|had|does|do|did|can|will|would|shows?|means?|uses?)\b",
+    re.IGNORECASE,
+)
 _LABEL_LINES = re.compile(r"^[(\[]?([A-Z])[.:)\]]+\s+\S", re.MULTILINE)
-_ONE_MORE_LABEL = re.compile(r"\b(?:or|and|nor)\s+(?:option )?[(\[]?[A-Z](?![A-Za-z'])|[/&]\s*[A-Z](?![A-Za-z])")
+_ONE_MORE_LABEL = re.compile(
+    r"\b(?:or|and|nor)\s+(?:option )?[(\[]?[A-Z](?![A-Za-z'])|[/&]\s*[A-Z](?![A-Za-z])|\s[-–—]\s[A-Z]\s*(?:$|[-–—])"
+)
 # "B) is wrong" speaks about B, "A. No, B" takes it back; neither chooses.
 _ABOUT = re.compile(
     r"(?:is|isn't|was|are|can|can't|cannot|could|does|doesn't|has|would|might|may|seems|looks|and|or|but|not|no|nor|wait|"
@@ -90,30 +101,33 @@ _DENIAL = re.compile(
     r"(?:not (?:the )?(?:correct|right|best|answer)|wrong|incorrect|false)\b"
     r"|\b([A-Z])[)\]]? isn't (?:the )?(?:correct|right|answer)\b"
 )
-_ENDS_WITH_IS = re.compile(
-    r"(.*\b(?:is|are|was|were|called|named|equals|uses|illustrates|demonstrates|represents))"
-    r"(?: an example of| called| an?| the)?:? (.+?)[.!]?",
-    re.DOTALL,
-)
-_LETTER_AT_THE_END = re.compile(r"(.+?[.!])\s+(?:option )?[(\[]?([A-Z])[)\]]?\.?", re.DOTALL)
-_UNSURE = re.compile(
-    r"\b(?:not|never|no|cannot|if|whether|unless|wrong|incorrect|false|opposite|except|least|could|might|may|would|should|"
-    r"maybe|perhaps|possibly|neither|nor|either|says?|said|doubt\w*|unlike|than|thought|distractor|you)\b|n't\b|\?",
-    re.IGNORECASE,
-)
 
 
-def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
+def read_choice(text: str, options: Sequence[str], question: str = "") -> tuple[int, str]:
     """Return the index of the option that ``text`` chooses by the rules above, and the name of the first such rule.
 
     Args:
         text: what a model wrote.
         options: the words of every option, in order; letter A is the first.
+        question: that was asked; it tells whether a sentence such as "The ball is blue" speaks of what was asked.
 
     Returns:
         -1 and an empty name where the text chooses none.
     """
     written = own_answer(text)
+    found = _read(written, options, question)
+    if found[0] == UNREADABLE:
+        return found
+    # What may be struck out or said by somebody else is an answer where the rest says the same.
+    struck = without_struck(text)
+    others = (None if struck is None else own_answer(struck), without_speakers(written))
+    if any(other is not None and _read(other, options, question)[0] != found[0] for other in others):
+        return UNREADABLE, ""
+    return found
+
+
+def _read(written: str, options: Sequence[str], question: str) -> tuple[int, str]:
+    """Return the choice and its rule in what ``own_answer`` left of a text."""
     marked = evened(without_fields(written).replace("**", ""))
     exact = _exact_words(marked, options)
     words = OptionWords.of(options, exact)
@@ -125,7 +139,7 @@ def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
         *(Claim(0, frozenset([i]), "words") for i in exact),
     ]
     if not any(claim.rule in _WHOLE for claim in claims):
-        claims += _in_part(bare, words)
+        claims += _in_part(bare, words, question)
     standing = _standing(claims, bare)
     certain = [claim for claim in standing if not claim.alike]
     chosen = frozenset[int]().union(*(claim.choices for claim in certain))
@@ -144,9 +158,9 @@ def read_choice(text: str, options: Sequence[str]) -> tuple[int, str]:
     return choice, certain[0].rule
 
 
-def parse_choice(text: str, options: Sequence[str]) -> int:
+def parse_choice(text: str, options: Sequence[str], question: str = "") -> int:
     """Return the index that ``read_choice`` reads, or -1."""
-    return read_choice(text, options)[0]
+    return read_choice(text, options, question)[0]
 
 
 def _exact_words(marked: str, options: Sequence[str]) -> frozenset[int]:
@@ -175,17 +189,17 @@ def _whole(text: str, words: OptionWords, options: Sequence[str]) -> list[Claim]
     return claims
 
 
-def _in_part(text: str, words: OptionWords) -> list[Claim]:
-    sentences = Sentences(text, words)
+def _in_part(text: str, words: OptionWords, question: str) -> list[Claim]:
+    sentences = Sentences(text, words, question)
     claims = list(sentences.claims())
     lines = _lines(sentences, words)
     listed = _listed(sentences).union(*(line.choices for line in lines if line.rule == "line"))
     beginning = _beginning(sentences, words)
     parts = [*lines, beginning] if beginning else lines
     if beginning is None:
-        parts += _label_and_explanation(sentences, words, alone=not claims and not lines)
+        parts += _label_and_explanation(sentences, words)
     claims += [claim for claim in parts if claim.rule == "letter line" or not listed - claim.choices]
-    return claims or _one_sentence(text, words) or _sentence_and_letter(text, words)
+    return claims or stated(text, words, question)
 
 
 def _lines(sentences: Sentences, words: OptionWords) -> list[Claim]:
@@ -229,49 +243,29 @@ def _beginning(sentences: Sentences, words: OptionWords) -> Claim | None:
     return None
 
 
-def _label_and_explanation(sentences: Sentences, words: OptionWords, alone: bool) -> list[Claim]:
+def _label_and_explanation(sentences: Sentences, words: OptionWords) -> list[Claim]:
     """Return what a letter claims that begins a text and is explained: ``B. The text speaks to someone.``
 
-    Args:
-        alone: whether nothing else answers. Else a letter beside others, each explained, claims nothing.
+    A letter beside others, each explained, claims nothing; nor does ``A: Hello``, which somebody may say.
     """
     text = sentences.text
     label = _LABEL_THEN_MORE.match(text) or _LABEL_THEN_REASON.match(text)
     if not label or _ABOUT.match(label[3].strip()) or _ONE_MORE_LABEL.search(text):
         return []
+    letter = label[1] or label[2]
     at_lines = {one[1] for one in _first(_LABEL_LINES.finditer(text))}
-    if at_lines - {label[1] or label[2]}:
+    labels = {next(filter(None, one.groups())) for one in _first(_LABELS.finditer(text))}
+    if (at_lines | labels) - {letter}:
         return []
-    if not alone and {one[1] or one[2] for one in _first(_LABELS.finditer(text))} - {label[1] or label[2]}:
+    said = label[3].strip()
+    if ":" in text[: label.start(3)] and (letter == "A" or not _EXPLAINS.match(said)):
+        # "A:" may mark an answer: what it says and the letter are at odds.
+        return [Claim(0, NOBODY | {0}, "beginning")] if letter == "A" else []
+    if said.endswith("?") and not _PIECE_END.search(said[:-1]):
         return []
     pieces = [label.start(3), *(end.end() for end in _first(_PIECE_END.finditer(text, label.start(3))))]
-    found = frozenset([letter_index(label[1] or label[2])]).union(*map(sentences.following, pieces))
+    found = frozenset([letter_index(letter)]).union(*map(sentences.following, pieces))
     return [Claim(0, found, "beginning")] if min(found) < words.count else []
-
-
-def _one_sentence(text: str, words: OptionWords) -> list[Claim]:
-    ending = (
-        _ENDS_WITH_IS.fullmatch(text) if len(text) < _LONGEST_SENTENCE and not _TWO_SENTENCES.search(text) else None
-    )
-    found = _words_and_letter(words, ending[2]) if ending else frozenset[int]()
-    if not ending or not found or _UNSURE.search(ending[1]) or words.mentioned(ending[1]) - found:
-        return []
-    if is_about_another(ending[1], found):
-        return []
-    return [Claim(0, found, "sentence")]
-
-
-def _sentence_and_letter(text: str, words: OptionWords) -> list[Claim]:
-    """Return what a sentence and the letter behind it name alike: ``The colour is red. A``."""
-    both = _LETTER_AT_THE_END.fullmatch(text)
-    said = _one_sentence(both[1], words) if both else []
-    return [claim for claim in said if both and letter_index(both[2]) in claim.choices]
-
-
-def _words_and_letter(words: OptionWords, piece: str) -> frozenset[int]:
-    """Return the option whose words ``piece`` is, perhaps with its letter: ``red (A)``."""
-    both = words.named(piece, begins=False).get("letter and words", frozenset())
-    return words.match(piece) or (both if len(both) == 1 else frozenset())
 
 
 def _standing(claims: Sequence[Claim], text: str) -> list[Claim]:

@@ -9,6 +9,7 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.data.question import Question
 from mm_adapter.eval.layouts import read_predictions
 from mm_adapter.eval.metrics import Metrics, evaluate_predictions, judge
+from mm_adapter.eval.plain_text import visible
 from mm_adapter.eval.record import DRAWN, UNREADABLE, Prediction
 from mm_adapter.eval.source_rules import SourceReading, source_note, source_reading
 
@@ -154,6 +155,15 @@ def make_system(
     if other is not None and other.differing:
         notes.append(source_note(other))
     return System(name, tuple(questions), by_pid, outcomes, metrics, unread, absent, tuple(notes), other)
+
+
+def source_notes(systems: Sequence[System]) -> tuple[str, ...]:
+    """Return a note with both figures for every system whose texts its source tool reads otherwise."""
+    return tuple(
+        visible(f"{system.name}: {source_note(system.source)}", 600)
+        for system in systems
+        if system.source is not None and system.source.differing
+    )
 
 
 def _drawn(predictions: Sequence[Prediction], questions: Sequence[Question], seed: int) -> list[Prediction]:

@@ -6,8 +6,10 @@ from pathlib import Path
 from case_commands import attempt, case, refused, run, score, succeeds
 
 from mm_adapter.core.images import open_image
+from mm_adapter.data.conversation import USER, Turn
 from mm_adapter.data.conversations import read_conversations
 from mm_adapter.data.readers import read_dataset
+from mm_adapter.data.templates import AlpacaTemplate
 from mm_adapter.eval.parsing import read_choice
 
 
@@ -140,8 +142,12 @@ def C4() -> None:
 
 @case
 def C5() -> None:
-    for path in Path("C5").glob("*.json"):
-        refused(lambda path=path: read_conversations(str(path)), "record 1", "turn")
+    for name in ("gptfirst", "odd", "twohuman"):
+        refused(lambda name=name: read_conversations(f"C5/{name}.json"), "record 1", "turn")
+    # What the system says is written where the template has a place for it, and refused by name where it has none.
+    request = read_conversations("C5/system.json")[1].turns[0]
+    assert request == Turn(USER, "Hi?", system="Be kind."), request
+    refused(lambda: AlpacaTemplate().render(request), "alpaca", "system", "--prompt-template")
 
 
 @case

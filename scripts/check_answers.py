@@ -137,7 +137,8 @@ def published(folder: Path) -> tuple[int, int, dict[str, tuple[int, int]]]:
     differing = {}
     for pid, text in texts.items():
         options = problems[pid]["choices"]
-        here, there = read_choice(text, options)[0], llava_choice(text, options)
+        asked = problems[pid]["question"]
+        here, there = read_choice(text, options, asked)[0], llava_choice(text, options)
         if here != there:
             differing[pid] = (here, there)
     return changed, len(texts), differing

@@ -19,10 +19,17 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Count lines by other tests than those that draw inputs or take minutes: tracing takes half as long again."""
+    """Count lines by the first case of each test alone, and not by those that draw inputs or take minutes.
+
+    Tracing takes half as long again, and further cases of a test run the same lines.
+    """
+    traced = set()
     for item in items:
-        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False) or item.get_closest_marker("slow"):
+        case = item.nodeid.partition("[")[0]
+        drawn = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        if drawn or case in traced or item.get_closest_marker("slow"):
             item.add_marker("no_cover")
+        traced.add(case)
 
 
 @pytest.fixture(scope="session", autouse=True)

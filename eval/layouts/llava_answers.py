@@ -12,7 +12,7 @@ from mm_adapter.core.errors import UserError
 from mm_adapter.data.question import Question
 from mm_adapter.eval.layouts.json_text import prediction
 from mm_adapter.eval.parsing import read_choice
-from mm_adapter.eval.record import Prediction
+from mm_adapter.eval.record import UNREADABLE, Prediction
 from mm_adapter.eval.source_rules import LLAVA
 
 
@@ -38,6 +38,6 @@ def llava_prediction(where: str, fields: dict[str, Any], questions: Mapping[str,
     pid = str(pid) if isinstance(pid, int) and not isinstance(pid, bool) else pid
     if not isinstance(text, str):
         raise UserError(f"{where}: 'text' is not text. Write what the model answered in quotes.")
-    options = questions[pid].options if isinstance(pid, str) and pid in questions else ()
-    choice, rule = read_choice(text, options)
+    question = questions.get(pid) if isinstance(pid, str) else None
+    choice, rule = read_choice(text, question.options, question.question) if question else (UNREADABLE, "")
     return prediction(where, pid, choice, raw_text=text, rule=rule, tool=LLAVA)

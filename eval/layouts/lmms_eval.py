@@ -143,5 +143,5 @@ def _prediction(where: str, sample: dict[str, Any], question: Question) -> Predi
         written = written[0]
     if not isinstance(written, str):
         raise UserError(f"{where}: 'filtered_resps' holds no text. Log what the model wrote, not likelihoods.")
-    choice, rule = read_choice(written, question.options)
+    choice, rule = read_choice(written, question.options, question.question)
     return prediction(where, question.pid, choice, raw_text=written, rule=rule, tool=LMMS_EVAL)

@@ -48,7 +48,7 @@ def vlmevalkit_predictions(
     predictions = []
     for (where, row), question in zip(rows, found, strict=True):
         written = _text(row["prediction"])
-        choice, rule = read_choice(written, question.options)
+        choice, rule = read_choice(written, question.options, question.question)
         predictions.append(prediction(where, question.pid, choice, raw_text=written, rule=rule, tool=VLMEVALKIT))
     return predictions
 

@@ -65,7 +65,7 @@ def write_vlmevalkit(path: Path, predictions: Mapping[str, Prediction], question
 def _written(prediction: Prediction, question: Question, kind: str) -> str:
     """Return the text of a prediction in which its choice is read, by us and by VLMEvalKit."""
     text, options = _NO_TEXT.sub("\ufffd", prediction.raw_text), question.options
-    readings = {read_choice(text, options)[0], vlmevalkit_choice(text, options)}
+    readings = {read_choice(text, options, question.question)[0], vlmevalkit_choice(text, options)}
     if text.strip() not in LOST_CELLS and len(text) <= _LONGEST[kind] and readings == {prediction.choice}:
         return text
     return "" if prediction.choice == UNREADABLE else string.ascii_uppercase[prediction.choice]

@@ -13,18 +13,20 @@ from mm_adapter.eval.leaderboard.published import published_rows
 from mm_adapter.eval.leaderboard.ranked_tables import apart_table, leaderboard_table, plot_tuned
 from mm_adapter.eval.leaderboard.ranking import Ranked, ranked
 from mm_adapter.eval.leaderboard.submission import Run, read_run
-from mm_adapter.eval.official_report import to_csv, to_markdown
+from mm_adapter.eval.official_report import markdown_text, to_csv, to_markdown
+from mm_adapter.eval.system import source_notes
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Ranked rows, and the runs that must stand apart from them."""
+    """Ranked rows, the runs that must stand apart from them, and what a reader must know of the runs' figures."""
 
     rows: list[Ranked]
     apart: list[Run]
+    notes: tuple[str, ...] = ()
 
 
-def add_run(path: Path, data: str, board: Path, name: str | None, **facts: Any) -> Entry:
+def add_run(path: Path, data: str, board: Path, name: str | None, **facts: Any) -> tuple[Entry, tuple[str, ...]]:
     """Verify a run and append it to a board.
 
     Args:
@@ -34,12 +36,16 @@ def add_run(path: Path, data: str, board: Path, name: str | None, **facts: Any) 
         name: of the run in tables.
         facts: method, learning, size, tuned, source, date; see ``mm_adapter.eval.leaderboard.board.make_entry``.
 
+    Returns:
+        The entry, and where the source tool reads the run's texts otherwise a note with both figures.
+
     Raises:
         UserError: the run is not one of the official test split, or is there already; the board is then unchanged.
     """
-    entry = make_entry(read_run(path, read_dataset(data), name=name), **facts)
+    run = read_run(path, read_dataset(data), name=name)
+    entry = make_entry(run, **facts)
     add_entry(board, entry)
-    return entry
+    return entry, source_notes([run.system])
 
 
 def leaderboard(
@@ -52,22 +58,24 @@ def leaderboard(
     """
     rows = published_rows(published) + [entry.to_row() for entry in read_board(board)]
     apart: list[Run] = []
+    systems = []
     if runs and data is None:
         raise UserError("--runs needs --data: the questions that were answered.")
     if data is not None and runs:
         dataset = read_dataset(data)
         for path in runs:
             run = read_run(path, dataset, split)
+            systems.append(run.system)
             if run.apart:
                 apart.append(run)
             else:
                 row = make_entry(run).to_row()
                 # A run that the board holds already is the same row, not another one.
                 rows += [] if any(row.outcomes == other.outcomes for other in rows) else [row]
-    return Leaderboard(ranked(rows), apart)
+    return Leaderboard(ranked(rows), apart, source_notes(systems))
 
 
-def write_leaderboard(folder: Path, rows: Sequence[Ranked], apart: Sequence[Run]) -> None:
+def write_leaderboard(folder: Path, rows: Sequence[Ranked], apart: Sequence[Run], notes: Sequence[str] = ()) -> None:
     """Write ``leaderboard.md``, ``.csv``, ``.json`` and ``.png`` into ``folder``, each atomically.
 
     Raises:
@@ -78,9 +86,11 @@ def write_leaderboard(folder: Path, rows: Sequence[Ranked], apart: Sequence[Run]
     parts.append(to_markdown(table))
     if apart:
         parts += ["## Not ranked\n", to_markdown(apart_table(apart))]
+    parts += [f"{markdown_text(note)}\n" for note in notes]
     write_text(folder / "leaderboard.md", "\n".join(parts))
     write_text(folder / "leaderboard.csv", to_csv(table))
-    write_json(folder / "leaderboard.json", {"rows": [_values(one) for one in rows], "apart": _apart_values(apart)})
+    values = {"rows": [_values(one) for one in rows], "apart": _apart_values(apart), "notes": list(notes)}
+    write_json(folder / "leaderboard.json", values)
     plot_tuned(rows, folder / "leaderboard.png")
 
 

@@ -25,7 +25,7 @@ _FOLDED = ("grade", "topic", "category", "skill")
 
 
 def score_parts(scores: Scores) -> list[Part]:
-    """Return the tables of a page: official classes, comparisons, calibration, explanations, cells, unread answers."""
+    """Return the tables of a page: classes, comparisons, calibration, explanations, cells, source tools, unread."""
     parts = [
         Part(
             "official",
@@ -52,6 +52,10 @@ def score_parts(scores: Scores) -> list[Part]:
         title = f"By {by.replace('*', ' and ').replace('-', ' ')}"
         name = f"by-{by.replace('*', '-')}"
         parts.append(Part(name, title, "Percent right, with 95 % intervals.", _cells(scores, by), by in _FOLDED))
+    read_elsewhere = _source_tools(scores)
+    if len(read_elsewhere) > 1:
+        text = "What the project that wrote a file reads in the same texts, by its own rules, beside what is read here."
+        parts.append(Part("source-tools", "Read by the source tool", text, read_elsewhere))
     unread = [
         [pid, system.name, visible(system.predictions[pid].raw_text, 200)]
         for system in scores.systems
@@ -76,6 +80,17 @@ def _official(scores: Scores) -> Table:
         rows = {row.name: row for row in scores.official[system.name]}
         cells = [(f"{rows[c].accuracy:.2f}", interval_text(rows[c].interval)) for c in columns]
         table.append([system.name, *(text for pair in cells for text in pair)])
+    return table
+
+
+def _source_tools(scores: Scores) -> Table:
+    """Return both figures of every system whose texts its source tool reads otherwise."""
+    table = [["system", "tool", "questions", "right by its rules", "%", "right by ours", "%", "read differently"]]
+    for system in scores.systems:
+        found = system.source
+        if found is not None and found.differing:
+            figures = (found.correct, f"{found.accuracy:.2f}", found.own_correct, f"{found.own_accuracy:.2f}")
+            table.append([system.name, found.tool, str(found.total), *map(str, figures), str(len(found.differing))])
     return table
 
 

@@ -34,6 +34,7 @@ def chat(
             help="Keep this many tokens of the conversation; by default as many as the model takes, up to 4096.",
         ),
     ] = None,
+    system: Annotated[str, Parameter(help="Let the system say this before the conversation."), Value("TEXT")] = "",
     generation: GenerationOptions = GenerationOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Talk with a model: every line of a terminal or a pipe is answered."""
@@ -42,7 +43,7 @@ def chat(
     from mm_adapter.inference.chat_session import ChatSession
 
     chosen = generation.config()
-    session = ChatSession(model.load(), chosen, image, context)
+    session = ChatSession(model.load(), chosen, image, context, system)
     terminal = sys.stdin.isatty()
     if terminal:
         _tell(HELP)

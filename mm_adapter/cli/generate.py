@@ -41,6 +41,7 @@ def generate(
     raw: Annotated[bool, Parameter(help="Continue the prompt as it stands, instead of taking it for a request.")] = (
         False
     ),
+    system: Annotated[str, Parameter(help="Let the system say this before every request."), Value("TEXT")] = "",
     batch_size: Annotated[Count, Parameter(help="Write on this many prompts at a time.")] = 8,
     json: Annotated[bool, Parameter(help="Print a JSON object a line for programs.")] = False,
     generation: GenerationOptions = GenerationOptions(),  # noqa: B008 - frozen
@@ -48,6 +49,8 @@ def generate(
     """Write on a prompt as it comes, or on many in batches."""
     # Before torch is imported: a typing error costs no time.
     model.check(image)
+    if raw and system:
+        raise UserError("--system goes before a request, and --raw makes none of a prompt; leave one of them out.")
     if prompt is None:
         check_exists(file, "the file of prompts")
     from mm_adapter.inference.prompted_generation import generate as write
@@ -55,6 +58,7 @@ def generate(
 
     chosen = generation.config()
     prompts = [replace(found, image=found.image or image) for found in _prompts(prompt, file, raw)]
+    prompts = [replace(found, request=replace(found.request, system=system)) for found in prompts]
     loaded = model.load()
     if len(prompts) == 1 and not json:
         for piece in stream(loaded, prompts[0], chosen, raw):

@@ -110,9 +110,11 @@ def _add(run: Path, board: Path, data: str, options: AddingOptions) -> None:
 
     facts = {"method": options.method, "learning": options.learning_of_run, "size": options.size}
     tuned = None if options.tuned is None else parameters(options.tuned)
-    entry = add_run(run, data, board, options.name, **facts, tuned=tuned, source=options.link, date=options.date)
+    entry, notes = add_run(run, data, board, options.name, **facts, tuned=tuned, source=options.link, date=options.date)
     if not entry.recorded:
         print("The run does not say which answers it was held against (evaluation.json): they are not verified.")
+    for note in notes:
+        print(note)
     print(f"{board}: added {entry.model}, {entry.accuracies['Avg']:.2f} % of {len(entry.outcomes)} questions")
 
 
@@ -125,9 +127,11 @@ def _show(board: Path, data: str | None, options: ShowingOptions) -> None:
     found = rank(board, options.runs, data, options.split)
     rows = selected(found.rows, options.sort, options.filter, options.learning)
     if options.out is not None:
-        write_leaderboard(options.out, rows, found.apart)
+        write_leaderboard(options.out, rows, found.apart, found.notes)
     shown = rows if options.limit is None else rows[: options.limit]
     print(to_text(leaderboard_table(shown, options.classes)), end="")
     print(f"\n{len(shown)} of {len(found.rows)} rows; ranks are among all of them, by the average.")
     if found.apart:
         print(f"\n{to_text(apart_table(found.apart))}", end="")
+    for note in found.notes:
+        print(f"\n{note}")

@@ -76,7 +76,7 @@ def choose_by_generation(
     texts = _written(model, examples, range(len(examples.questions)), write, distributed)
     predictions = []
     for index, encoded in enumerate(examples.questions):
-        choice, rule = read_choice(texts[index], encoded.question.options)
+        choice, rule = read_choice(texts[index], encoded.question.options, encoded.question.question)
         explanation = leading_explanation(texts[index]) if first else ""
         predictions.append(
             Prediction(encoded.question.pid, choice, raw_text=texts[index], rule=rule, explanation=explanation)

@@ -1,6 +1,7 @@
 """A conversation with a model, turn by turn, in which nothing is read twice."""
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from itertools import takewhile
 
 import torch
@@ -28,13 +29,15 @@ class ChatSession:
         config: how answers are generated.
         image: picture that the conversation is about.
         context: positions of the conversation; the model's own up to ``LONGEST`` by default.
+        system: what the system says before the first request; it stays when the oldest exchanges are dropped.
 
     Attributes:
         exchanges: each request with the ids of its answer.
         dropped: the oldest exchanges that had to make room for the last turn.
 
     Raises:
-        UserError: the picture cannot be read or is not wanted, or the model has fewer positions than ``context``.
+        UserError: the picture cannot be read or is not wanted, the model has fewer positions than ``context``, or its
+            template has no place for what the system says.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class ChatSession:
         config: GenerationConfig | None = None,
         image: ImageSource | None = None,
         context: int | None = None,
+        system: str = "",
     ) -> None:
         most = model.llama.config.context_length
         if context is not None and not 2 <= context <= most:
@@ -52,6 +56,9 @@ class ChatSession:
         self.exchanges: list[tuple[Turn, list[int]]] = []
         self.dropped = 0
         self._template = model.conversation_template
+        if system and self._template.system_refusal:
+            raise UserError(self._template.system_refusal)
+        self._system = system
         self._generator = self.config.generator(model.llama.device)
         self._cache = model.llama.new_cache(1, self.context)
         self._read: list[int] = []  # ids that the cache holds, and perhaps one more
@@ -130,8 +137,11 @@ class ChatSession:
 
     def _encode(self, exchanges: Sequence[tuple[Turn, list[int]]], request: Turn) -> list[int]:
         tokenizer, ids = self.model.tokenizer, list[int]()
-        for turn, answer in [*exchanges, (request, None)]:
-            ids += (encode_later_request if ids else encode_request)(turn, self._template, tokenizer)
+        for number, (turn, answer) in enumerate([*exchanges, (request, None)]):
+            if number:
+                ids += encode_later_request(turn, self._template, tokenizer)
+            else:
+                ids += encode_request(replace(turn, system=self._system), self._template, tokenizer)
             if answer is not None:
                 ids += [*answer, tokenizer.end]
         return ids

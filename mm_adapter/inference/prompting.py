@@ -1,16 +1,15 @@
 """How a model is asked: the templates of questions and of conversations that an adapter was taught."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from mm_adapter.core.errors import UserError, suggestion
-from mm_adapter.data.conversation import USER, Turn
+from mm_adapter.data.conversation import USER, ConversationTemplate, Request, Turn
 from mm_adapter.data.templates import (
     AlpacaTemplate,
-    ConversationTemplate,
     Frame,
     Prompting,
     QuestionTemplate,
-    Request,
     make_template,
 )
 from mm_adapter.llama.model import Llama
@@ -18,7 +17,14 @@ from mm_adapter.llama.tokenizers.chat_template import FAMILIES, ChatTemplate, fi
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer
 
 PROMPT_TEMPLATES = ("alpaca", "own", *FAMILIES)
-_FIRST, _ANSWER, _SECOND = "\ue001", "\ue002", "\ue003"  # stand in for what is said: private use, in no template
+# These stand in for what is said: private use, in no template.
+_FIRST, _ANSWER, _SECOND, _SYSTEM = "\ue001", "\ue002", "\ue003", "\ue004"
+
+
+_MESSAGES = [
+    {"role": role, "content": content}
+    for role, content in (("user", _FIRST), ("assistant", _ANSWER), ("user", _SECOND))
+]
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,10 @@ class ChatTurnTemplate:
     """A chat format as the template of single turns, each followed by its response and the end token."""
 
     def __init__(self, chat_template: ChatTemplate) -> None:
-        roles = {_FIRST: "user", _ANSWER: "assistant", _SECOND: "user"}
-        messages = [{"role": role, "content": content} for content, role in roles.items()]
-        opening, _, self._closing = chat_template.render(messages[:1]).partition(_FIRST)
-        between = chat_template.render(messages).partition(_ANSWER)[2].partition(_SECOND)[0]
+        self._chat = chat_template
+        self._with_systems: dict[str, tuple[str, str, str]] = {}
+        opening, _, self._closing = chat_template.render(_MESSAGES[:1]).partition(_FIRST)
+        between = chat_template.render(_MESSAGES).partition(_ANSWER)[2].partition(_SECOND)[0]
         # Begin and end tokens are put in by id: encoding adds one before a conversation, one after each response.
         head, ended, rest = between.partition(chat_template.end) if chat_template.end else ("", "", between)
         between = rest if ended and not head.strip() else between
@@ -57,10 +63,54 @@ class ChatTurnTemplate:
             text.removeprefix(chat_template.begin) if chat_template.begin else text for text in (opening, between)
         )
 
+    @cached_property
+    def system_refusal(self) -> str:
+        """Why what the system says cannot be written: the template refuses, drops or moves it; empty where it can."""
+        try:
+            single, whole = (self._chat.render([_system(_SYSTEM), *_MESSAGES[:count]]) for count in (1, 3))
+        except UserError:
+            single = whole = ""
+        opening, _, following = whole.partition(_FIRST)
+        plain = self._chat.render(_MESSAGES).partition(_FIRST)[2]
+        if _SYSTEM in opening and single.partition(_FIRST)[0] == opening and following == plain:
+            return ""
+        own = "the model's own chat template" if self._chat.name == "own" else f"the chat format {self._chat.name!r}"
+        return (
+            f"{own} has no place for what the system says. Write it into the first turn of the user, or name a format "
+            "that has one (--prompt-template chatml, llama-2, llama-3 or mistral)."
+        )
+
     def render(self, turn: Turn, first: bool = True) -> Request:
-        """Return a user's turn as text."""
+        """Return a user's turn as text, with what the system says before it as ``apply_chat_template`` writes it."""
         said = f"{turn.context}\n{turn.text}" if turn.context else turn.text
-        return Request(self._opening if first else self._between, said, self._closing)
+        if not (first and turn.system):
+            return Request(self._opening if first else self._between, said, self._closing)
+        if self.system_refusal:
+            raise UserError(self.system_refusal)
+        if turn.system not in self._with_systems:
+            self._with_systems[turn.system] = self._with_system(turn.system)
+        lead, system, before = self._with_systems[turn.system]
+        return Request(before, said, self._closing, lead, system)
+
+    def _with_system(self, text: str) -> tuple[str, str, str]:
+        """Return what stands before the text of the system, it, and what stands between it and the first request."""
+        place, opening = (
+            self._chat.render([_system(said), *_MESSAGES[:1]]).partition(_FIRST)[0].removeprefix(self._chat.begin)
+            for said in (_SYSTEM, text)
+        )
+        lead, _, before = place.partition(_SYSTEM)
+        # Some templates take spaces off; one that looks into the text writes it as it likes.
+        for written in (text, text.strip()):
+            if opening == lead + written + before:
+                return lead, written, before
+        lead, found, before = opening.partition(text.strip())
+        if not found:
+            raise UserError(f"the chat template writes something else than what the system says: {text[:80]!r}.")
+        return lead, found, before
+
+
+def _system(text: str) -> dict[str, str]:
+    return {"role": "system", "content": text}
 
 
 def make_conversation_template(name: str, chat_template: ChatTemplate | None, where: str) -> ConversationTemplate:

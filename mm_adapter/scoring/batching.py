@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mm_adapter.data.encoding import EncodedConversation, EncodedQuestion
+from mm_adapter.data.conversation import EncodedConversation
+from mm_adapter.data.encoding import EncodedQuestion
 from mm_adapter.llama.packing import Packing
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mm_adapter.data.encoding import EncodedConversation, EncodedQuestion
+from mm_adapter.data.conversation import EncodedConversation
+from mm_adapter.data.encoding import EncodedQuestion
 from mm_adapter.distributed import SINGLE_PROCESS, DistributedContext
 from mm_adapter.scoring.batching import OptionBatch, TokenBatch, collate, collate_conversations, token_batches
 from mm_adapter.scoring.likelihoods import AdaptedModel, OptionScores, lower_states, target_likelihoods

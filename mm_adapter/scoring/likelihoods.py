@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mm_adapter.adapter import Adapter
 from mm_adapter.core.images import ImageSource
-from mm_adapter.data.templates import ConversationTemplate, QuestionTemplate
+from mm_adapter.data.conversation import ConversationTemplate
+from mm_adapter.data.templates import QuestionTemplate
 from mm_adapter.llama.attention import AttentionPrefix
 from mm_adapter.llama.model import Llama, Prefixes
 from mm_adapter.llama.tokenizers.tokenizer import Tokenizer

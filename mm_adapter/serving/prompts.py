@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.conversation import ASSISTANT, USER, Turn
+from mm_adapter.data.conversation import ASSISTANT, USER, ConversationTemplate, Turn
 from mm_adapter.data.encoding import encode_later_request, encode_question, encode_request, encode_said
 from mm_adapter.data.question import Question
 from mm_adapter.inference.answer import FREE_LENGTH, check_choices, free_prompt
@@ -112,12 +112,18 @@ def chat_prompt(name: str, model: MultimodalLlama, limits: Limits, messages: Seq
         return list(free_prompt(model, asked))
     tokenizer, template, ids = model.tokenizer, model.conversation_template, list[int]()
     for number, (said, answer) in enumerate([*exchanges, (request, None)]):
-        # No chat format of ours has a place for it, so it opens the first request, as in Llama 2's and Mistral's.
-        text = f"{system}\n\n{said}" if system and not number else said
-        ids += (encode_later_request if number else encode_request)(Turn(USER, text), template, tokenizer)
+        turn = Turn(USER, said) if number else _first_turn(system, said, template)
+        ids += (encode_later_request if number else encode_request)(turn, template, tokenizer)
         if answer is not None:
             ids += [*encode_said(tokenizer, answer), tokenizer.end]
     return ids
+
+
+def _first_turn(system: str, said: str, template: ConversationTemplate) -> Turn:
+    """Return the first request; what the system says opens it where the template has no place for that."""
+    if not system or not template.system_refusal:
+        return Turn(USER, said, system=system)
+    return Turn(USER, f"{system}\n\n{said}")
 
 
 def asks_questions(model: MultimodalLlama) -> bool:

@@ -84,6 +84,11 @@ def prepare_conversations(
     if not usable:
         raise UserError(f"none of the {len(conversations)} conversations can be used: {next(iter(skipped.values()))}")
     template = model.conversation_template
+    if skip_bad and (refusal := template.system_refusal if any(item.turns[0].system for item in usable) else ""):
+        skipped |= {item.id: refusal for item in usable if item.turns[0].system}
+        usable = [item for item in usable if item.id not in skipped]
+        if not usable:
+            raise UserError(f"none of the {len(conversations)} conversations can be used: {refusal}")
     encoded = [encode_conversation(sample, template, model.tokenizer, model.max_length) for sample in usable]
     return ConversationSet(encoded, found), skipped
 

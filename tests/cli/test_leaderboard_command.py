@@ -125,6 +125,29 @@ def test_two_runs_are_compared_by_their_answers(command, official_data, make_run
     assert rows["second"]["verdicts"]["first"] == "worse"
 
 
+def test_both_figures_where_the_source_tool_reads_otherwise(command, official_data, tmp_path):
+    """LLaVA's rules read no bold letter: a run of such answers is told with both figures, shown or added."""
+    questions = read_dataset(str(official_data)).split("test")
+    forms = ["The answer is {}.", "**{}**"]
+    lines = [
+        {"question_id": question.pid, "text": forms[place % 2].format("ABC"[question.answer])}
+        for place, question in enumerate(questions)
+    ]
+    path = tmp_path / "bold.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = "bold: By LLaVA's own rules 2121 of 4241 are right (50.01 %), by ours 4241 (100.00 %)"
+    where = ["--data", official_data, "--board", tmp_path / "board.jsonl"]
+    shown = command("leaderboard", "--runs", path, *where, "--out", tmp_path / "out", "--limit", 3)
+    assert shown.status == 0, shown.err
+    assert told in shown.out
+    assert told in json.loads((tmp_path / "out" / "leaderboard.json").read_text())["notes"][0]
+    assert "By LLaVA's own rules" in (tmp_path / "out" / "leaderboard.md").read_text()
+    added = command("leaderboard", "add", path, *where)
+    assert added.status == 0, added.err
+    assert told in added.out
+    assert "own rules" not in command("leaderboard", "--board", tmp_path / "board.jsonl").out
+
+
 def tampered(official_data):
     problems = json.loads((official_data / "problems.json").read_text())
     problems["4"]["answer"] = (problems["4"]["answer"] + 1) % 3

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from test_templates import Letters
 
 from mm_adapter.core.errors import UserError
-from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, Turn
-from mm_adapter.data.encoding import EncodedConversation, encode_conversation, encode_request
+from mm_adapter.data.conversation import ASSISTANT, USER, Conversation, EncodedConversation, Turn
+from mm_adapter.data.encoding import encode_conversation, encode_request
 from mm_adapter.data.templates import AlpacaTemplate
 
 TEMPLATE, LETTERS = AlpacaTemplate(), Letters()

@@ -185,7 +185,7 @@ def test_conversations_without_a_picture(tmp_path: Path) -> None:
         ({"conversations": []}, "no list of turns"),
         ({"conversations": ["x", "y"]}, "is text where an object belongs"),
         ({"conversations": [{"from": "gpt", "value": "x"}] * 2}, "turn 0 from 'gpt' where the user is next"),
-        ({"conversations": [{"from": "system", "value": "x"}] * 2}, "turn 0 from 'system'"),
+        ({"conversations": [{"from": "system", "value": "x"}] * 2}, "turn 1 from 'system'"),
         ({"conversations": [{"value": "x"}] * 2}, "has no 'from'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,38 @@ def test_parts_that_cannot_be_used(
         read_conversations(saved(tmp_path, record))
 
 
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_what_the_system_says_stands_with_the_first_turn(
+    tmp_path: Path, put_image: Callable[[Path], Path], role: str
+) -> None:
+    """As a turn, as a list of parts, or in a column of its own beside the turns; a picture is none of its words."""
+    put_image(tmp_path / "owl.png")
+    plain = asked([{"type": "image", "image": "owl.png"}, text("Which bird?")])
+    (expected,) = read_conversations(saved(tmp_path, plain))
+    for content in ("Be\nbrief.", [text("Be"), text("brief.")]):
+        turns = {"messages": [{"role": role, "content": content}, *plain["messages"]]}
+        (found,) = read_conversations(saved(tmp_path, turns))
+        assert found.turns == (replace(expected.turns[0], system="Be\nbrief."), expected.turns[1])
+        assert found.image == expected.image
+    first, second = read_conversations(saved(tmp_path, {**plain, "system": "Be kind."}, {**plain, "system": " "}))
+    assert [first.turns[0].system, second.turns[0].system] == ["Be kind.", ""]
+    for content, said in (([{"type": "image"}], "a picture in the turn of the system"), ("", "no text in 'value'")):
+        bad = {"messages": [{"role": role, "content": content}, *plain["messages"]]}
+        with pytest.raises(UserError, match=said):
+            read_conversations(saved(tmp_path, bad))
+    both = {"messages": [{"role": role, "content": "x"}, *plain["messages"]], "system": "y"}
+    with pytest.raises(UserError, match="a turn of the system and a text in 'system'"):
+        read_conversations(saved(tmp_path, both))
+
+
 @pytest.mark.parametrize(
     ("roles", "said"),
     [
-        (("system", "user", "assistant"), "turn 0 from 'system'.* write what it says into the first turn of the user"),
+        (("system", "system", "user", "assistant"), "turn 1 from 'system'.* before the first turn of the user alone"),
         (("user", "assistant", "system", "user", "assistant"), "turn 2 from 'system'"),
+        (("system", "assistant", "user", "assistant"), "turn 1 from 'assistant' where the user is next"),
+        (("system", "user", "assistant", "user"), "turn 3 of the user, who gets no response"),
+        (("system",), "nothing but a turn of the system"),
         (("assistant", "user", "assistant"), "turn 0 from 'assistant' where the user is next; .* begins with the user"),
         (("user", "user", "assistant"), "turn 1 from 'user' where the assistant is next"),
         (("user", "tool"), "turn 1 from 'tool'"),
@@ -93,7 +121,7 @@ def test_turns_without_a_place_in_a_template(tmp_path: Path, roles: tuple[str, .
     """Refused by name, with the remedy; left out with the others that are bad where the user says so."""
     bad = {"messages": [{"role": role, "content": "x"} for role in roles]}
     source = saved(tmp_path, asked("Which bird?"), bad)
-    with pytest.raises(UserError, match=f"line 2: has {said}"):
+    with pytest.raises(UserError, match=f"line 2: (?:has|ends with) {said}"):
         open_conversations(source)
     found = open_conversations(source, skip_bad=True)
     assert (len(found.split("all")), list(found.bad)) == (1, ["line 2"])

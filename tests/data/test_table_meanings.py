@@ -83,8 +83,15 @@ def test_no_row_that_was_trained_on_is_held_out_by_who_knows_of_fewer_bad_ones(
 
 
 def test_a_prompt_of_the_system_and_unused_columns_are_not_dropped_without_a_word(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="a prompt of the system in 'system'"):
-        open_conversations(lines(tmp_path / "c.jsonl", [conversation(system="Be kind.")]))
+    found = open_conversations(lines(tmp_path / "c.jsonl", [conversation(system="Be kind.")]))
+    assert (found.split("all")[0].turns[0].system, "system" in found.summary) == ("Be kind.", False)
+    ignored = TableOptions(columns=("ignore=system",))
+    assert (
+        not open_conversations(lines(tmp_path / "c.jsonl", [conversation(system="x")]), ignored)
+        .split("all")[0]
+        .turns[0]
+        .system
+    )
     with pytest.raises(UserError, match="answer=x says nothing beside 'conversations'"):
         open_conversations(lines(tmp_path / "c.jsonl", [conversation(x=1)]), TableOptions(columns=("answer=x",)))
     source = lines(tmp_path / "t.jsonl", [{"question": "q", "rationale": "because", "answer": "yes"}])

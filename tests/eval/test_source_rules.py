@@ -8,6 +8,7 @@ import pytest
 
 from mm_adapter.data.question import Question
 from mm_adapter.eval.layouts import read_predictions
+from mm_adapter.eval.page.content import BY, score_parts
 from mm_adapter.eval.predictions import Prediction
 from mm_adapter.eval.scores import remarks, score, to_values
 from mm_adapter.eval.source_rules import LLAVA, llava_choice, lmms_eval_choice, vlmevalkit_choice
@@ -63,6 +64,8 @@ def test_both_figures_where_they_differ(write: Callable[[str], Path], questions:
     assert "By LLaVA's own rules 2 of 4 are right (50.00 %), by ours 3 (75.00 %)" in told
     assert "'b': C here, unread there" in told
     assert to_values(scores)["source_reading"]["accuracy"] == 50.0
+    part = next(part for part in score_parts(score([system], BY)) if part.name == "source-tools")
+    assert part.table[1:] == [[system.name, LLAVA, "4", "2", "50.00", "3", "75.00", "2"]]
 
 
 def test_nothing_is_said_where_readings_agree(write: Callable[[str], Path], questions: list[Question]) -> None:
@@ -70,6 +73,7 @@ def test_nothing_is_said_where_readings_agree(write: Callable[[str], Path], ques
     system = read_system(write(llava_file({"a": "A", "b": "C", "c": "B", "d": "A"})), questions)
     assert system.notes == ()
     assert to_values(score([system]))["source_reading"]["accuracy"] == 75.0
+    assert all(part.name != "source-tools" for part in score_parts(score([system], BY)))
     own = make_system("own", [Prediction(question.pid, 0) for question in questions], questions)
     assert to_values(score([own]))["source_reading"] is None
 

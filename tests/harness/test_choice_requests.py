@@ -179,7 +179,6 @@ def test_what_makes_no_question_is_refused(make_model: Make) -> None:
         with pytest.raises(UserError, match=reason):
             ask(*choices)
     apart = ask((0, "Is it red", "?"), (1, "Is it blue", "?"), raw=True)
-    [(loss, greedy)] = ask((0, "Is it red", "?"), raw=True)
-    assert apart[0] == (pytest.approx(loss, rel=1e-6), greedy)
+    assert apart[0] == pytest.approx(ask((0, "Is it red", "?"), raw=True)[0], abs=1e-5)
     with pytest.raises(UserError, match="a continuation has no tokens"):
         ask((0, "Say", ""), (1, "Say", "no"), raw=True)

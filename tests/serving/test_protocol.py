@@ -39,12 +39,13 @@ def test_models_are_listed(server: Any) -> None:
 
 @pytest.mark.parametrize("name", ["base", "talks"])
 def test_a_chat_is_that_of_the_session(server: Any, models: Models, name: str) -> None:
-    """A first turn is answered as ``mm-adapter chat`` does; what the system says opens it."""
+    """A first turn is answered as ``mm-adapter chat`` does; what the system says stands in its place, or opens it."""
     for system, text in (("", "Hello"), ("Be brief.", "Name a fruit.")):
         messages: list[Any] = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": text})
-        session = ChatSession(models[name], GenerationConfig(12))
-        told = "".join(session.reply(f"{system}\n\n{text}" if system else text))
+        no_place = models[name].conversation_template.system_refusal
+        session = ChatSession(models[name], GenerationConfig(12), system="" if no_place else system)
+        told = "".join(session.reply(f"{system}\n\n{text}" if system and no_place else text))
         found = server.openai.chat.completions.create(model=name, messages=messages, max_tokens=12)
         assert found.choices[0].message.content == told
         assert found.choices[0].finish_reason in ("stop", "length")
