@@ -1,12 +1,16 @@
 """A server under load: 64 clients at a time, three adapters and the base mixed, against one client after the other.
 
     python scripts/benchmark_server.py [--llama NAME] [--seconds N] [--clients N] [--kind mixed|answers|texts]
-                                       [--json FILE]
+                                       [--no-peft] [--json FILE]
 
 Each request is one of a pool: a question with options, of one adapter also with a picture, or a text of ``--tokens``
 tokens. Every answer is held against that of the model in this process, computed one by one. Then the server is loaded
 with streams and sent SIGTERM: whoever had the head of an answer must get the rest. Memory is that of the server, read
 ten times a second; it may be at most twice what it is when the models are loaded.
+
+It is held against PEFT's model behind FastAPI, one request at a time (``scripts/peft_server.py``). PEFT's adapters see
+no pictures, so both servers are asked by as many clients, as long, what is left of the pool without the adapter that
+sees; the others are converted. PEFT's answers, too, must be those of the model in this process.
 """
 
 import argparse
@@ -14,6 +18,7 @@ import base64
 import itertools
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -25,14 +30,18 @@ from typing import Any
 
 import httpx
 from bars import bar, write_bars
-from served import ServerProcess, write_adapters
+from peft_server import CONVERTED
+from served import ROOT, ServerProcess, write_adapters
 from tiny import write_questions
 
 from mm_adapter.llama.checkpoints.load import DEFAULT_LLAMA, load_llama
 from mm_adapter.model import MultimodalLlama
 from mm_adapter.serving.loading import load_models
 
-SPEED, MEMORY = 2.5, 2.0
+SPEED, MEMORY, RIVAL = 2.5, 2.0, 1.0
+CONVERTIBLE = ("letters", "talks")
+"""Adapters without pictures, which PEFT can hold."""
+NO_PICTURES, PEFT = "without pictures", "PEFT, likewise"
 CHOICES = ("red", "dark blue", "a shade of green", "none of these colours")
 
 
@@ -153,6 +162,18 @@ def end_amid(server: ServerProcess, pool: list[Asked], clients: int) -> tuple[in
     return clients, sum(whole), server.wait(60)
 
 
+def load_peft(llama: str, adapters: dict[str, Path], pool: list[Asked], clients: int, seconds: float) -> Load:
+    """Have PEFT's server asked the same: the adapters are converted, and stand in a folder of ours."""
+    chosen = {name: adapters[name] for name in CONVERTIBLE}
+    for folder in chosen.values():
+        command = [sys.executable, "-m", "mm_adapter", "convert", "--to", "peft", "--llama", llama]
+        subprocess.run([*command, "--adapter", folder, "--out", folder / CONVERTED], check=True, cwd=ROOT)
+    log = next(iter(chosen.values())).parent / "peft-log"
+    with ServerProcess(llama, chosen, log, program=[str(ROOT / "scripts" / "peft_server.py")]) as server:
+        load(server, pool, 1, 2)
+        return load(server, pool, clients, seconds)
+
+
 def main() -> int:
     """Measure, print the table, write the bars."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -162,43 +183,56 @@ def main() -> int:
     parser.add_argument("--pool", type=int, default=64, help="different requests")
     parser.add_argument("--tokens", type=int, default=24, help="of a text")
     parser.add_argument("--kind", default="mixed", choices=("mixed", "answers", "texts"), help="what is asked")
+    parser.add_argument("--no-peft", action="store_true", help="leave out PEFT's server")
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
     options = parser.parse_args()
+    rows: dict[str, Load] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        adapters = write_adapters(folder, load_llama(options.llama))
+        adapters = write_adapters(folder, load_llama(options.llama), one_gate=CONVERTIBLE)
         pictures = sorted((write_questions(folder / "data", 60) / "images" / "test").glob("*/image.png"))[:6]
         models = load_models(options.llama, adapters)
         pool = make_pool(models, pictures, options.pool, options.tokens, options.kind)
+        unseen = [asked for asked in pool if asked.body["model"] != "sees"]
         texts = pool if options.kind != "answers" else make_pool(models, pictures, 8, options.tokens, "texts")
         del models
         with ServerProcess(options.llama, adapters, folder / "log", "--rows", str(options.clients)) as server:
             idle = server.watch()
             load(server, pool, 1, 2)  # what is computed with the first request, such as features, counts for neither
-            alone = load(server, pool, 1, options.seconds / 2)
+            alone = rows["one at a time"] = load(server, pool, 1, options.seconds / 2)
             stop = threading.Event()
             watcher = threading.Thread(target=lambda: [server.watch() for _ in iter(lambda: stop.wait(0.1), True)])
             watcher.start()
-            together = load(server, pool, options.clients, options.seconds)
+            together = rows[f"{options.clients} clients"] = load(server, pool, options.clients, options.seconds)
             stop.set()
             watcher.join()
+            if not options.no_peft:
+                rows[NO_PICTURES] = load(server, unseen, options.clients, options.seconds)
             accepted, whole, status = end_amid(server, texts, options.clients)
-    rows = {"one at a time": alone, f"{options.clients} clients": together}
+        if not options.no_peft:
+            rows[PEFT] = load_peft(options.llama, adapters, unseen, options.clients, options.seconds)
     print(f"{options.llama}, {options.kind}, {options.pool} different requests, texts of {options.tokens} tokens")
-    print(f"{'':16}{'requests':>9}{'a second':>10}{'p50 s':>8}{'p95 s':>8}{'wrong':>7}")
+    print(f"{'':20}{'requests':>9}{'a second':>10}{'p50 s':>8}{'p95 s':>8}{'wrong':>7}")
     for name, met in rows.items():
         p50, p95 = statistics.median(met.seconds), statistics.quantiles(met.seconds, n=20)[-1]
-        print(f"{name:16}{len(met.seconds):9,}{met.rate:10.2f}{p50:8.2f}{p95:8.2f}{met.wrong:7}")
+        print(f"{name:20}{len(met.seconds):9,}{met.rate:10.2f}{p50:8.2f}{p95:8.2f}{met.wrong:7}")
     ratio, memory = together.rate / alone.rate, server.peak / idle
     print(f"throughput x {ratio:.2f}; memory {idle / 1e6:,.0f} MB when loaded, {server.peak / 1e6:,.0f} MB at most")
     print(f"SIGTERM amid {accepted} streams: {whole} whole, exit status {status}")
-    wrong = alone.wrong + together.wrong
+    wrong = sum(met.wrong for name, met in rows.items() if name != PEFT)
     bars = [
         bar("answers unlike those of a model in process", wrong, 0, wrong == 0),
         bar(f"throughput of {options.clients} clients over one, {options.kind}", ratio, SPEED, ratio >= SPEED),
         bar("peak memory over that when loaded", memory, MEMORY, memory <= MEMORY),
         bar("accepted streams cut off by SIGTERM", accepted - whole, 0, whole == accepted and status == 0),
     ]
+    if not options.no_peft:
+        over = rows[NO_PICTURES].rate / rows[PEFT].rate
+        print(f"without pictures x {over:.2f} of PEFT's behind FastAPI")
+        bars += [
+            bar("answers of PEFT's server unlike those", rows[PEFT].wrong, 0, rows[PEFT].wrong == 0),
+            bar("throughput without pictures over PEFT's server", over, RIVAL, over >= RIVAL),
+        ]
     if options.json is not None:
         write_bars(options.json, bars)
     return 0 if all(found["holds"] for found in bars) else 1

@@ -38,7 +38,7 @@ def write_task(folder: Path, questions: list[Question]) -> Path:
     features = datasets.Features(
         {
             **{name: datasets.Value("string") for name in ("pid", "question", "hint")},
-            "choices": datasets.List(datasets.Value("string")),
+            "choices": [datasets.Value("string")],
             "answer": datasets.Value("int64"),
             "image": datasets.Image(),
         }

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -28,8 +29,12 @@ KINDS: dict[str, Prompting | ConversationPrompting] = {
 """Adapter -> how it is asked; the first one sees pictures."""
 
 
-def write_adapters(folder: Path, base: LoadedLlama) -> dict[str, Path]:
-    """Write an untrained adapter of every kind, with gates that change what the model says; return name -> folder."""
+def write_adapters(folder: Path, base: LoadedLlama, one_gate: Collection[str] = ()) -> dict[str, Path]:
+    """Write an untrained adapter of every kind, with gates that change what the model says; return name -> folder.
+
+    Args:
+        one_gate: names of those whose heads share the gate of their layer, as PEFT's format wants it.
+    """
     tower = ImageTower(VisionConfig(TOWER))
     found = {}
     for seed, (name, prompting) in enumerate(KINDS.items()):
@@ -40,7 +45,8 @@ def write_adapters(folder: Path, base: LoadedLlama) -> dict[str, Path]:
         assert adapter.gates is not None
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            adapter.gates.copy_(0.3 * torch.randn(adapter.gates.shape, generator=generator))
+            gates = 0.3 * torch.randn(adapter.gates.shape, generator=generator)
+            adapter.gates.copy_(gates[:, :1].expand_as(gates) if name in one_gate else gates)
         vision = {"vision": tower.config, "vision_fingerprint": tower.fingerprint, "tower": tower} if sees else {}
         found[name] = folder / name
         MultimodalLlama(base, adapter, prompting=prompting, **vision).save_pretrained(found[name])  # type: ignore[arg-type]
@@ -48,22 +54,30 @@ def write_adapters(folder: Path, base: LoadedLlama) -> dict[str, Path]:
 
 
 class ServerProcess:
-    """``mm-adapter serve`` in a process of its own.
+    """``mm-adapter serve``, or another server that takes its options, in a process of its own.
 
     Args:
         llama: of the base.
         adapters: name -> folder.
         log: file for what it says.
         options: more of its options.
+        program: what Python runs.
 
     Attributes:
         url: where it is asked.
         peak: bytes of memory that it has used at most, as far as ``watch`` looked.
     """
 
-    def __init__(self, llama: str, adapters: dict[str, Path], log: Path, *options: str) -> None:
+    def __init__(
+        self,
+        llama: str,
+        adapters: dict[str, Path],
+        log: Path,
+        *options: str,
+        program: Sequence[str] = ("-m", "mm_adapter", "serve"),
+    ) -> None:
         named = [word for name, folder in adapters.items() for word in ("--adapter", f"{name}={folder}")]
-        command = [sys.executable, "-m", "mm_adapter", "serve", "--llama", llama, *named, "--port", "0", *options]
+        command = [sys.executable, *program, "--llama", llama, *named, "--port", "0", *options]
         paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         with open(log, "wb") as file:
             environment = {**os.environ, "PYTHONPATH": paths}

@@ -38,9 +38,8 @@ class Int8Matrix(Matrix):
         library, row = _library("quantization.quant_primitives"), (1, shape[1])
         whole = cls(shape, torch.empty(shape, dtype=torch.int8), torch.empty(shape[0], 1))
         for rows, slab in _placed(slabs):
-            scales, zeros = library.choose_qparams_affine(
-                slab, library.MappingType.SYMMETRIC, row, torch.int8, keepdim=True
-            )
+            found = library.choose_qparams_affine(slab, library.MappingType.SYMMETRIC, row, torch.int8)
+            scales, zeros = (values.view(-1, 1) for values in found)  # torchao 0.9 has no keepdim
             whole.values[rows] = library.quantize_affine(slab, row, scales, zeros, torch.int8)
             whole.scales[rows] = scales
         return whole
