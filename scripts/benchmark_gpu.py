@@ -70,7 +70,8 @@ def run(options: argparse.Namespace) -> int:
     measured = measure(plan)
     tokens = config.batch_size * TOKENS / measured.step_seconds
     share = load.passes * measured.pass_flops / measured.step_seconds / device.rate(config.dtype)
-    memory = plan.memory.peak / measured.peak_memory
+    # A small model on the CPU may fit into what the process had taken before.
+    memory = plan.memory.peak / max(1, measured.peak_memory)
     # Less than the assumed utilisation where weights must be brought or unpacked.
     planned_share = load.passes * measured.pass_flops / plan.step_seconds() / device.rate(config.dtype)
     room = SMALL_CARD if (options.shape, config.quantization) == ("llama-7b", "int4") else device.memory

@@ -141,18 +141,20 @@ def _attention(sizes: Sizes, first: bool) -> int:
             kept += pairs * (heads * (SINGLE + element) + 1)
             if first and method == "lora":  # keys without a graph: queries are kept for no gradient
                 kept -= tokens * queries * element
-    # Spreading packed rows into padded ones keeps the rows that have a graph.
-    if not first or method == "full":
+    # Spreading packed rows into padded ones, which the CPU does not, keeps the rows that have a graph.
+    if sizes.device != "cpu" and (not first or method == "full"):
         kept += tokens * (queries + 2 * keys) * element
-    elif method == "lora":
+    elif sizes.device != "cpu" and method == "lora":
         kept += tokens * (queries + keys) * element
     if sizes.prompts and not sizes.joined:
         own = tokens * queries * element
         kept += own  # the outcome, which the gate is multiplied with
-        # Queries by question and, where fused, the outcome before it is packed again.
-        by_question = own * (2 if sizes.fused else 1)
+        # Queries by question and, where fused, the outcome before it is packed again. On the CPU, fused, the queries by
+        # question are those of all, which are kept once, and already where they have a graph.
+        together = sizes.fused and sizes.device == "cpu"
+        by_question = own * (1 if together or not sizes.fused else 2)
         if sizes.image_prompts == "query":
-            kept += by_question
+            kept += by_question + (own if together and first else 0)
             kept += tokens * heads * (SINGLE if sizes.fused else sizes.prompts * (SINGLE + element))
         elif sizes.fused:
             # The queries are kept already where they have a graph.
@@ -202,7 +204,7 @@ def prefix_memory(sizes: Sizes) -> int:
 
 def rotation_memory(sizes: Sizes) -> int:
     """Return the bytes of the tables of the rotary embedding, which all layers share."""
-    return 2 * sizes.tokens * sizes.base.head_dim * sizes.element
+    return sizes.tokens * sizes.base.head_dim * sizes.element
 
 
 def lower_work(sizes: Sizes, tokens: int) -> int:
