@@ -72,13 +72,17 @@ _AFTERTHOUGHT = re.compile(
 )
 _SHARE = re.compile(r"(?<![\w'])([A-Z])[)\]]?\s?[:(=–-]?\s?(?:with |at )?(?:about )?[0-9]{1,3}(?:\.[0-9]+)?\s?%")
 _ALSO_CALLED = re.compile(rf"[,(=] ?(?:the )?{_ORDINAL} one\b", re.IGNORECASE)
+_WRONG_WORDS = (
+    r"(?:wrong|incorrect|false|untrue|not (?:correct|right|true)|just kidding|kidding|i think not|i am joking"
+    rf"|{answer_languages.WRONG})"
+)
+_DOUBTING_QUESTION = r"(?:right|correct|isn't it|no|yes|ok|okay)\?"
 _WRONG_BEHIND = (
     r"[)\]]*(?:です|だ|である|입니다)?(?:\s*[(\[,.;:!–—-]+\s*|\s+)"
     r"(?:(?:that|this|it|which)?(?: is|'s|is|was) )?(?:clearly |definitely )?"
-    r"(?:(?:wrong|incorrect|false|untrue|not (?:correct|right|true)|just kidding|kidding|i think not|i am joking"
-    rf"|{answer_languages.WRONG})"
-    r"(?=\s*(?:$|[.!,;)\]\n]))|(?:right|correct|isn't it|no|yes|ok|okay)\?)"
+    rf"(?:{_WRONG_WORDS}(?=\s*(?:$|[.!,;)\]\n]))|{_DOUBTING_QUESTION})"
 )
+_CALLS_WRONG = re.compile(rf"{_WRONG_WORDS}|{_DOUBTING_QUESTION}", re.IGNORECASE)
 _PIECES = re.compile(r"(?<=[.;!?])\s+|\n|,? (?:so|thus|therefore|hence)\b,? ?|, (?=[A-Za-z]{1,20}:)|\s+[-–—]+\s+")
 _SUBJECT_IS = re.compile(
     r"(?P<subject>.*\b(?:is|are|was|were|called|named|equals|describes|illustrates|demonstrates|represents|shows|uses)"
@@ -217,7 +221,8 @@ def in_doubt(text: str, choice: int, words: OptionWords, since: int, last: int, 
 def _called_wrong(text: str, choice: int, words: OptionWords) -> bool:
     """Say whether the letter or words of an option are called wrong: "B (incorrect)", "Not B"."""
     letter = re.escape(chr(ord("A") + choice))
-    behind = re.search(
+    # Most texts call nothing wrong, and to compile a pattern with an option's words takes as long as all other reading.
+    behind = _CALLS_WRONG.search(text) and re.search(
         rf"(?:(?<![A-Za-z0-9'])(?-i:{letter})(?![A-Za-z0-9'])|(?<!\w)(?:{words.pattern(choice)})){_WRONG_BEHIND}",
         text,
         re.I,
