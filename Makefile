@@ -10,10 +10,10 @@ WORKERS ?= 2
 
 setup: $(VENV)/.installed
 
+# uv takes a third of pip's time. It does not read pip's settings, so pip goes on where uv finds no registry.
 $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --upgrade pip uv
-	# uv takes a third of the time; it does not read pip's settings, so pip goes on where it finds no registry.
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[test]" || \
 		$(BIN)/python -m pip install --quiet --no-compile --editable ".[test]"
 	touch $@
