@@ -81,8 +81,8 @@ def test_shares() -> None:
 
 @pytest.mark.parametrize(
     ("kinds", "settings"),
-    [(["data", "full"], ["one pass", "accumulated", "text only"]), (["data"], ["tiles", "query"])],
-    ids=["shared", "prompts of their own"],
+    [(["data", "full"], ["accumulated"]), (["data"], ["text only", "tiles", "query"])],
+    ids=["shared", "no pictures, and prompts of their own"],
 )
 def test_two_ranks_train_as_one(tmp_path: Path, kinds: list[str], settings: list[str]) -> None:
     """DDP and FSDP2, accumulated or not, in all kinds of image prompts: losses and adapters of one process."""

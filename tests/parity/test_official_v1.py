@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import check_official_parity
 import pytest
 import torch
 from official_parity import official_errors
@@ -56,29 +57,31 @@ def test_the_original_is_met(shared: Path, tmp_path: Path) -> None:
     assert all(entry["holds"] for entry in bars)
 
 
-def test_a_difference_is_found(copy: Path) -> None:
+def test_a_difference_is_found(copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """One value off by 1e-3 fails the check and stands last."""
 
     def off(tensors: dict[str, Tensor]) -> None:
         tensors["logits"].view(-1)[17] += 1e-3
 
     change_expected(copy, off)
-    result = check(copy)
-    assert result.returncode == 1
-    lines = result.stdout.splitlines()
+    monkeypatch.setattr("sys.argv", ["check", str(copy)])
+    assert check_official_parity.main() == 1
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
     assert lines[-2].endswith("  logits")
     assert "DIFFERS" in lines[-1]
-    assert result.stderr == ""
+    assert printed.err == ""
 
 
-def test_not_a_number_is_a_difference(copy: Path) -> None:
+def test_not_a_number_is_a_difference(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A value that cannot be compared does not agree."""
 
     def spoil(tensors: dict[str, Tensor]) -> None:
         tensors["grad.layers.3.attention.gate"].view(-1)[0] = float("nan")
 
     change_expected(copy, spoil)
-    assert check(copy).returncode == 1
+    monkeypatch.setattr("sys.argv", ["check", str(copy)])
+    assert check_official_parity.main() == 1
 
 
 def test_a_missing_file_is_one_line(copy: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -95,14 +96,13 @@ def test_the_benchmark_runs_at_a_small_size(tmp_path: Path) -> None:
     """Its four bars are there; at this size, on a processor, none of them says anything."""
     script, out = ROOT / "scripts" / "benchmark_gpu.py", tmp_path / "bars.json"
     command = [sys.executable, script, "--shape", "small", "--device", "cpu", "--steps", "2"]
-    done = subprocess.run([*command, "--json", out], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    run = partial(subprocess.run, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = run([*command, "--offload", "--json", out], check=True)
     assert "tokens/s" in done.stdout
+    assert "offloaded" in done.stdout
     assert out.read_text().count('"name"') == 4
-    pytest.importorskip("torchao", reason="torchao is an extra: pip install 'mm-adapter[quantized]'")
-    four = subprocess.run([*command, "--quantization", "int4"], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert "quantization int4" in four.stdout
-    offloaded = subprocess.run([*command, "--offload"], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert "offloaded" in offloaded.stdout
-    refused = subprocess.run([*command, "--quantization", "blocks"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    refused = run([*command, "--quantization", "blocks"])
     assert refused.returncode == 2
     assert "blocks are those of a GGUF file" in refused.stderr
+    pytest.importorskip("torchao", reason="torchao is an extra: pip install 'mm-adapter[quantized]'")
+    assert "quantization int4" in run([*command, "--quantization", "int4"], check=True).stdout
