@@ -6,6 +6,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,10 @@ def test_everything_is_imported() -> None:
     """No module of the package needs a name that the installed version of another package lacks."""
     found = [module.name for module in pkgutil.walk_packages(mm_adapter.__path__, "mm_adapter.")]
     assert len(found) > 100
+    # What lmms-eval itself imports is there where it is, which `make test` does without.
+    absent = ("lmms_eval_plugin", "lmms_eval_model") if find_spec("lmms_eval") is None else ()
     for name in found:
-        if not name.endswith("__main__"):
+        if not name.endswith(("__main__", *absent)):
             importlib.import_module(name)
 
 
