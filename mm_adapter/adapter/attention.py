@@ -72,8 +72,10 @@ class GatedPrefix:
             queries, self.keys.expand(batch, -1, -1, -1), prompt_values.expand(batch, -1, -1, -1), None, False
         )  # (B, H, T, head_dim)
         if isinstance(mask, Packing) and self.image_values is not None:
-            # The picture of each token's own sequence, (1, Hkv, N, head_dim).
-            shift = self.image_values[:, :, 0].index_select(0, mask.segment_ids).transpose(0, 1)[None]
+            shift = self.image_values
+            if shift.shape[0] > 1:
+                # The picture of each token's own sequence, (1, Hkv, N, head_dim); a single one is of all sequences.
+                shift = shift[:, :, 0].index_select(0, mask.segment_ids).transpose(0, 1)[None]
             to_prompts = to_prompts + shift.repeat_interleave(queries.shape[1] // shift.shape[1], dim=1)
         return to_prompts
 
@@ -106,6 +108,11 @@ class SummedPrefix:
 
     prompts: GatedPrefix
     pieces: GatedPrefix
+
+    def __copy__(self) -> "SummedPrefix":
+        # A layer that is computed again on the way back takes a copy, so that it makes the same graph again: what the
+        # parts keep from their first use must not be there.
+        return SummedPrefix(replace(self.prompts), replace(self.pieces))
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask, causal: bool) -> Tensor:
         """Return attention to the text plus both gated attentions, ``(B, H, T, head_dim)``."""

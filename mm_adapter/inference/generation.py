@@ -215,6 +215,7 @@ def stream_tokens(
     else:
         states, read = read_prompts(llama, prompts, prefixes)  # (B, D)
         _align_right(read, cache, [len(prompt) for prompt in prompts])
+        del read  # as large as what the prompts take in the cache; it would stay as long as anything is written
     seen = [list(prompt) for prompt in prompts]
     running = [True] * len(prompts)
     for count in range(max_new_tokens):

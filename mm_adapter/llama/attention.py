@@ -63,7 +63,7 @@ class _Rotated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         cosine, sine = ctx.saved_tensors
-        return _turned(gradient, cosine, -sine), None, None
+        return rotate(gradient, (cosine, -sine)), None, None
 
 
 def _turned(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

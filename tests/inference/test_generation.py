@@ -49,6 +49,19 @@ def test_a_batch_writes_what_plain_passes_write(lively_llama: Llama, attention: 
     assert len({tuple(row) for row in together}) > 1
 
 
+@pytest.mark.parametrize("attention", ["zero-init", "random-init"])
+def test_one_picture_serves_all_prompts(lively_llama: Llama, attention: str) -> None:
+    """A single picture's prefixes are every prompt's, whatever the lengths."""
+    adapter = Adapter(AdapterConfig(3, 4, attention, 6), lively_llama.config).requires_grad_(False)
+    if adapter.gates is not None:
+        torch.nn.init.constant_(adapter.gates, 1.0)
+    prefixes = adapter.prefixes(lively_llama, torch.randn(1, 6, generator=torch.Generator().manual_seed(0)))
+    for prompts in (PROMPTS, [prompt[:1] for prompt in PROMPTS]):
+        together = generate_tokens(lively_llama, prompts, -1, prefixes, max_new_tokens=10)
+        assert together == [written_plainly(lively_llama, prompt, 10, prefixes) for prompt in prompts]
+        assert together != generate_tokens(lively_llama, prompts, -1, max_new_tokens=10)
+
+
 @settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prompts=st.lists(st.lists(st.integers(0, 299), min_size=1, max_size=12), min_size=1, max_size=4))
 def test_any_prompts_alone_or_together(tiny_llama: Llama, prompts: list[list[int]]) -> None:

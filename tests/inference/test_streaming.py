@@ -39,9 +39,14 @@ def test_pieces_make_the_whole(text: str) -> None:
         assert not any("\ufffd" in piece for piece in found)
 
 
-@given(text=st.text("abX", max_size=20), stop_strings=st.lists(st.text("abX", min_size=1, max_size=3), max_size=2))
-def test_stop_strings_end_the_text(text: str, stop_strings: list[str]) -> None:
-    """What is given out is the text up to the first stop string, none of it given out too early."""
+def stopped_texts(letters: str) -> st.SearchStrategy[tuple[str, list[str]]]:
+    return st.tuples(st.text(letters, max_size=20), st.lists(st.text(letters, min_size=1, max_size=3), max_size=2))
+
+
+@given(drawn=stopped_texts("abX") | stopped_texts("aé字"))
+def test_stop_strings_end_the_text(drawn: tuple[str, list[str]]) -> None:
+    """What is given out is the text up to the first stop string, none of it too early, nor between a letter's bytes."""
+    text, stop_strings = drawn
     expected = None
     for size in range(len(text) + 1):
         positions = [text[:size].find(stop) for stop in stop_strings if stop in text[:size]]

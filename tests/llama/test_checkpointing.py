@@ -26,8 +26,9 @@ def batch():
     return collate(members)
 
 
-def adapter_of(llama, layers, attention):
-    adapter = Adapter(AdapterConfig(layers, 4, attention, image_size=6, bottleneck=3), llama.config)
+def adapter_of(llama, layers, kind):
+    tiles = {"image_prompts": "tiles", "image_pieces": (2, 4)} if kind == "tiles" else {"attention": kind}
+    adapter = Adapter(AdapterConfig(layers, 4, image_size=6, bottleneck=3, **tiles), llama.config)
     with torch.no_grad():
         for weight in adapter.parameters():
             weight.normal_(generator=torch.Generator().manual_seed(len(weight)))
@@ -43,11 +44,11 @@ def gradients(llama, batch, adapter, states=None):
     return {name: weight.grad for name, weight in adapter.named_parameters()}
 
 
-@pytest.mark.parametrize("attention", ["zero-init", "random-init"])
+@pytest.mark.parametrize("kind", ["zero-init", "random-init", "tiles"])
 @pytest.mark.parametrize(("layers", "kept"), [(4, False), (2, False), (2, True)])
-def test_same_gradients_bit_for_bit(tiny_llama, batch, attention, layers, kept):
+def test_same_gradients_bit_for_bit(tiny_llama, batch, kind, layers, kept):
     """Of prompts, gates and projection, packed, with pictures, on all layers and above kept states."""
-    adapters = [adapter_of(tiny_llama, layers, attention) for _ in range(2)]
+    adapters = [adapter_of(tiny_llama, layers, kind) for _ in range(2)]
     states = lower_states(tiny_llama, batch, 4 - layers) if kept else None
     expected = gradients(tiny_llama, batch, adapters[0], states)
     tiny_llama.gradient_checkpointing = True

@@ -87,6 +87,15 @@ def test_rotation_depends_on_distance_only() -> None:
     assert torch.allclose(score(0), score(50), atol=1e-4)
 
 
+@pytest.mark.parametrize("positions", [torch.arange(4), torch.tensor([[0, 1, 2, 3], [7, 9, 2, 0]])])
+def test_rotation_has_derivatives(positions: torch.Tensor) -> None:
+    """First and second ones, by finite differences, with positions of all rows or of each."""
+    tables = rotary_tables(positions, torch.tensor([1.0, 0.1, 0.01]), torch.float64)
+    heads = torch.randn(2, 3, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda given: rotate(given, tables), heads)
+    assert torch.autograd.gradgradcheck(lambda given: rotate(given, tables), heads)
+
+
 def test_head_width_of_its_own() -> None:
     """A head need not be D / H wide."""
     model = random_llama(head_dim=24)

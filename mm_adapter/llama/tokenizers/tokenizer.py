@@ -264,11 +264,12 @@ class TextStream:
         return whole
 
     def _held(self, whole: str) -> int:
-        unfinished = len(whole) - len(whole.rstrip(UNFINISHED))
+        # The beginning of a stop string is held with the begun character after it, which may be the string's next.
+        complete = whole.rstrip(UNFINISHED)
         begun = [
-            length for stop in self.stop_strings for length in range(1, len(stop)) if whole.endswith(stop[:length])
+            length for stop in self.stop_strings for length in range(1, len(stop)) if complete.endswith(stop[:length])
         ]
-        return max([unfinished, *begun])
+        return len(whole) - len(complete) + max(begun, default=0)
 
     def _give(self, certain: str) -> str:
         new = certain[len(self.text) :]
