@@ -64,9 +64,11 @@ def test_the_check_measures_memory_and_files(tmp_path: Path) -> None:
     """The peak of the process alone that dealt with an input, and what it left anywhere but where it may."""
     (tmp_path / "out").mkdir()
     # In a process without a past: one that has freed gigabytes gives of them before it asks for more.
-    program = "from hostile_process import forked; print(*(forked(lambda: (0, len(bytearray(size)))).peak for size in {}))"
+    program = (
+        "from hostile_process import forked; print(*(forked(lambda: (0, len(bytearray(size)))).peak for size in {}))"
+    )
     command = [sys.executable, "-c", program.format((1 << 20, 300 << 20))]
-    printed = subprocess.run(command, cwd=SCRIPTS, check=True, stdout=subprocess.PIPE, text=True).stdout
+    printed = subprocess.run(command, cwd=SCRIPT.parent, check=True, stdout=subprocess.PIPE, text=True).stdout
     small, large = map(int, printed.split())
     assert 200 << 20 < large - small < 400 << 20
     before = snapshot(tmp_path, (tmp_path / "out",))
