@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize
 from torch import Tensor
 
 from mm_adapter.core.errors import UserError
 from mm_adapter.llama.checkpoints.gguf_file import GGUFFile, GGUFTensor, read_gguf
 from mm_adapter.llama.checkpoints.source import MappedFile, StoredTensor, WeightSource, interleaved_to_half_split
 from mm_adapter.llama.config import LlamaConfig, RopeDivisors
-from mm_adapter.llama.frozen.blocks import BlockMatrix, dequantized
+from mm_adapter.llama.frozen.blocks import BlockMatrix
 from mm_adapter.llama.tokenizers.tokenizer_files import build_tokenizer
 
 _FACTORS = "rope_freqs.weight"
@@ -154,33 +155,36 @@ def _stored(path: Path, name: str, tensor: GGUFTensor, mapped: MappedFile, heads
     def read(first: int, last: int) -> Tensor:
         # A vector is one row of blocks, which is dequantised whole; tensors of more than two axes fit no LLaMA.
         blocks = tensor.blocks[first:last] if len(tensor.shape) > 1 else tensor.blocks
-        rows = _dequantized(path, name, tensor, blocks)
+        rows = torch.from_numpy(_dequantized(path, name, tensor, blocks))
         mapped.release_range(blocks.ctypes.data, blocks.nbytes)
         rows = rows if len(tensor.shape) > 1 else rows[0, first:last]
         return rows if heads is None else interleaved_to_half_split(rows, (last - first) // granule)
 
     def blocks() -> BlockMatrix:
-        rows = _mapped(tensor.blocks)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the mapped file cannot be written, and is not
+            rows = torch.from_numpy(tensor.blocks)
         rows = rows if heads is None else interleaved_to_half_split(rows, heads)
         return BlockMatrix((tensor.shape[0], tensor.shape[1]), rows, tensor.kind)
 
     return StoredTensor(tensor.shape, tensor.kind.name, read, granule, blocks=blocks)
 
 
-def _dequantized(path: Path, name: str, tensor: GGUFTensor, blocks: np.ndarray) -> Tensor:
+def _dequantized(path: Path, name: str, tensor: GGUFTensor, blocks: np.ndarray) -> np.ndarray:
     """Return rows of blocks as float32 ``(rows, width)`` in memory of their own."""
     try:
-        values = dequantized(_mapped(blocks).view(-1, GGML_QUANT_SIZES[tensor.kind][1]), tensor.kind)
+        values = dequantize(_long_rows(blocks), tensor.kind)
     except (NotImplementedError, ValueError) as error:
         raise UserError(f"{path}: tensor {name} ({tensor.kind.name}) cannot be dequantised ({error}).") from error
     values = values.reshape(len(blocks), -1)
-    return values.clone() if tensor.kind == GGMLQuantizationType.F32 else values.float()
+    return values if values.flags.writeable else values.copy()
 
 
-def _mapped(blocks: np.ndarray) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the mapped file cannot be written, and is not
-        return torch.from_numpy(blocks)
+def _long_rows(blocks: np.ndarray) -> np.ndarray:
+    # The package dequantises 16 rows at a time, block by block; longer rows are the same blocks in fewer numpy calls.
+    rows = 1 if blocks.ndim == 1 else int(np.prod(blocks.shape[:-1]))
+    count = next(count for count in (128, 96, 64, 48, 32, 16, 1) if rows % count == 0)
+    return blocks.reshape(count, -1) if rows > count else blocks
 
 
 def _canonical_name(name: str) -> str:

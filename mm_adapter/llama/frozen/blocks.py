@@ -45,10 +45,7 @@ def dequantized(blocks: Tensor, kind: GGMLQuantizationType) -> Tensor:
         return blocks.view(_PLAIN[kind])
     if kind in _KINDS:
         return _KINDS[kind](blocks)
-    # The library dequantises 16 rows at a time: longer rows are the same blocks in fewer calls.
-    rows = next(count for count in (128, 96, 64, 48, 32, 16, 1) if len(blocks) % count == 0)
-    values = dequantize(blocks.cpu().numpy().reshape(rows, -1), kind)
-    return torch.from_numpy(values).to(blocks.device).view(len(blocks), -1)
+    return torch.from_numpy(dequantize(blocks.cpu().numpy(), kind)).to(blocks.device)
 
 
 def _half(blocks: Tensor, place: int) -> Tensor:
