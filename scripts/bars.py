@@ -14,3 +14,12 @@ def bar(name: str, value: float, limit: float, holds: bool) -> dict[str, Any]:
 def write_bars(path: Path, bars: list[dict[str, Any]]) -> None:
     """Write measured bars as ``{"bars": [...]}``, missed ones included."""
     write_json(path, {"bars": bars})
+
+
+def tell_bars(bars: list[dict[str, Any]], path: Path | None) -> None:
+    """Print each bar with its verdict, and write all to ``path`` where one is given."""
+    for measured in bars:
+        verdict = "holds" if measured["holds"] else "missed"
+        print(f"{measured['name']}: {measured['value']:.3g} (bar {measured['bar']}), {verdict}")
+    if path is not None:
+        write_bars(path, bars)

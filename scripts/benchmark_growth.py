@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import torch
-from bars import bar, write_bars
+from bars import bar, tell_bars
 from training_contenders import SHAPE
 
 from mm_adapter.adapter import Adapter, AdapterConfig
@@ -158,11 +158,7 @@ def main() -> int:
         bar("time a question, most over fewest questions", linear, LINEAR, linear <= LINEAR),
         bar("peak memory, most over fewest questions", flat, FLAT, flat <= FLAT),
     ]
-    for measured in bars:
-        verdict = "holds" if measured["holds"] else "missed"
-        print(f"{measured['name']}: {measured['value']:.2f} (bar {measured['bar']}), {verdict}")
-    if options.json is not None:
-        write_bars(options.json, bars)
+    tell_bars(bars, options.json)
     return 0
 
 

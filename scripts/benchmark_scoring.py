@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bars import bar, write_bars
+from bars import bar, tell_bars
 from benchmark_training import matrix_floor
 from reference_llama import reference_llama
 from turns import Round, compete, median, ratio, take_turns, worker_settings
@@ -116,11 +116,7 @@ def main() -> int:
         bar("time over the floor", over, FLOOR, over <= FLOOR),
         bar("largest relative difference of a score", difference, AGREEMENT, difference <= AGREEMENT),
     ]
-    for measured in bars:
-        verdict = "holds" if measured["holds"] else "missed"
-        print(f"{measured['name']}: {measured['value']:.3g} (bar {measured['bar']}), {verdict}")
-    if options.json is not None:
-        write_bars(options.json, bars)
+    tell_bars(bars, options.json)
     return 0
 
 

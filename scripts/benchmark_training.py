@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from bars import bar, write_bars
+from bars import bar, tell_bars
 from training_contenders import PROMPT_LENGTH, SHAPE, Ours, Peft, right_only
 from turns import Round, compete, median, ratio, take_turns, worker_settings
 
@@ -167,11 +167,7 @@ def main() -> int:
         print(f"{'job':10}{'':9}{'questions/s':>12}{'tokens/s':>10}{'peak MiB':>10}{'x floor':>9}")
         for job in options.jobs:
             bars += compare(job, options)
-    for measured in bars:
-        verdict = "holds" if measured["holds"] else "missed"
-        print(f"{measured['name']}: {measured['value']:.2f} (bar {measured['bar']}), {verdict}")
-    if options.json is not None:
-        write_bars(options.json, bars)
+    tell_bars(bars, options.json)
     return 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bars import bar, write_bars
+from bars import bar, tell_bars
 from reference_llama import reference_llama
 from turns import Round, compete, median, ratio, take_turns, worker_settings
 
@@ -113,11 +113,7 @@ def main() -> int:
     growth = (token + late) / (token + early)
     name = f"time per token at {LONG} tokens over that at {SHORT}, beyond attention"
     bars.append(bar(name, growth, GROWTH, growth <= GROWTH))
-    for measured in bars:
-        verdict = "holds" if measured["holds"] else "missed"
-        print(f"{measured['name']}: {measured['value']:.3f} (bar {measured['bar']}), {verdict}")
-    if options.json is not None:
-        write_bars(options.json, bars)
+    tell_bars(bars, options.json)
     return 0
 
 
